@@ -1,0 +1,55 @@
+// Shared by the files of this folder: array types, errors, and Ctrl-C.
+#pragma once
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/function.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <string>
+
+#include "base/metric.hpp"
+#include "base/rows.hpp"
+#include "base/scorer.hpp"
+#include "base/table.hpp"
+#include "base/threads.hpp"
+
+namespace nearly::bind {
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+template <typename T, size_t kDims>
+using In = nb::ndarray<const T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
+template <typename T, size_t kDims>
+using Out = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
+
+inline void require(bool ok, const char* message) {
+  if (!ok) throw nb::value_error(message);
+}
+
+inline Metric metric_from(int m) {
+  require(m >= 0 && m <= static_cast<int>(Metric::kJaccard), "unknown metric number");
+  return static_cast<Metric>(m);
+}
+
+// Lets Ctrl-C and other signal handlers run; ends the loop by the exception they raise.
+inline Poll poll() {
+  return [] {
+    nb::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+  };
+}
+
+void tables(nb::module_& m);
+void kernels(nb::module_& m);
+void quant(nb::module_& m);
+void lists(nb::module_& m);
+void graph(nb::module_& m);
+void callable(nb::module_& m);
+
+}  // namespace nearly::bind

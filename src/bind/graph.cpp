@@ -1,0 +1,142 @@
+// Graphs: searching, building, repairing.
+#include "graph/index.hpp"
+
+#include "bind.hpp"
+
+namespace nearly::bind {
+namespace {
+
+using graph::GraphIndex;
+using Words = std::optional<In<uint64_t, 1>>;
+
+graph::BuildRules rules(size_t beam, size_t new_degree, float alpha, size_t max_candidates, bool keep_old, bool fill,
+                        size_t threads) {
+  require(beam >= 1 && beam <= 65536 && new_degree >= 1 && alpha >= 1.0f && max_candidates >= 1,
+          "beam, degree and candidates are at least 1, alpha at least 1.0");
+  return {beam, new_degree, max_candidates, alpha, keep_old, fill, threads};
+}
+
+std::shared_ptr<GraphIndex> make(std::vector<std::shared_ptr<Table>> lists, std::vector<std::shared_ptr<Table>> slots,
+                                 std::vector<Row> entries, std::shared_ptr<Scorer> travel, std::shared_ptr<Scorer> store,
+                                 std::shared_ptr<Rows> rows, size_t n_nodes) {
+  require(!lists.empty() && slots.size() + 1 == lists.size(), "one slot table for each layer but the ground");
+  require(n_nodes < graph::kMaxNodes && n_nodes <= lists[0]->rows() && n_nodes <= travel->n_rows() &&
+              n_nodes <= store->n_rows() && n_nodes <= rows->first_rows()->rows(), "fewer rows than nodes");
+  for (const Row e : entries) require(e < n_nodes, "an entry does not exist");
+  std::vector<graph::Layer> layers;
+  for (size_t l = 0; l < lists.size(); ++l) {
+    require(lists[l]->stride() % 4 == 0 && lists[l]->stride() / 4 <= 512, "degree in [1, 512]");
+    require(l == 0 || slots[l - 1]->stride() == 4, "slots are 4 bytes");
+    layers.emplace_back(lists[l], l == 0 ? nullptr : slots[l - 1]);
+  }
+  return std::make_shared<GraphIndex>(std::move(layers), std::move(entries), travel, store, rows, n_nodes);
+}
+
+
+nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
+                 size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, size_t n_rows,
+                 Words filter, size_t probe, std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths,
+                 std::optional<Out<float, 1>> hardness, size_t threads) {
+  graph::Request r{};
+  r.queries = queries.data();
+  r.query_bytes = queries.shape(1);
+  r.n = queries.shape(0);
+  r.k = ids.shape(1);
+  require(queries.shape(1) == query_bytes && ids.shape(0) == r.n && distances.shape(0) == r.n &&
+              distances.shape(1) == r.k && counts.shape(0) == r.n && width >= 1, "search: shapes disagree");
+  if (filter) {
+    require(filter->shape(0) * 64 >= n_rows, "the filter is shorter than the rows");
+    r.filter.bits = filter->data();
+  }
+  r.effort.width = width;
+  if (widths) {
+    require(widths->shape(0) >= 1 && bounds && bounds->shape(0) + 1 == widths->shape(0) && probe >= 1,
+            "search: one width more than bounds, and a probe");
+    r.effort.probe = probe;
+    r.effort.bounds = bounds->data();
+    r.effort.widths = widths->data();
+    r.effort.n_levels = widths->shape(0);
+  }
+  if (hardness) {
+    require(hardness->shape(0) == r.n && widths, "search: hardness is seen with widths only");
+    r.hardness = hardness->data();
+  }
+  r.depth = std::max(depth, r.k);
+  r.threads = threads;
+  r.metric = metric_from(metric);
+  r.ids = ids.data();
+  r.distances = distances.data();
+  r.counts = counts.data();
+  graph::Work work;
+  {
+    nb::gil_scoped_release release;
+    work = index.search(r, poll());
+  }
+  return nb::make_tuple(work.distances, work.hops);
+}
+
+void insert(GraphIndex& index, In<uint32_t, 1> nodes, size_t n_rows, size_t beam, size_t new_degree, float alpha,
+            size_t max_candidates, bool keep_old, bool fill, size_t threads, nb::object progress) {
+  for (size_t i = 0; i < nodes.shape(0); ++i) require(nodes.data()[i] < n_rows, "insert: a node does not exist");
+  const auto r = rules(beam, new_degree, alpha, max_candidates, keep_old, fill, threads);
+  std::function<void(size_t)> report;
+  if (!progress.is_none())
+    report = [&progress](size_t done) {
+      nb::gil_scoped_acquire gil;
+      progress(done);
+    };
+  nb::gil_scoped_release release;
+  index.insert(nodes.data(), nodes.shape(0), r, report, poll());
+}
+
+// Lists name nodes that exist, are filled from the front, hold no node twice and not their owner.
+void check_lists(const Table& lists, size_t n_lists, size_t n_nodes, bool owners) {
+  require(lists.stride() % 4 == 0 && n_lists <= lists.rows(), "check_lists: shapes disagree");
+  const size_t degree = lists.stride() / 4;
+  for (size_t i = 0; i < n_lists; ++i) {
+    const Row* list = lists.as<Row>(i);
+    bool ended = false;
+    for (size_t j = 0; j < degree; ++j) {
+      if (list[j] == kNone) {
+        ended = true;
+        continue;
+      }
+      require(!ended && list[j] < n_nodes && !(owners && list[j] == i), "a neighbor list is damaged");
+    }
+  }
+}
+
+}  // namespace
+
+void graph(nb::module_& m) {
+  nb::class_<GraphIndex>(m, "Graph", "Layers of neighbor lists, searched through scorers.")
+      .def(nb::new_(&make), "lists"_a, "slots"_a, "entries"_a, "travel"_a, "store"_a, "rows"_a, "n_nodes"_a)
+      .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "depth"_a,
+           "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "n_rows"_a,
+           "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
+           "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0)
+      .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
+           "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
+      .def("connect", [](GraphIndex& g, size_t beam) {
+             require(beam >= 1, "connect: beam is at least 1");
+             nb::gil_scoped_release release;
+             g.connect(beam);
+           }, "beam"_a)
+      .def("count_unreachable", &GraphIndex::count_unreachable, nb::call_guard<nb::gil_scoped_release>())
+      .def("consolidate", [](GraphIndex& g, In<uint8_t, 1> dead, size_t beam, size_t new_degree, float alpha, size_t threads) {
+             require(dead.shape(0) >= g.n_nodes(), "consolidate: one flag a node");
+             const std::vector<bool> flags(dead.data(), dead.data() + dead.shape(0));
+             const auto r = rules(beam, new_degree, alpha, 500, false, false, threads);
+             nb::gil_scoped_release release;
+             g.consolidate(flags, r, poll());
+           }, "dead"_a.noconvert(), "beam"_a, "new_degree"_a, "alpha"_a, "threads"_a = 0)
+      .def("wait_for_readers", &GraphIndex::wait_for_readers, nb::call_guard<nb::gil_scoped_release>())
+      .def_prop_rw("entries", &GraphIndex::entries, [](GraphIndex& g, std::vector<Row> entries) {
+             for (const Row e : entries) require(e < g.n_nodes(), "an entry does not exist");
+             g.set_entries(std::move(entries));
+           })
+      .def_prop_ro("n_nodes", &GraphIndex::n_nodes);
+  m.def("check_lists", &check_lists, "lists"_a, "n_lists"_a, "n_nodes"_a, "owners"_a);
+}
+
+}  // namespace nearly::bind

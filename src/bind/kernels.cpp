@@ -1,0 +1,120 @@
+// CPU targets, and the kernels that Python uses directly or tests.
+#include "kernels/table.hpp"
+
+#include "bind.hpp"
+
+namespace nearly::bind {
+namespace {
+
+namespace k = nearly::kernels;
+
+// One kernel by name on dense rows, for tests and benchmarks.
+k::Rows rows_kernel(const std::string& name, int element, bool integers) {
+  require(element >= 0 && element < k::kElements, "unknown element");
+  const k::Table& t = k::active();
+  if (integers) {
+    require(element >= k::kInt8 && (name == "l2" || name == "ip"), "integer kernels: l2 and ip of int8 and uint8");
+    if (name == "l2") return element == k::kInt8 ? t.l2_squared_i8 : t.l2_squared_u8;
+    return element == k::kInt8 ? t.dot_i8 : t.dot_u8;
+  }
+  if (name == "l2") return t.l2_squared[element];
+  if (name == "ip") return t.dot[element];
+  if (name == "cosine") return t.cosine[element];
+  if (name == "l1") return t.l1[element];
+  if (name == "hamming") return t.hamming;
+  if (name == "jaccard") return t.jaccard;
+  throw nb::value_error("unknown kernel");
+}
+
+void distances(const std::string& name, int element, bool integers, In<uint8_t, 1> query, In<uint8_t, 2> rows,
+               size_t size, Out<float, 1> out, nb::object chosen) {
+  const k::Rows kernel = rows_kernel(name, element, integers);
+  const bool bits = name == "hamming" || name == "jaccard";
+  const size_t stored = bits ? 1 : element == 0 ? 4 : element <= 2 ? 2 : 1;
+  const size_t row_bytes = name == "cosine" ? (size * stored + 3) / 4 * 4 + 4 : size * stored;
+  require(size <= 32768 && rows.shape(1) >= row_bytes && query.shape(0) >= size * (bits || integers ? 1 : 4),
+          "distances: rows, query and size disagree");
+  if (chosen.is_none()) {
+    require(out.shape(0) == rows.shape(0), "distances: rows and out disagree");
+    nb::gil_scoped_release release;
+    kernel(query.data(), rows.data(), rows.shape(1), nullptr, rows.shape(0), size, out.data());
+    return;
+  }
+  const auto which = nb::cast<In<uint32_t, 1>>(chosen);
+  require(out.shape(0) == which.shape(0), "distances: chosen and out disagree");
+  for (size_t i = 0; i < which.shape(0); ++i) require(which.data()[i] < rows.shape(0), "distances: row out of range");
+  nb::gil_scoped_release release;
+  kernel(query.data(), rows.data(), rows.shape(1), which.data(), which.shape(0), size, out.data());
+}
+
+void dots(In<int8_t, 1> query, In<uint8_t, 2> rows, int bits, Out<int32_t, 1> out) {
+  require(rows.shape(0) == out.shape(0) && (bits == 8 || bits == 4) &&
+              query.shape(0) == rows.shape(1) * (bits == 8 ? 1 : 2), "dots: query, rows and out disagree");
+  (bits == 8 ? k::active().dots8 : k::active().dots4)(query.data(), rows.data(), rows.shape(1), nullptr, rows.shape(0),
+                                                       rows.shape(1), out.data());
+}
+
+void project(In<int16_t, 1> query, In<int8_t, 1> matrix, Out<int32_t, 1> out) {
+  const size_t dim = query.shape(0), outputs = out.shape(0);
+  require(dim % 2 == 0 && outputs % 16 == 0 && matrix.shape(0) == dim * outputs, "project: shapes disagree");
+  k::active().project(query.data(), matrix.data(), dim, outputs, out.data());
+}
+
+// out = rows @ columns.T in float32; each output is one sum in order, whatever the threads.
+void products(In<float, 2> rows, In<float, 2> columns, Out<float, 2> out, size_t threads) {
+  const size_t n = rows.shape(0), m = columns.shape(0), dim = rows.shape(1);
+  require(columns.shape(1) == dim && out.shape(0) == n && out.shape(1) == m, "products: shapes disagree");
+  if (n == 0 || m == 0) return;
+  nb::gil_scoped_release release;
+  const k::Table& t = k::active();
+  const size_t panels = (m + t.panel - 1) / t.panel;
+  std::vector<float> packed(panels * t.panel * dim, 0.0f);
+  for (size_t c = 0; c < m; ++c)
+    for (size_t j = 0; j < dim; ++j) packed[(c / t.panel * dim + j) * t.panel + c % t.panel] = columns.data()[c * dim + j];
+  constexpr size_t kBlock = 48;
+  parallel_for((n + kBlock - 1) / kBlock, 1, threads, [&](size_t begin, size_t end) {
+    std::vector<float> tile(kBlock * t.panel);
+    for (size_t b = begin; b < end; ++b) {
+      const size_t first = b * kBlock, block = std::min(kBlock, n - first);
+      for (size_t p = 0; p < panels; ++p) {
+        t.products(rows.data() + first * dim, dim, block, packed.data() + p * t.panel * dim, dim, tile.data(), t.panel);
+        const size_t width = std::min(t.panel, m - p * t.panel);
+        for (size_t r = 0; r < block; ++r)
+          std::copy_n(tile.data() + r * t.panel, width, out.data() + (first + r) * m + p * t.panel);
+      }
+    }
+  }, poll());
+}
+
+// Row of the first NaN or infinity in a matrix of float32 or float16 (or bfloat16 held as uint16), or -1.
+int64_t first_nonfinite(nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu> rows, bool bfloat16) {
+  int element = -1;
+  if (rows.dtype() == nb::dtype<float>()) element = k::kFloat32;
+  if (rows.itemsize() == 2) element = bfloat16 ? k::kBfloat16 : k::kFloat16;
+  require(element >= 0, "first_nonfinite: float32, float16 or bfloat16");
+  const size_t n = rows.shape(0), size = rows.shape(1);
+  nb::gil_scoped_release release;
+  const size_t at = k::active().first_nonfinite[element](static_cast<const uint8_t*>(rows.data()),
+                                                         size * rows.itemsize(), n, size);
+  return at == n ? -1 : static_cast<int64_t>(at);
+}
+
+}  // namespace
+
+void kernels(nb::module_& m) {
+  m.def("simd_target", [] { return std::string(k::active().name); });
+  m.def("simd_targets", [] {
+    std::vector<std::string> names;
+    for (const char* const* name = k::available(); *name; ++name) names.emplace_back(*name);
+    return names;
+  });
+  m.def("use_simd_target", [](const std::string& name) { return k::use(name.c_str()); }, "name"_a);
+  m.def("distances", &distances, "name"_a, "element"_a, "integers"_a, "query"_a.noconvert(), "rows"_a.noconvert(),
+        "size"_a, "out"_a.noconvert(), "chosen"_a = nb::none());
+  m.def("dots", &dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert());
+  m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
+  m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
+  m.def("first_nonfinite", &first_nonfinite, "rows"_a.noconvert(), "bfloat16"_a = false);
+}
+
+}  // namespace nearly::bind

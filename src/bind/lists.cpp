@@ -1,0 +1,81 @@
+// Exact scans.
+#include "lists/scan.hpp"
+
+#include "bind.hpp"
+
+namespace nearly::bind {
+namespace {
+
+using Words = std::optional<In<uint64_t, 1>>;
+
+lists::Request request(const Scorer&, const Rows&, In<uint8_t, 2> queries, size_t k, int metric, const Words& filter,
+                       size_t n_rows, size_t threads) {
+  lists::Request r{};
+  r.queries = queries.data();
+  r.query_bytes = queries.shape(1);
+  r.n = queries.shape(0);
+  r.k = k;
+  r.threads = threads;
+  r.metric = metric_from(metric);
+  if (filter) {
+    require(filter->shape(0) * 64 >= n_rows, "the filter is shorter than the rows");
+    r.filter.bits = filter->data();
+  }
+  return r;
+}
+
+void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries, int metric,
+          Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, Words filter,
+          std::optional<In<uint32_t, 1>> only, size_t threads) {
+  const size_t n = queries.shape(0), k = ids.shape(1);
+  require(queries.shape(1) == query_bytes && ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k &&
+              counts.shape(0) == n && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
+          "scan: shapes disagree");
+  lists::Request r = request(scorer, rows, queries, k, metric, filter, rows.ids()->rows(), threads);
+  r.ids = ids.data();
+  r.distances = distances.data();
+  r.counts = counts.data();
+  std::vector<Row> chosen;
+  if (only) {
+    chosen.assign(only->data(), only->data() + only->shape(0));
+    for (const Row row : chosen) require(row < n_nodes, "scan: a chosen node does not exist");
+  }
+  nb::gil_scoped_release release;
+  lists::scan(scorer, rows, n_nodes, only ? &chosen : nullptr, r, poll());
+}
+
+template <typename T> nb::object to_array(const std::vector<std::vector<T>>& parts, size_t total) {
+  auto* flat = new std::vector<T>;
+  flat->reserve(total);
+  for (const auto& part : parts) flat->insert(flat->end(), part.begin(), part.end());
+  nb::capsule owner(flat, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<1>>(flat->data(), {total}, owner));
+}
+
+nb::tuple scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries,
+                      int metric, float radius, Words filter, size_t threads) {
+  require(queries.shape(1) == query_bytes && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
+          "scan_radius: shapes disagree");
+  const lists::Request r = request(scorer, rows, queries, 0, metric, filter, rows.ids()->rows(), threads);
+  lists::Ragged found;
+  {
+    nb::gil_scoped_release release;
+    found = lists::scan_radius(scorer, rows, n_nodes, radius, r, poll());
+  }
+  std::vector<std::vector<int64_t>> offsets(1, std::vector<int64_t>(r.n + 1, 0));
+  for (size_t q = 0; q < r.n; ++q) offsets[0][q + 1] = offsets[0][q] + static_cast<int64_t>(found.ids[q].size());
+  const auto total = static_cast<size_t>(offsets[0][r.n]);
+  return nb::make_tuple(to_array(found.ids, total), to_array(found.distances, total), to_array(offsets, r.n + 1));
+}
+
+}  // namespace
+
+void lists(nb::module_& m) {
+  m.def("scan", &scan, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a,
+        "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
+        "only"_a.noconvert() = nb::none(), "threads"_a = 0);
+  m.def("scan_radius", &scan_radius, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(),
+        "metric"_a, "radius"_a, "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
+}
+
+}  // namespace nearly::bind

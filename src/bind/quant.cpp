@@ -1,0 +1,211 @@
+// Scorers, and what fits them.
+#include "base/distinct.hpp"
+#include "quant/codes.hpp"
+#include "quant/plain.hpp"
+#include "quant/principal.hpp"
+
+#include "bind.hpp"
+
+namespace nearly::bind {
+namespace {
+
+kernels::Element element_from(int e) {
+  require(e >= 0 && e < kernels::kElements, "unknown element number");
+  return static_cast<kernels::Element>(e);
+}
+
+std::shared_ptr<quant::Plain> make_plain(std::shared_ptr<Table> rows, int element, int metric, size_t dim) {
+  const kernels::Element e = element_from(element);
+  const Metric m = metric_from(metric);
+  require(dim >= 1 && dim <= 32768, "Plain: dim in [1, 32768]");
+  require(!is_bits(m) || e == kernels::kUint8, "Plain: bits are uint8");
+  require(rows->stride() == quant::Plain::row_bytes(e, m, dim), "Plain: the table's stride is not row_bytes()");
+  return std::make_shared<quant::Plain>(rows, e, m, dim);
+}
+
+void plain_fill(quant::Plain& p, size_t first, In<uint8_t, 2> vectors, size_t threads) {
+  const size_t bytes = p.dim() * quant::Plain::element_bytes(p.element());
+  require(vectors.shape(1) == bytes && first + vectors.shape(0) <= p.n_rows() && !p.rows()->borrowed(),
+          "Plain.fill: shapes disagree, or the table is borrowed");
+  nb::gil_scoped_release release;
+  parallel_for(vectors.shape(0), 1024, threads, [&](size_t begin, size_t end) {
+    p.fill(first + begin, vectors.data() + begin * bytes, end - begin);
+  }, poll());
+}
+
+void plain_decode(const quant::Plain& p, In<uint32_t, 1> rows, Out<float, 2> out, size_t threads) {
+  require(!is_bits(p.metric()) && out.shape(0) == rows.shape(0) && out.shape(1) == p.dim(), "Plain.decode: shapes disagree");
+  for (size_t i = 0; i < rows.shape(0); ++i) require(rows.data()[i] < p.n_rows(), "Plain.decode: row out of range");
+  nb::gil_scoped_release release;
+  parallel_for(rows.shape(0), 256, threads, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) p.decode(rows.data()[i], out.data() + i * p.dim());
+  });
+}
+
+template <typename T> std::vector<T> to_vector(In<T, 1> a) { return {a.data(), a.data() + a.shape(0)}; }
+
+std::shared_ptr<quant::Codes> make_codes(std::shared_ptr<Table> rows, size_t dim, size_t dims, int bits, bool per_vector,
+                                         int metric, float norm_bound, In<float, 1> center, In<float, 1> step,
+                                         In<int8_t, 1> matrix, In<float, 1> matrix_scale, In<float, 1> offset,
+                                         In<float, 1> mean) {
+  quant::CodeSpec s;
+  s.dim = dim;
+  s.dims = dims;
+  s.bits = bits;
+  s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
+  s.metric = metric_from(metric);
+  s.norm_bound = norm_bound;
+  require(dim >= 1 && dim <= 32768 && dims >= 1 && (bits == 8 || bits == 4), "Codes: dim, dims or bits out of range");
+  require(s.metric == Metric::kL2 || s.metric == Metric::kCosine || s.metric == Metric::kDot, "Codes: l2, cosine or ip");
+  require(center.shape(0) == dims && (per_vector || step.shape(0) == dims), "Codes: center and step hold dims floats");
+  const bool projects = matrix.shape(0) > 0;
+  require(projects ? dims <= s.input_dim() : dims == s.input_dim(), "Codes: dims and dim disagree");
+  require(!projects || (matrix.shape(0) == s.padded_input() * s.padded_dims() && matrix_scale.shape(0) == dims &&
+                        offset.shape(0) == dims && mean.shape(0) == s.input_dim()),
+          "Codes: the projection's shapes disagree");
+  s.center = to_vector(center);
+  s.step = to_vector(step);
+  s.matrix = to_vector(matrix);
+  s.matrix_scale = to_vector(matrix_scale);
+  s.offset = to_vector(offset);
+  s.mean = to_vector(mean);
+  require(rows->stride() == quant::Codes::row_bytes(s), "Codes: the table's stride is not row_bytes()");
+  return std::make_shared<quant::Codes>(std::move(s), rows);
+}
+
+// Encodes rows of the store: vectors never pass through Python.
+void codes_fill(quant::Codes& c, const quant::Plain& store, size_t first, size_t last, size_t threads) {
+  require(first <= last && last <= c.n_rows() && last <= store.n_rows() && c.spec().dim == store.dim() &&
+              !c.rows()->borrowed(), "Codes.fill: rows or dim disagree, or the table is borrowed");
+  nb::gil_scoped_release release;
+  constexpr size_t kBlock = 64;
+  parallel_for(last - first, kBlock, threads, [&](size_t begin, size_t end) {
+    std::vector<float> wide((end - begin) * store.dim());
+    for (size_t i = begin; i < end; ++i) store.decode(static_cast<Row>(first + i), wide.data() + (i - begin) * store.dim());
+    c.fill(first + begin, wide.data(), end - begin);
+  }, poll());
+}
+
+void codes_fill_floats(quant::Codes& c, size_t first, In<float, 2> vectors) {
+  require(vectors.shape(1) == c.spec().dim && first + vectors.shape(0) <= c.n_rows() && !c.rows()->borrowed(),
+          "Codes.encode: shapes disagree");
+  nb::gil_scoped_release release;
+  c.fill(first, vectors.data(), vectors.shape(0));
+}
+
+void codes_decode(const quant::Codes& c, size_t first, Out<float, 2> out) {
+  require(first + out.shape(0) <= c.n_rows() && out.shape(1) == c.spec().dims, "Codes.decode: shapes disagree");
+  for (size_t i = 0; i < out.shape(0); ++i) c.decode(static_cast<Row>(first + i), out.data() + i * c.spec().dims);
+}
+
+// Distances in the unit of comparison from one query to some rows: for tests and fitting.
+void score(const Scorer& s, size_t query_bytes, In<uint8_t, 1> query, In<uint32_t, 1> rows, Out<float, 1> out) {
+  require(query.shape(0) == query_bytes && out.shape(0) == rows.shape(0), "score: shapes disagree");
+  for (size_t i = 0; i < rows.shape(0); ++i) require(rows.data()[i] < s.n_rows(), "score: row out of range");
+  std::vector<uint8_t> memory(s.prepared_bytes() + 64);
+  auto* prepared = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+  s.prepare(query.data(), prepared);
+  s.score(prepared, rows.data(), rows.shape(0), __builtin_huge_valf(), out.data());
+}
+
+void between(const Scorer& s, uint32_t row, In<uint32_t, 1> rows, Out<float, 1> out) {
+  require(row < s.n_rows() && out.shape(0) == rows.shape(0), "between: shapes disagree");
+  for (size_t i = 0; i < rows.shape(0); ++i) require(rows.data()[i] < s.n_rows(), "between: row out of range");
+  std::vector<uint8_t> memory(s.prepared_bytes() + 64);
+  auto* prepared = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+  s.prepare_row(row, prepared);
+  s.score(prepared, rows.data(), rows.shape(0), __builtin_huge_valf(), out.data());
+}
+
+// Keeps its table alive.
+struct DistinctRows {
+  std::shared_ptr<Table> rows;
+  size_t bytes;
+  Distinct set;
+};
+
+// nodes[i] = the node of vector i: one that stands, or n_nodes, n_nodes + 1, … in order of first sight, put at that row.
+// Returns the new number of nodes. `spare`: free nodes below n_nodes to take first, in order.
+size_t place(DistinctRows& d, quant::Plain& store, In<uint8_t, 2> vectors, size_t n_nodes, In<uint32_t, 1> spare,
+             Out<uint32_t, 1> nodes, Out<uint32_t, 1> fresh) {
+  const size_t n = vectors.shape(0);
+  require(vectors.shape(1) == d.bytes && nodes.shape(0) == n && fresh.shape(0) == n && store.rows() == d.rows &&
+              !d.rows->borrowed() && n_nodes + n <= d.rows->rows() + spare.shape(0), "place: shapes disagree");
+  for (size_t i = 0; i < spare.shape(0); ++i) require(spare.data()[i] < n_nodes, "place: a spare node does not exist");
+  nb::gil_scoped_release release;
+  size_t n_fresh = 0, n_spare = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const uint8_t* vector = vectors.data() + i * d.bytes;
+    Row node = d.set.find(vector);
+    if (node == kNone) {
+      node = n_spare < spare.shape(0) ? spare.data()[n_spare++] : static_cast<Row>(n_nodes++);
+      store.fill(node, vector, 1);
+      d.set.insert(node);
+      fresh.data()[n_fresh++] = node;
+    }
+    nodes.data()[i] = node;
+  }
+  return n_fresh;
+}
+
+}  // namespace
+
+void quant(nb::module_& m) {
+  nb::class_<Scorer>(m, "Scorer", "The seam between vectors and navigators.")
+      .def_prop_ro("n_rows", &Scorer::n_rows)
+      .def_prop_ro("n_bytes", &Scorer::n_bytes)
+      .def("score", &score, "query_bytes"_a, "query"_a.noconvert(), "rows"_a.noconvert(), "out"_a.noconvert())
+      .def("between", &between, "row"_a, "rows"_a.noconvert(), "out"_a.noconvert());
+
+  nb::class_<quant::Plain, Scorer>(m, "Plain")
+      .def(nb::new_(&make_plain), "rows"_a, "element"_a, "metric"_a, "dim"_a)
+      .def_static("row_bytes", [](int e, int metric, size_t dim) {
+             return quant::Plain::row_bytes(element_from(e), metric_from(metric), dim);
+           }, "element"_a, "metric"_a, "dim"_a)
+      .def("fill", &plain_fill, "first"_a, "vectors"_a.noconvert(), "threads"_a = 0)
+      .def("decode", &plain_decode, "rows"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
+
+  nb::class_<quant::Codes, Scorer>(m, "Codes")
+      .def(nb::new_(&make_codes), "rows"_a, "dim"_a, "dims"_a, "bits"_a, "per_vector"_a, "metric"_a, "norm_bound"_a,
+           "center"_a.noconvert(), "step"_a.noconvert(), "matrix"_a.noconvert(), "matrix_scale"_a.noconvert(),
+           "offset"_a.noconvert(), "mean"_a.noconvert())
+      .def_static("row_bytes", [](size_t dims, int bits, bool per_vector) {
+             quant::CodeSpec s;
+             s.dims = dims;
+             s.bits = bits;
+             s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
+             return quant::Codes::row_bytes(s);
+           }, "dims"_a, "bits"_a, "per_vector"_a)
+      .def("fill", &codes_fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
+      .def("encode", &codes_fill_floats, "first"_a, "vectors"_a.noconvert())
+      .def("decode", &codes_decode, "first"_a, "out"_a.noconvert());
+
+  nb::class_<DistinctRows>(m, "Distinct", "Finds equal vectors.")
+      .def(nb::new_([](std::shared_ptr<Table> rows, size_t bytes, size_t n_nodes, In<uint8_t, 1> alive) {
+             require(bytes >= 1 && bytes <= rows->stride() && n_nodes <= rows->rows() && alive.shape(0) >= n_nodes,
+                     "Distinct: shapes disagree");
+             auto made = std::make_unique<DistinctRows>(DistinctRows{rows, bytes, Distinct(rows.get(), bytes)});
+             for (size_t i = 0; i < n_nodes; ++i)
+               if (alive.data()[i] && made->set.find(rows->row(i)) == kNone) made->set.insert(static_cast<Row>(i));
+             return made.release();
+           }), "rows"_a, "bytes"_a, "n_nodes"_a, "alive"_a.noconvert())
+      .def("place", &place, "store"_a, "vectors"_a.noconvert(), "n_nodes"_a, "spare"_a.noconvert(), "nodes"_a.noconvert(),
+           "fresh"_a.noconvert())
+      .def("erase", [](DistinctRows& d, In<uint32_t, 1> nodes) {
+             for (size_t i = 0; i < nodes.shape(0); ++i) {
+               require(nodes.data()[i] < d.rows->rows(), "Distinct.erase: node out of range");
+               d.set.erase(nodes.data()[i]);
+             }
+           }, "nodes"_a.noconvert());
+
+  m.def("principal_axes", [](In<double, 2> covariance, size_t n_axes, size_t rounds, uint64_t seed, Out<double, 2> axes,
+                             Out<double, 1> variances) {
+    const size_t d = covariance.shape(0);
+    require(covariance.shape(1) == d && n_axes >= 1 && n_axes <= d && axes.shape(0) == n_axes && axes.shape(1) == d &&
+                variances.shape(0) == n_axes, "principal_axes: shapes disagree");
+    nb::gil_scoped_release release;
+    quant::principal_axes(covariance.data(), d, n_axes, rounds, seed, axes.data(), variances.data(), poll());
+  }, "covariance"_a.noconvert(), "n_axes"_a, "rounds"_a, "seed"_a, "axes"_a.noconvert(), "variances"_a.noconvert());
+}
+
+}  // namespace nearly::bind

@@ -1,0 +1,107 @@
+// Tables, rows and threads.
+#include "bind.hpp"
+
+#include <cstring>
+
+namespace nearly::bind {
+namespace {
+
+std::shared_ptr<Table> borrow(In<uint8_t, 2> array) {
+  // The array lives as long as the table; its reference is dropped under the GIL.
+  auto* owner = new nb::object(nb::cast(array));
+  return {new Table(array.data(), array.shape(1), array.shape(0)), [owner](Table* t) {
+            delete t;
+            nb::gil_scoped_acquire gil;
+            delete owner;
+          }};
+}
+
+nb::object array_of(std::shared_ptr<Table> self) {
+  auto* keep = new std::shared_ptr<Table>(self);
+  nb::capsule owner(keep, [](void* p) noexcept { delete static_cast<std::shared_ptr<Table>*>(p); });
+  const size_t shape[2] = {self->rows(), self->stride()};
+  if (self->borrowed()) {
+    return nb::cast(nb::ndarray<nb::numpy, const uint8_t, nb::ndim<2>>(self->data(), 2, shape, owner));
+  }
+  return nb::cast(nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>>(self->row(0), 2, shape, owner));
+}
+
+size_t check_nodes(const Rows& rows, size_t n_rows, size_t n_nodes) {
+  // Every chain ends, names rows that exist, ascends by id; no row hangs twice. Returns the rows that hang.
+  require(rows.ids()->rows() >= n_rows && rows.next_rows()->rows() >= n_rows && rows.first_rows()->rows() >= n_nodes &&
+              rows.last_rows()->rows() >= n_nodes, "row tables are too short");
+  std::vector<bool> met(n_rows, false);
+  size_t live = 0;
+  for (size_t node = 0; node < n_nodes; ++node) {
+    Row last = kNone;
+    for (Row row = rows.first(static_cast<Row>(node)); row != kNone; row = rows.next(row)) {
+      require(row < n_rows && !met[row], "a chain of rows names a row twice or one that does not exist");
+      require(rows.id(row) >= 0 && (last == kNone || rows.id(last) < rows.id(row)), "ids of a chain do not ascend");
+      met[row] = true;
+      last = row;
+      ++live;
+    }
+    require(last == kNone || *rows.last_rows()->as<Row>(node) == last, "a chain's last row is not where it ends");
+  }
+  return live;
+}
+
+}  // namespace
+
+void tables(nb::module_& m) {
+  nb::class_<Table>(m, "Table", "Rows of fixed stride that never move while they grow.")
+      .def(nb::new_([](size_t stride, size_t rows, size_t capacity) {
+             require(stride > 0 && stride < (size_t{1} << 24) && capacity < (size_t{1} << 32) && rows < (size_t{1} << 32),
+                     "Table: stride in [1, 2^24), rows and capacity below 2^32");
+             return std::make_shared<Table>(stride, rows, capacity);
+           }),
+           "stride"_a, "rows"_a, "capacity"_a)
+      .def_static("borrow", &borrow, "array"_a.noconvert())
+      .def("array", &array_of)
+      .def("grow", [](Table& t, size_t rows) {
+             require(!t.borrowed(), "Table.grow: a borrowed table cannot grow; copy it");
+             return t.grow(rows);
+           }, "rows"_a)
+      .def("shrink", &Table::shrink, "rows"_a)
+      .def("fill", [](Table& t, size_t first, size_t last, uint8_t value) {
+             require(!t.borrowed() && first <= last && last <= t.rows(), "Table.fill: rows out of range or borrowed");
+             std::memset(t.row(first), value, (last - first) * t.stride());
+           }, "first"_a, "last"_a, "value"_a)
+      .def_prop_ro("rows", &Table::rows)
+      .def_prop_ro("stride", &Table::stride)
+      .def_prop_ro("capacity", &Table::capacity)
+      .def_prop_ro("borrowed", &Table::borrowed)
+      .def_prop_ro("n_bytes", &Table::n_bytes);
+
+  nb::class_<Rows>(m, "Rows", "Ids of rows, and the chain of rows of each node.")
+      .def(nb::new_([](std::shared_ptr<Table> ids, std::shared_ptr<Table> next, std::shared_ptr<Table> first,
+                       std::shared_ptr<Table> last) {
+             require(ids->stride() == 8 && next->stride() == 4 && first->stride() == 4 && last->stride() == 4,
+                     "Rows: ids are 8 bytes, next, first and last 4");
+             return std::make_shared<Rows>(ids, next, first, last);
+           }), "ids"_a, "next"_a, "first"_a, "last"_a)
+      .def("link", [](Rows& r, size_t first_row, In<int64_t, 1> ids, In<uint32_t, 1> nodes, In<int64_t, 1> order) {
+             const size_t n = ids.shape(0);
+             require(nodes.shape(0) == n && order.shape(0) == n && first_row + n <= r.ids()->rows() &&
+                         first_row + n <= r.next_rows()->rows(), "Rows.link: lengths differ or tables are too short");
+             for (size_t i = 0; i < n; ++i) {
+               const auto at = static_cast<size_t>(order.data()[i]);
+               require(at < n && nodes.data()[at] < r.first_rows()->rows(), "Rows.link: order or node out of range");
+               r.link(static_cast<Row>(first_row + at), ids.data()[at], nodes.data()[at]);
+             }
+           }, "first_row"_a, "ids"_a, "nodes"_a, "order"_a)
+      .def("unlink", [](Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
+             require(rows.shape(0) == nodes.shape(0), "Rows.unlink: lengths differ");
+             for (size_t i = 0; i < rows.shape(0); ++i) {
+               require(rows.data()[i] < r.ids()->rows() && nodes.data()[i] < r.first_rows()->rows(),
+                       "Rows.unlink: out of range");
+               r.unlink(rows.data()[i], nodes.data()[i]);
+             }
+           }, "rows"_a, "nodes"_a)
+      .def("check", &check_nodes, "n_rows"_a, "n_nodes"_a);
+
+  m.def("set_threads", [](size_t n) { set_default_threads(n); }, "n"_a);
+  m.def("get_threads", &default_threads);
+}
+
+}  // namespace nearly::bind

@@ -1,0 +1,77 @@
+#include "base/rows.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace nearly {
+
+void Rows::link(Row row, int64_t id, Row node) {
+  *ids_->as<int64_t>(row) = id;
+  Row* next = next_->as<Row>(row);
+  Row* first = first_->as<Row>(node);
+  Row* last = last_->as<Row>(node);
+  const auto store = [](Row* word, Row value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); };
+  if (*first == kNone) {
+    store(next, kNone);
+    store(first, row);
+    *last = row;
+  } else if (this->id(*last) < id) {
+    store(next, kNone);
+    store(next_->as<Row>(*last), row);
+    *last = row;
+  } else if (id < this->id(*first)) {
+    store(next, *first);
+    store(first, row);
+  } else {  // rare: an id between those that hang here already
+    Row at = *first;
+    while (this->next(at) != kNone && this->id(this->next(at)) < id) at = this->next(at);
+    store(next, this->next(at));
+    store(next_->as<Row>(at), row);
+  }
+}
+
+void Rows::unlink(Row row, Row node) {
+  Row before = kNone, at = first(node);
+  while (at != row && at != kNone) before = at, at = next(at);
+  if (at == kNone) return;
+  const Row after = next(row);
+  Row* word = before == kNone ? first_->as<Row>(node) : next_->as<Row>(before);
+  __atomic_store_n(word, after, __ATOMIC_RELEASE);
+  if (*last_->as<Row>(node) == row) *last_->as<Row>(node) = before;
+  // The row keeps its own link: a reader that stands on it walks on.
+}
+
+size_t emit(const Rows& rows, Filter filter, Found* found, size_t n, size_t k, int64_t* ids, float* distances) {
+  std::sort(found, found + n, nearer);
+  size_t out = 0;
+  for (size_t i = 0; i < n && out < k;) {
+    // Nodes at one distance share a rank: their rows are merged by id.
+    size_t end = i + 1;
+    while (end < n && found[end].distance == found[i].distance) ++end;
+    const size_t start = out;
+    for (size_t j = i; j < end; ++j) {
+      size_t taken = 0;
+      for (Row row = rows.first(found[j].node); row != kNone && taken < k; row = rows.next(row)) {
+        if (!filter.passes(row)) continue;
+        const int64_t id = rows.id(row);
+        ++taken;
+        size_t at = out;
+        if (out < k)
+          ++out;
+        else if (id > ids[k - 1])
+          break;
+        else
+          at = k - 1;
+        while (at > start && ids[at - 1] > id) ids[at] = ids[at - 1], --at;
+        ids[at] = id;
+      }
+    }
+    std::fill(distances + start, distances + out, found[i].distance);
+    i = end;
+  }
+  std::fill(ids + out, ids + k, int64_t{-1});
+  std::fill(distances + out, distances + k, std::numeric_limits<float>::infinity());
+  return out;
+}
+
+}  // namespace nearly

@@ -1,0 +1,76 @@
+// A graph over nodes: layers, entry points, a scorer to travel by and one to rank by.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "base/metric.hpp"
+#include "base/rows.hpp"
+#include "base/scorer.hpp"
+#include "base/threads.hpp"
+#include "graph/build.hpp"
+#include "graph/layer.hpp"
+#include "graph/search.hpp"
+
+namespace nearly::graph {
+
+// One batch of queries and where the answers go: n * k ids and distances, n counts, n hardnesses (or null).
+struct Request {
+  const uint8_t* queries;
+  size_t query_bytes;
+  size_t n, k;
+  Effort effort;
+  size_t depth;  // pool entries that are ranked by the store, at least k
+  Filter filter;
+  size_t threads = 0;
+  Metric metric;
+  int64_t* ids;
+  float* distances;
+  uint32_t* counts;
+  float* hardness = nullptr;
+};
+
+class GraphIndex {
+ public:
+  // `travel` and `store` may be one; the index keeps both alive. layers[0] is the ground; upper layers hold fewer nodes.
+  GraphIndex(std::vector<Layer> layers, std::vector<Row> entries, std::shared_ptr<Scorer> travel,
+             std::shared_ptr<Scorer> store, std::shared_ptr<Rows> rows, size_t n_nodes)
+      : layers_(std::move(layers)), travel_(std::move(travel)), store_(std::move(store)), rows_(std::move(rows)),
+        n_nodes_(n_nodes) {
+    set_entries(std::move(entries));
+  }
+
+  Work search(const Request& request, const Poll& poll) const;
+
+  // Inserts nodes in this order; their codes are in both scorers. Readers see them once their lists stand.
+  void insert(const Row* nodes, size_t n, const BuildRules& rules, const std::function<void(size_t)>& progress,
+              const Poll& poll);
+  void connect(size_t beam);
+  size_t count_unreachable() const;
+  void consolidate(const std::vector<bool>& dead, const BuildRules& rules, const Poll& poll);
+
+  std::vector<Row> entries() const { return *std::atomic_load(&entries_); }
+  void set_entries(std::vector<Row> entries) {
+    std::atomic_store(&entries_, std::make_shared<const std::vector<Row>>(std::move(entries)));
+  }
+  size_t n_nodes() const { return n_nodes_.load(std::memory_order_acquire); }
+  void set_n_nodes(size_t n) { n_nodes_.store(n, std::memory_order_release); }
+
+  // Waits until every search that runs now has ended: what it could see may then be reused.
+  void wait_for_readers() const;
+
+ private:
+  void answer(const Request& r, size_t q, const std::vector<Row>& entries, size_t n_nodes, Scratch& scratch) const;
+  std::vector<bool> alive() const;
+
+  std::vector<Layer> layers_;
+  std::shared_ptr<const std::vector<Row>> entries_;
+  std::shared_ptr<Scorer> travel_, store_;
+  std::shared_ptr<Rows> rows_;
+  std::atomic<size_t> n_nodes_;
+  // Readers count themselves in the half that is current when they begin.
+  mutable std::atomic<uint32_t> epoch_{0};
+  mutable std::atomic<uint32_t> readers_[2] = {};
+};
+
+}  // namespace nearly::graph

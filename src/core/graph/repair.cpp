@@ -1,0 +1,122 @@
+// What keeps a graph whole: reachability after building, and lists without the dead after deletions.
+#include <algorithm>
+
+#include "graph/build.hpp"
+
+namespace nearly::graph {
+namespace {
+
+void flood(const Layer& layer, Row from, size_t n_nodes, std::vector<bool>& seen) {
+  std::vector<Row> stack;
+  std::vector<Row> list(layer.degree());
+  const auto visit = [&](Row v) {
+    if (v < n_nodes && !seen[v]) {
+      seen[v] = true;
+      stack.push_back(v);
+    }
+  };
+  visit(from);
+  while (!stack.empty()) {
+    const Row node = stack.back();
+    stack.pop_back();
+    if (!layer.holds(node)) continue;
+    const size_t n = layer.read(node, list.data());
+    for (size_t i = 0; i < n; ++i) visit(list[i]);
+  }
+}
+
+}  // namespace
+
+std::vector<Row> unreachable(const Layer& layer, const std::vector<Row>& entries, const std::vector<bool>& wanted,
+                             size_t n_nodes) {
+  std::vector<bool> seen(n_nodes, false);
+  for (const Row e : entries) flood(layer, e, n_nodes, seen);
+  std::vector<Row> lost;
+  for (size_t v = 0; v < n_nodes; ++v)
+    if (wanted[v] && !seen[v] && layer.holds(static_cast<Row>(v))) lost.push_back(static_cast<Row>(v));
+  return lost;
+}
+
+void connect(Layer& layer, const Scorer& scorer, std::vector<Row>& entries, const std::vector<bool>& wanted,
+             size_t n_nodes, size_t beam) {
+  std::vector<bool> seen(n_nodes, false);
+  for (const Row e : entries) flood(layer, e, n_nodes, seen);
+  std::vector<Row> list(layer.degree());
+  Scratch& scratch = Scratch::of_this_thread();
+  for (size_t v = 0; v < n_nodes; ++v) {
+    const Row node = static_cast<Row>(v);
+    if (seen[v] || !wanted[v] || !layer.holds(node)) continue;
+    // A list with room among the nearest nodes that can be reached takes the edge.
+    void* prepared = scratch.prepared(scorer.prepared_bytes());
+    scorer.prepare_row(node, prepared);
+    Effort effort;
+    effort.width = beam;
+    search(layer, scorer, prepared, entries.data(), entries.size(), n_nodes, effort, false, scratch);
+    bool linked = false;
+    for (const Candidate c : scratch.pool) {
+      const size_t size = layer.read(node_of(c), list.data());
+      if (size == layer.degree() || !seen[node_of(c)]) continue;
+      list[size] = node;
+      layer.write(node_of(c), list.data(), size + 1);
+      linked = true;
+      break;
+    }
+    if (!linked) entries.push_back(node);
+    flood(layer, node, n_nodes, seen);
+  }
+}
+
+void consolidate(Layer& layer, const Scorer& scorer, const std::vector<bool>& dead, size_t n_nodes,
+                 const BuildRules& rules, const Poll& poll) {
+  const size_t degree = layer.degree();
+  // New lists are made from a snapshot and written afterwards: the result does not depend on who came first.
+  std::vector<Row> touched;
+  std::vector<Row> list(degree);
+  for (size_t v = 0; v < n_nodes; ++v) {
+    const Row node = static_cast<Row>(v);
+    if (dead[v] || !layer.holds(node)) continue;
+    const size_t n = layer.read(node, list.data());
+    if (std::any_of(list.begin(), list.begin() + n, [&](Row w) { return dead[w]; })) touched.push_back(node);
+  }
+  std::vector<Row> fresh(touched.size() * degree);
+  std::vector<uint32_t> counts(touched.size());
+  const auto repair = [&](size_t begin, size_t end) {
+    std::vector<Row> own(degree), theirs(degree), rows;
+    std::vector<Neighbor> candidates;
+    Scratch& scratch = Scratch::of_this_thread();
+    for (size_t i = begin; i < end; ++i) {
+      const Row node = touched[i];
+      rows.clear();
+      const auto take = [&](Row w) {
+        if (!dead[w] && w != node && w < n_nodes) rows.push_back(w);
+      };
+      const size_t n = layer.read(node, own.data());
+      for (size_t j = 0; j < n; ++j) {
+        take(own[j]);
+        if (!dead[own[j]]) continue;
+        const size_t m = layer.read(own[j], theirs.data());
+        for (size_t t = 0; t < m; ++t) take(theirs[t]);
+      }
+      std::sort(rows.begin(), rows.end());
+      rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+      Row* out = fresh.data() + i * degree;
+      if (rows.size() <= degree) {
+        std::copy(rows.begin(), rows.end(), out);
+        counts[i] = static_cast<uint32_t>(rows.size());
+        continue;
+      }
+      void* prepared = scratch.prepared(scorer.prepared_bytes());
+      scorer.prepare_row(node, prepared);
+      std::vector<float> distance(rows.size());
+      scorer.score(prepared, rows.data(), rows.size(), __builtin_huge_valf(), distance.data());
+      candidates.clear();
+      for (size_t j = 0; j < rows.size(); ++j) candidates.push_back({distance[j], rows[j]});
+      counts[i] = static_cast<uint32_t>(
+          prune(scorer, candidates, degree, rules.alpha, rules.max_candidates, rules.fill, out));
+    }
+  };
+  parallel_for(touched.size(), 16, rules.threads, repair, poll);
+  for (size_t i = 0; i < touched.size(); ++i) layer.write(touched[i], fresh.data() + i * degree, counts[i]);
+}
+
+}  // namespace nearly::graph

@@ -1,0 +1,78 @@
+// Best-first search over one layer. Knows nodes, lists and a scorer; not what a vector is.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "base/scorer.hpp"
+#include "graph/layer.hpp"
+
+namespace nearly::graph {
+
+// A candidate in 8 bytes: the distance, made an unsigned number of the same order, then the node, then one bit that says
+// that its list has been read. Comparing words compares (distance, node).
+using Candidate = uint64_t;
+
+inline uint32_t ordered(float d) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &d, 4);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+inline float unordered(uint32_t key) {
+  const uint32_t bits = key & 0x80000000u ? key & 0x7fffffffu : ~key;
+  float d;
+  __builtin_memcpy(&d, &bits, 4);
+  return d;
+}
+inline Candidate candidate(float d, Row node) {
+  return static_cast<uint64_t>(ordered(d)) << 32 | static_cast<uint64_t>(node) << 1;
+}
+inline Row node_of(Candidate c) { return static_cast<Row>(c) >> 1; }
+inline float distance_of(Candidate c) { return unordered(static_cast<uint32_t>(c >> 32)); }
+
+constexpr size_t kMaxNodes = size_t{1} << 31;
+
+// When to stop. The pool's width is the effort. It may be chosen by what the search sees in its first hops:
+// after `probe` lists the best distance so far is looked up in `bounds` (ascending), which gives the width.
+struct Effort {
+  size_t width = 64;
+  size_t probe = 0;              // 0: width as given
+  const float* bounds = nullptr;  // n_levels - 1
+  const uint32_t* widths = nullptr;  // n_levels
+  size_t n_levels = 0;
+};
+
+struct Work {
+  uint64_t distances = 0, hops = 0;
+};
+
+// One thread's memory for searches: grows to the largest graph, clean between searches, never freed in between.
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  ~Scratch();
+  // A thread's own.
+  static Scratch& of_this_thread();
+
+  void* prepared(size_t bytes);
+  std::vector<Candidate> pool;      // sorted, ascending
+  std::vector<Candidate> expanded;  // candidates whose list was read, in order; filled when asked for
+  float hardness = 0;               // the best distance after the probe
+  Work work;
+
+ private:
+  friend struct Walk;
+  std::vector<uint64_t> seen_;  // a bit a node, all zero between searches
+  std::vector<uint32_t> dirty_; // words of seen_ to clear
+  void* prepared_ = nullptr;
+  size_t prepared_bytes_ = 0;
+};
+
+// Searches `layer` from `starts` for the `effort.width` nearest nodes below n_nodes; the answer is scratch.pool.
+void search(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
+            size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch);
+
+// The nearest node that a walk always downhill reaches.
+Row descend(const Layer& layer, const Scorer& scorer, const void* prepared, Row start, size_t n_nodes, Work& work);
+
+}  // namespace nearly::graph

@@ -1,0 +1,106 @@
+// Integer products of a quantized query with rows of unsigned codes. Exact, so equal on every target.
+typedef int8_t Bytes __attribute__((vector_size(kBytes)));
+typedef uint8_t Codes __attribute__((vector_size(kBytes)));
+
+// sum += products of kBytes codes (0..255) with kBytes query values (-64..63), summed within 32-bit lanes.
+inline Ints add_code_products(Codes codes, Bytes query, Ints sum) {
+#if defined(__AVX512VNNI__) && NEARLY_BYTES == 64
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)query);
+#elif defined(__AVX2__) && NEARLY_BYTES == 32
+  // 2 * 255 * 64 = 32640: the 16-bit pair sums cannot saturate.
+  return sum + pair_products((Shorts)_mm256_maddubs_epi16((__m256i)codes, (__m256i)query), Shorts{} + 1);
+#else
+  const auto* c = reinterpret_cast<const uint8_t*>(&codes);
+  const auto* q = reinterpret_cast<const int8_t*>(&query);
+  return sum + pair_products(widen(c), widen(q)) + pair_products(widen(c + kShorts), widen(q + kShorts));
+#endif
+}
+
+template <int kBits, size_t kRows>
+inline void code_block(const int8_t* query, const uint8_t* const* row, size_t size, int32_t* out) {
+  Ints sum[kRows] = {};
+  size_t j = 0;
+  for (; j + kBytes <= size; j += kBytes) {
+    const Bytes low = load_as<Bytes>(query + j);
+    if constexpr (kBits == 8) {
+      for (size_t r = 0; r < kRows; ++r) sum[r] = add_code_products(load_as<Codes>(row[r] + j), low, sum[r]);
+    } else {
+      const Bytes high = load_as<Bytes>(query + size + j);
+      for (size_t r = 0; r < kRows; ++r) {
+        const Codes pair = load_as<Codes>(row[r] + j);
+        sum[r] = add_code_products(pair & 15, low, sum[r]);
+        sum[r] = add_code_products(pair >> 4, high, sum[r]);
+      }
+    }
+  }
+  for (size_t r = 0; r < kRows; ++r) {
+    int32_t total = reduce(sum[r]);
+    for (size_t t = j; t < size; ++t) {
+      if constexpr (kBits == 8)
+        total += query[t] * row[r][t];
+      else
+        total += query[t] * (row[r][t] & 15) + query[size + t] * (row[r][t] >> 4);
+    }
+    out[r] = total;
+  }
+}
+
+template <int kBits>
+void code_dots(const int8_t* query, const uint8_t* base, size_t stride, const uint32_t* rows, size_t n, size_t size,
+               int32_t* out) {
+  const uint8_t* row[4];
+  size_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    for (size_t r = 0; r < 4; ++r) row[r] = row_at(base, stride, rows, i + r);
+    code_block<kBits, 4>(query, row, size, out + i);
+  }
+  for (; i < n; ++i) {
+    row[0] = row_at(base, stride, rows, i);
+    code_block<kBits, 1>(query, row, size, out + i);
+  }
+}
+
+// out[p] = sum_j query[j] * matrix[j][p]. Pairs of zeros are skipped: pictures and histograms are full of them.
+void project_query(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out) {
+  memset(out, 0, outputs * sizeof *out);
+  constexpr size_t kBlock = 4;  // vectors of outputs kept in registers
+  for (size_t first = 0; first < outputs; first += kBlock * kLanes) {
+    const size_t vectors = (outputs - first) / kLanes < kBlock ? (outputs - first) / kLanes : kBlock;
+    Ints sum[kBlock] = {};
+    for (size_t j = 0; j < dim; j += 2) {
+      const int32_t pair = load_as<int32_t>(query + j);
+      if (pair == 0) continue;
+      const Shorts q = (Shorts)(Ints{} + pair);
+      const int8_t* m = matrix + (j / 2 * outputs + first) * 2;
+      if (vectors == kBlock) {
+        for (size_t v = 0; v < kBlock; ++v) sum[v] += pair_products(widen(m + v * kShorts), q);
+      } else {
+        for (size_t v = 0; v < vectors; ++v) sum[v] += pair_products(widen(m + v * kShorts), q);
+      }
+    }
+    for (size_t v = 0; v < vectors; ++v) store_as(out + first + v * kLanes, sum[v]);
+  }
+}
+
+// out = round(x * limit / max|x|), ties to even: adding 1.5 * 2^23 leaves the rounded integer in the low bits.
+template <typename Out> float quantize(const float* x, size_t n, float limit, Out* out) {
+  Floats top{};
+  size_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    const Floats a = magnitude(load(x + j));
+    top = a > top ? a : top;
+  }
+  float largest = 0;
+  for (size_t i = 0; i < kLanes; ++i) largest = top[i] > largest ? top[i] : largest;
+  for (size_t t = j; t < n; ++t) largest = fabsf(x[t]) > largest ? fabsf(x[t]) : largest;
+  if (!(largest > 0)) {
+    memset(out, 0, n * sizeof *out);
+    return 0;
+  }
+  const float scale = limit / largest, magic = 12582912.0f;
+  for (j = 0; j < n; ++j) {
+    const float shifted = x[j] * scale + magic;
+    out[j] = static_cast<Out>(load_as<int32_t>(&shifted) - 0x4B400000);
+  }
+  return largest / limit;
+}

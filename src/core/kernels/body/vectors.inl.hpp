@@ -1,0 +1,120 @@
+// Vector types of the target's width and the few operations that need an instruction by name.
+constexpr size_t kBytes = NEARLY_BYTES;
+constexpr size_t kLanes = kBytes / 4;
+constexpr size_t kShorts = kBytes / 2;
+
+typedef float Floats __attribute__((vector_size(kBytes)));
+typedef int32_t Ints __attribute__((vector_size(kBytes)));
+typedef uint32_t Words __attribute__((vector_size(kBytes)));
+typedef int16_t Shorts __attribute__((vector_size(kBytes)));
+typedef uint16_t HalfWidthU16 __attribute__((vector_size(kBytes / 2)));
+typedef uint8_t HalfWidthU8 __attribute__((vector_size(kBytes / 2)));
+typedef int8_t HalfWidthI8 __attribute__((vector_size(kBytes / 2)));
+typedef uint8_t QuarterU8 __attribute__((vector_size(kBytes / 4)));
+typedef int8_t QuarterI8 __attribute__((vector_size(kBytes / 4)));
+
+// Stored 16-bit floats; types of their own so that the loads below are chosen by type.
+struct Half { uint16_t bits; };
+struct Brain { uint16_t bits; };
+
+template <typename V> inline V load_as(const void* p) {
+  V v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+template <typename V> inline void store_as(void* p, V v) { memcpy(p, &v, sizeof v); }
+inline Floats splat(float x) { return Floats{} + x; }
+
+inline Floats fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__) && NEARLY_BYTES == 64
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__) && NEARLY_BYTES == 32
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+inline Floats magnitude(Floats a) { return (Floats)((Words)a & 0x7fffffffu); }
+
+// Sums of neighboring products: lane i holds a[2i] * b[2i] + a[2i+1] * b[2i+1].
+inline Ints pair_products(Shorts a, Shorts b) {
+#if defined(__AVX512BW__) && NEARLY_BYTES == 64
+  return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__) && NEARLY_BYTES == 32
+  return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  const Ints even = ((Ints)a << 16 >> 16) * ((Ints)b << 16 >> 16);
+  return even + ((Ints)a >> 16) * ((Ints)b >> 16);
+#endif
+}
+
+// Lanes summed in halves: the same order on every call, whatever the block.
+inline float reduce(Floats v) {
+  float lane[kLanes];
+  memcpy(lane, &v, sizeof v);
+  for (size_t width = kLanes / 2; width > 0; width /= 2)
+    for (size_t i = 0; i < width; ++i) lane[i] += lane[i + width];
+  return lane[0];
+}
+inline int32_t reduce(Ints v) {
+#if defined(__AVX512F__) && NEARLY_BYTES == 64
+  return _mm512_reduce_add_epi32((__m512i)v);
+#elif defined(__SSE2__)
+#if NEARLY_BYTES == 32
+  __m128i x = _mm_add_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+#else
+  __m128i x = (__m128i)v;
+#endif
+  x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
+  x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1));
+  return _mm_cvtsi128_si32(x);
+#else
+  int32_t sum = 0;
+  for (size_t i = 0; i < kLanes; ++i) sum += v[i];
+  return sum;
+#endif
+}
+
+// kLanes stored elements as floats; `one` is the same for a single element. Both exact.
+inline Floats load(const float* p) { return load_as<Floats>(p); }
+inline Floats load(const int8_t* p) {
+  return __builtin_convertvector(__builtin_convertvector(load_as<QuarterI8>(p), Ints), Floats);
+}
+inline Floats load(const uint8_t* p) {
+  return __builtin_convertvector(__builtin_convertvector(load_as<QuarterU8>(p), Ints), Floats);
+}
+inline Floats load(const Brain* p) {
+  return (Floats)(__builtin_convertvector(load_as<HalfWidthU16>(p), Words) << 16);
+}
+inline Floats load(const Half* p) {
+#if defined(__AVX512F__) && NEARLY_BYTES == 64
+  return (Floats)_mm512_cvtph_ps((__m256i)load_as<HalfWidthU16>(p));
+#elif defined(__F16C__) && NEARLY_BYTES == 32
+  return (Floats)_mm256_cvtph_ps((__m128i)load_as<HalfWidthU16>(p));
+#else
+  // Exponent and mantissa moved into place, then scaled by 2^112: right for subnormals too; nothing stored is infinite.
+  const Words h = __builtin_convertvector(load_as<HalfWidthU16>(p), Words);
+  const Floats scaled = (Floats)((h & 0x7fffu) << 13) * splat(0x1p112f);
+  return (Floats)((Words)scaled | ((h & 0x8000u) << 16));
+#endif
+}
+
+inline float one(const float* p) { return *p; }
+inline float one(const int8_t* p) { return static_cast<float>(*p); }
+inline float one(const uint8_t* p) { return static_cast<float>(*p); }
+inline float one(const Brain* p) {
+  const uint32_t bits = static_cast<uint32_t>(p->bits) << 16;
+  return load_as<float>(&bits);
+}
+inline float one(const Half* p) {
+  const uint32_t bits = (p->bits & 0x7fffu) << 13;
+  const float scaled = load_as<float>(&bits) * 0x1p112f;
+  return p->bits & 0x8000u ? -scaled : scaled;
+}
+
+inline const uint8_t* row_at(const uint8_t* base, size_t stride, const uint32_t* rows, size_t i) {
+  return base + (rows ? rows[i] : i) * stride;
+}

@@ -1,0 +1,54 @@
+// What every CPU target offers: one table of plain functions, chosen once at load.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace nearly::kernels {
+
+// How stored elements look.
+enum Element : int { kFloat32 = 0, kFloat16, kBfloat16, kInt8, kUint8, kElements };
+
+// Distances from one query to n rows: row i starts at base + rows[i] * stride, or base + i * stride when rows is null.
+// Smaller is nearer; `size` counts elements (floats, or bytes for bits).
+using Rows = void (*)(const void* query, const uint8_t* base, size_t stride, const uint32_t* rows, size_t n, size_t size,
+                      float* out);
+// Integer products of one query with n rows of `size` bytes of codes.
+using Dots = void (*)(const int8_t* query, const uint8_t* base, size_t stride, const uint32_t* rows, size_t n,
+                      size_t size, int32_t* out);
+
+struct Table {
+  const char* name;
+  // Float queries against any element.
+  Rows l2_squared[kElements];  // |q - x|^2
+  Rows dot[kElements];         // -<q, x>
+  Rows cosine[kElements];      // 1 - cos; q is unit or zero, rows are followed by 1 / norm as a float
+  Rows l1[kElements];          // sum |q - x|
+  // Integer queries of the stored type: the same sums, exact before the last rounding to float.
+  Rows l2_squared_u8, dot_u8, l2_squared_i8, dot_i8;
+  Rows hamming, jaccard;
+  // Codes are unsigned bytes, queries lie in [-64, 63]: 2 * 255 * 64 fits the 16-bit lanes of every target.
+  Dots dots8;
+  // Two codes a byte: byte j holds dimension j (low nibble) and dimension j + size (high); the query holds 2 * size.
+  Dots dots4;
+  // out[i * out_stride + j] = <row i, column j> for n rows of `dim` floats and one packed panel of `panel` columns.
+  void (*products)(const float* rows, size_t row_stride, size_t n, const float* packed, size_t dim, float* out,
+                   size_t out_stride);
+  size_t panel;  // columns of a panel; packed[j * panel + c] is element j of column c
+  // out[p] = sum_j query[j] * matrix[j][p]; matrix holds pairs of dimensions beside each other:
+  // matrix[(j / 2 * outputs + p) * 2 + j % 2]. dim even, outputs a multiple of 16.
+  void (*project)(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out);
+  // Symmetric rounding to whole numbers in [-limit, limit]; returns the step, 0 when all are 0. Equal on every target.
+  float (*quantize16)(const float* x, size_t n, float limit, int16_t* out);
+  float (*quantize8)(const float* x, size_t n, float limit, int8_t* out);
+  // First of n rows with a NaN or an infinity, or n. Element: float32, float16 or bfloat16.
+  size_t (*first_nonfinite[3])(const uint8_t* base, size_t stride, size_t n, size_t size);
+};
+
+// The table in use: the best this machine has, or what NEARLY_SIMD names.
+const Table& active();
+// False when the name is unknown or the machine cannot run it.
+bool use(const char* name);
+// Names this machine can run, best first, then nullptr.
+const char* const* available();
+
+}  // namespace nearly::kernels

@@ -1,0 +1,37 @@
+// Every row compared: the exact answer.
+#pragma once
+#include <vector>
+
+#include "base/metric.hpp"
+#include "base/rows.hpp"
+#include "base/scorer.hpp"
+#include "base/threads.hpp"
+
+namespace nearly::lists {
+
+// One batch of queries and where the answers go: n * k ids and distances, n counts.
+struct Request {
+  const uint8_t* queries;
+  size_t query_bytes;  // from one query to the next
+  size_t n, k;
+  Filter filter;
+  size_t threads = 0;
+  Metric metric;  // how distances are shown
+  int64_t* ids;
+  float* distances;
+  uint32_t* counts;
+};
+
+// Scores all nodes below n_nodes, or only those listed.
+void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& request,
+          const Poll& poll);
+
+struct Ragged {
+  std::vector<std::vector<int64_t>> ids;
+  std::vector<std::vector<float>> distances;
+};
+// All rows within `radius` (as shown, inclusive), ascending by (distance, id).
+Ragged scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, float radius, const Request& request,
+                   const Poll& poll);
+
+}  // namespace nearly::lists

@@ -1,0 +1,281 @@
+#include "quant/codes.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+
+namespace nearly::quant {
+
+struct Codes::Query {
+  float constant;  // distance = constant + header + factor * dot (shared steps)
+  float factor;
+  float sum;       // sum of the quantized query, for Scale::kVector
+  alignas(64) int8_t q[1];
+};
+
+namespace {
+
+constexpr float kQueryLimit = 63;  // see kernels::Table::dots8
+constexpr size_t kBlock = 64;      // rows a kernel call; products wait on the stack
+
+size_t code_bytes(const CodeSpec& s) { return s.bits == 8 ? s.dims : (s.dims + 1) / 2; }
+size_t header_bytes(const CodeSpec& s) { return s.scale == Scale::kVector ? 12 : 4; }
+float half_range(const CodeSpec& s) { return s.bits == 8 ? 127.5f : 7.5f; }
+
+float sum_of_squares(const float* x, size_t n) {
+  float part[4] = {};
+  size_t j = 0;
+  for (; j + 4 <= n; j += 4)
+    for (size_t i = 0; i < 4; ++i) part[i] += x[j + i] * x[j + i];
+  for (; j < n; ++j) part[0] += x[j] * x[j];
+  return (part[0] + part[2]) + (part[1] + part[3]);
+}
+
+int code_at(const CodeSpec& s, const uint8_t* row, size_t j) {
+  if (s.bits == 8) return row[j];
+  const size_t half = code_bytes(s);
+  return j < half ? row[j] & 15 : row[j - half] >> 4;
+}
+
+}  // namespace
+
+Codes::Codes(CodeSpec spec, std::shared_ptr<Table> rows)
+    : spec_(std::move(spec)), rows_(std::move(rows)), encoder_(&kernels::active()) {
+  uniform_ = spec_.scale == Scale::kShared &&
+             std::all_of(spec_.step.begin(), spec_.step.end(), [&](float s) { return s == spec_.step[0]; });
+  if (spec_.matrix.empty()) return;
+  const size_t panel = encoder_->panel, inputs = spec_.input_dim(), outputs = spec_.padded_dims();
+  packed_.assign((outputs + panel - 1) / panel * panel * inputs, 0.0f);
+  for (size_t p = 0; p < spec_.dims; ++p)
+    for (size_t j = 0; j < inputs; ++j)
+      packed_[(p / panel * inputs + j) * panel + p % panel] = spec_.matrix[(j / 2 * outputs + p) * 2 + j % 2];
+}
+
+size_t Codes::row_bytes(const CodeSpec& s) {
+  const size_t bytes = code_bytes(s) + header_bytes(s);
+  const size_t unit = bytes <= 32 ? 32 : 64;
+  return (bytes + unit - 1) / unit * unit;
+}
+
+const float* Codes::header(const uint8_t* row) const {
+  return reinterpret_cast<const float*>(row + rows_->stride() - header_bytes(spec_));
+}
+
+size_t Codes::prepared_bytes() const { return 64 + rows_->stride() * (spec_.bits == 8 ? 1 : 2) + 64; }
+
+void Codes::project(const float* input, float* out) const {
+  const kernels::Table& k = kernels::active();
+  const size_t inputs = spec_.padded_input(), outputs = spec_.padded_dims();
+  // Integer sums must fit 32 bits: |sum| <= inputs * 127 * limit.
+  const float limit = std::floor(std::min(32767.0f, 2147483647.0f / (127.0f * static_cast<float>(inputs))));
+  thread_local std::vector<int16_t> rounded;
+  thread_local std::vector<int32_t> sums;
+  rounded.assign(inputs, 0);
+  sums.resize(outputs);
+  const float step = k.quantize16(input, spec_.input_dim(), limit, rounded.data());
+  k.project(rounded.data(), spec_.matrix.data(), inputs, outputs, sums.data());
+  for (size_t p = 0; p < spec_.dims; ++p)
+    out[p] = static_cast<float>(sums[p]) * (step * spec_.matrix_scale[p]) - spec_.offset[p];
+}
+
+// z: the query about the center. Writes constant, factor and the quantized query; the caller adds what it knows.
+void Codes::quantize(const float* z, Query* out) const {
+  const kernels::Table& k = kernels::active();
+  const size_t dims = spec_.dims, size = rows_->stride();
+  const bool shared = spec_.scale == Scale::kShared;
+  thread_local std::vector<float> weighted;
+  thread_local std::vector<int8_t> rounded;
+  weighted.resize(dims);
+  rounded.resize(dims);
+  for (size_t j = 0; j < dims; ++j) weighted[j] = shared ? z[j] * spec_.step[j] : z[j];
+  const float t = k.quantize8(weighted.data(), dims, kQueryLimit, rounded.data());
+  std::memset(out->q, 0, size * (spec_.bits == 8 ? 1 : 2));
+  int32_t sum = 0;
+  for (size_t j = 0; j < dims; ++j) sum += rounded[j];
+  if (spec_.bits == 8) {
+    std::memcpy(out->q, rounded.data(), dims);
+  } else {
+    const size_t half = code_bytes(spec_);
+    std::memcpy(out->q, rounded.data(), half);
+    std::memcpy(out->q + size, rounded.data() + half, dims - half);
+  }
+  out->sum = static_cast<float>(sum);
+  out->factor = -2.0f * t;
+  out->constant = sum_of_squares(z, dims);
+  if (shared) out->constant += 2.0f * half_range(spec_) * t * out->sum;
+}
+
+void Codes::prepare(const void* query, void* prepared) const {
+  const auto* from = static_cast<const float*>(query);
+  const size_t inputs = spec_.input_dim();
+  thread_local std::vector<float> form, z;
+  form.assign(inputs, 0.0f);  // ip: the added coordinate of a query is 0
+  float scale = 1.0f;
+  if (spec_.metric == Metric::kCosine) {
+    const float norm = std::sqrt(sum_of_squares(from, spec_.dim));
+    scale = norm > 0 ? 1.0f / norm : 0.0f;
+  }
+  for (size_t j = 0; j < spec_.dim; ++j) form[j] = from[j] * scale;
+  z.resize(spec_.dims);
+  if (spec_.matrix.empty())
+    std::copy(form.begin(), form.end(), z.begin());
+  else
+    project(form.data(), z.data());
+  for (size_t j = 0; j < spec_.dims; ++j) z[j] -= spec_.center[j];
+  quantize(z.data(), static_cast<Query*>(prepared));
+}
+
+// Steps are equal in all dimensions: the row's own codes, centered and halved, are the quantized query.
+void Codes::prepare_from_codes(const uint8_t* row, Query* out) const {
+  const size_t size = rows_->stride(), dims = spec_.dims;
+  const float s = spec_.step.empty() ? 0.0f : spec_.step[0];
+  std::memset(out->q, 0, size * (spec_.bits == 8 ? 1 : 2));
+  int32_t sum = 0;
+  if (spec_.bits == 8) {
+    for (size_t j = 0; j < dims; ++j) out->q[j] = static_cast<int8_t>((row[j] - 127) >> 1);
+    for (size_t j = 0; j < dims; ++j) sum += out->q[j];
+  } else {
+    const size_t half = code_bytes(spec_);
+    for (size_t j = 0; j < half; ++j) {
+      out->q[j] = static_cast<int8_t>((row[j] & 15) * 8 - 60);
+      if (half + j < dims) out->q[size + j] = static_cast<int8_t>((row[j] >> 4) * 8 - 60);
+      sum += out->q[j] + out->q[size + j];
+    }
+  }
+  const float t = s * s * (spec_.bits == 8 ? 2.0f : 0.125f);
+  out->sum = static_cast<float>(sum);
+  out->factor = -2.0f * t;
+  out->constant = *header(row) + 2.0f * half_range(spec_) * t * out->sum;
+}
+
+void Codes::prepare_row(Row row, void* prepared) const {
+  auto* out = static_cast<Query*>(prepared);
+  if (uniform_) return prepare_from_codes(rows_->row(row), out);
+  thread_local std::vector<float> z;
+  z.resize(spec_.dims);
+  decode(row, z.data());
+  for (size_t j = 0; j < spec_.dims; ++j) z[j] -= spec_.center[j];
+  quantize(z.data(), out);
+  // The energy that this row's own projection left out belongs to its distances too.
+  out->constant += std::max(0.0f, *header(rows_->row(row)) - sum_of_squares(z.data(), spec_.dims));
+}
+
+void Codes::finish(const Query& query, const uint8_t* base, const Row* rows, size_t n, const int32_t* dots,
+                   float* out) const {
+  const size_t stride = rows_->stride();
+  for (size_t i = 0; i < n; ++i) {
+    const float* h = header(base + (rows ? rows[i] : i) * stride);
+    const float dot = static_cast<float>(dots[i]);
+    out[i] = spec_.scale == Scale::kShared ? query.constant + h[0] + query.factor * dot
+                                           : query.constant + h[0] + query.factor * (h[1] * dot + h[2] * query.sum);
+  }
+}
+
+void Codes::score(const void* prepared, const Row* rows, size_t n, float, float* out) const {
+  const auto& query = *static_cast<const Query*>(prepared);
+  const auto dots = spec_.bits == 8 ? kernels::active().dots8 : kernels::active().dots4;
+  int32_t sums[kBlock];
+  for (size_t i = 0; i < n; i += kBlock) {
+    const size_t block = std::min(kBlock, n - i);
+    dots(query.q, rows_->data(), rows_->stride(), rows + i, block, rows_->stride(), sums);
+    finish(query, rows_->data(), rows + i, block, sums, out + i);
+  }
+}
+
+void Codes::score_range(const void* prepared, Row first, size_t n, float* out) const {
+  const auto& query = *static_cast<const Query*>(prepared);
+  const auto dots = spec_.bits == 8 ? kernels::active().dots8 : kernels::active().dots4;
+  int32_t sums[kBlock];
+  for (size_t i = 0; i < n; i += kBlock) {
+    const size_t block = std::min(kBlock, n - i);
+    const uint8_t* base = rows_->row(first + i);
+    dots(query.q, base, rows_->stride(), nullptr, block, rows_->stride(), sums);
+    finish(query, base, nullptr, block, sums, out + i);
+  }
+}
+
+void Codes::prefetch(const Row* rows, size_t n) const {
+  const size_t bytes = std::min<size_t>(rows_->stride(), 256);
+  for (size_t i = 0; i < n; ++i) {
+    const uint8_t* row = rows_->row(rows[i]);
+    for (size_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b);
+  }
+}
+
+void Codes::encode(const float* z, float left_out, uint8_t* row) const {
+  const size_t dims = spec_.dims, half = code_bytes(spec_);
+  const float top = spec_.bits == 8 ? 255.0f : 15.0f;
+  float h[3] = {left_out, 0, 0};
+  float low = 0, step = 0;
+  if (spec_.scale == Scale::kVector) {
+    const auto [least, most] = std::minmax_element(z, z + dims);
+    low = *least;
+    step = (*most - *least) / top;
+    h[1] = step;
+    h[2] = low;
+  }
+  float energy = 0;
+  std::memset(row, 0, rows_->stride());
+  for (size_t j = 0; j < dims; ++j) {
+    const float s = spec_.scale == Scale::kVector ? step : spec_.step[j];
+    const float origin = spec_.scale == Scale::kVector ? low : -s * (top * 0.5f);
+    float c = s > 0 ? std::nearbyint((z[j] - origin) / s) : 0.0f;
+    c = std::clamp(c, 0.0f, top);
+    const float u = origin + s * c;
+    energy += u * u;
+    const auto code = static_cast<uint8_t>(c);
+    if (spec_.bits == 8)
+      row[j] = code;
+    else
+      row[j < half ? j : j - half] |= j < half ? code : static_cast<uint8_t>(code << 4);
+  }
+  h[0] += energy;
+  std::memcpy(const_cast<float*>(header(row)), h, header_bytes(spec_));
+}
+
+void Codes::decode(Row row, float* out) const {
+  const uint8_t* from = rows_->row(row);
+  const float* h = header(from);
+  for (size_t j = 0; j < spec_.dims; ++j) {
+    const auto c = static_cast<float>(code_at(spec_, from, j));
+    const float u = spec_.scale == Scale::kVector ? h[2] + h[1] * c : spec_.step[j] * (c - half_range(spec_));
+    out[j] = spec_.center[j] + u;
+  }
+}
+
+void Codes::fill(size_t first, const float* vectors, size_t n) {
+  const kernels::Table& k = *encoder_;
+  const size_t inputs = spec_.input_dim(), dims = spec_.dims, panel = k.panel;
+  const size_t wide = (spec_.padded_dims() + panel - 1) / panel * panel;
+  std::vector<float> form(kBlock * inputs), projected(kBlock * wide), z(dims);
+  for (size_t i = 0; i < n; i += kBlock) {
+    const size_t block = std::min(kBlock, n - i);
+    for (size_t r = 0; r < block; ++r) {
+      const float* x = vectors + (i + r) * spec_.dim;
+      float* f = form.data() + r * inputs;
+      std::copy(x, x + spec_.dim, f);
+      if (spec_.metric == Metric::kDot)
+        f[spec_.dim] = std::sqrt(std::max(0.0f, spec_.norm_bound * spec_.norm_bound - sum_of_squares(x, spec_.dim)));
+    }
+    if (!spec_.matrix.empty())
+      for (size_t p = 0; p < wide; p += panel)
+        k.products(form.data(), inputs, block, packed_.data() + p * inputs, inputs, projected.data() + p, wide);
+    for (size_t r = 0; r < block; ++r) {
+      const float* f = form.data() + r * inputs;
+      float left_out = 0;
+      if (spec_.matrix.empty()) {
+        for (size_t j = 0; j < dims; ++j) z[j] = f[j] - spec_.center[j];
+      } else {
+        for (size_t j = 0; j < dims; ++j)
+          z[j] = projected[r * wide + j] * spec_.matrix_scale[j] - spec_.offset[j];
+        for (size_t j = 0; j < inputs; ++j) left_out += (f[j] - spec_.mean[j]) * (f[j] - spec_.mean[j]);
+        left_out = std::max(0.0f, left_out - sum_of_squares(z.data(), dims));
+        for (size_t j = 0; j < dims; ++j) z[j] -= spec_.center[j];
+      }
+      encode(z.data(), left_out, rows_->row(first + i + r));
+    }
+  }
+}
+
+}  // namespace nearly::quant

@@ -1,0 +1,173 @@
+#include "quant/plain.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace nearly::quant {
+
+using kernels::Element;
+
+struct Plain::Query {
+  kernels::Rows distance;
+  bool zero;             // the zero vector under cosine: every distance is 1
+  alignas(64) char data[1];
+};
+
+namespace {
+
+// The one place where a norm is taken, for rows and for queries: equal vectors get equal bits.
+float inverse_norm(const float* x, size_t dim) {
+  double sum = 0;
+  for (size_t j = 0; j < dim; ++j) sum += static_cast<double>(x[j]) * x[j];
+  return sum > 0 ? static_cast<float>(1.0 / std::sqrt(sum)) : 0.0f;
+}
+
+float half_to_float(uint16_t h) {
+  const uint32_t bits = (h & 0x7fffu) << 13;
+  float x;
+  std::memcpy(&x, &bits, 4);
+  x *= 0x1p112f;
+  return h & 0x8000u ? -x : x;
+}
+
+void widen(const void* from, Element element, size_t n, float* out) {
+  switch (element) {
+    case kernels::kFloat32: std::memcpy(out, from, n * 4); break;
+    case kernels::kFloat16:
+      for (size_t j = 0; j < n; ++j) out[j] = half_to_float(static_cast<const uint16_t*>(from)[j]);
+      break;
+    case kernels::kBfloat16:
+      for (size_t j = 0; j < n; ++j) {
+        const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(from)[j]) << 16;
+        std::memcpy(out + j, &bits, 4);
+      }
+      break;
+    case kernels::kInt8:
+      for (size_t j = 0; j < n; ++j) out[j] = static_cast<const int8_t*>(from)[j];
+      break;
+    default:
+      for (size_t j = 0; j < n; ++j) out[j] = static_cast<const uint8_t*>(from)[j];
+  }
+}
+
+// True when every value is a whole number in [low, high]; writes them as bytes.
+bool as_integers(const float* query, size_t dim, float low, float high, void* out) {
+  auto* bytes = static_cast<uint8_t*>(out);
+  for (size_t j = 0; j < dim; ++j) {
+    if (!(query[j] >= low && query[j] <= high) || query[j] != std::floor(query[j])) return false;
+    bytes[j] = static_cast<uint8_t>(static_cast<int>(query[j]));
+  }
+  return true;
+}
+
+}  // namespace
+
+Plain::Plain(std::shared_ptr<Table> rows, Element element, Metric metric, size_t dim)
+    : rows_(std::move(rows)), element_(element), metric_(metric), dim_(dim) {}
+
+size_t Plain::element_bytes(Element e) {
+  return e == kernels::kFloat32 ? 4 : e == kernels::kFloat16 || e == kernels::kBfloat16 ? 2 : 1;
+}
+
+size_t Plain::row_bytes(Element e, Metric metric, size_t dim) {
+  const size_t bytes = dim * element_bytes(e);
+  const size_t needed = metric == Metric::kCosine ? (bytes + 3) / 4 * 4 + 4 : bytes;
+  // Whole cache lines where that costs little; short rows stay tight.
+  const size_t unit = needed >= 512 ? 64 : element_bytes(e) == 1 && metric != Metric::kCosine ? 1 : 4;
+  return (needed + unit - 1) / unit * unit;
+}
+
+void Plain::fill(size_t first, const void* vectors, size_t n) {
+  const size_t bytes = dim_ * element_bytes(element_);
+  std::vector<float> wide(metric_ == Metric::kCosine ? dim_ : 0);
+  for (size_t i = 0; i < n; ++i) {
+    uint8_t* row = rows_->row(first + i);
+    std::memcpy(row, static_cast<const uint8_t*>(vectors) + i * bytes, bytes);
+    if (metric_ != Metric::kCosine) continue;
+    widen(row, element_, dim_, wide.data());
+    const float scale = inverse_norm(wide.data(), dim_);
+    std::memcpy(row + (bytes + 3) / 4 * 4, &scale, 4);
+  }
+}
+
+void Plain::decode(Row row, float* out) const {
+  const uint8_t* from = rows_->row(row);
+  widen(from, element_, dim_, out);
+  if (metric_ != Metric::kCosine) return;
+  float scale;
+  std::memcpy(&scale, from + (dim_ * element_bytes(element_) + 3) / 4 * 4, 4);
+  for (size_t j = 0; j < dim_; ++j) out[j] *= scale;
+}
+
+void Plain::to_form(const float* query, float* out) const {
+  const float scale = metric_ == Metric::kCosine ? inverse_norm(query, dim_) : 1.0f;
+  for (size_t j = 0; j < dim_; ++j) out[j] = query[j] * scale;
+}
+
+void Plain::prepare_floats(const float* query, Query* out) const {
+  const kernels::Table& k = kernels::active();
+  out->zero = false;
+  const bool bytes = element_ == kernels::kUint8 || element_ == kernels::kInt8;
+  if (bytes && (metric_ == Metric::kL2 || metric_ == Metric::kDot)) {
+    const bool is_signed = element_ == kernels::kInt8;
+    if (as_integers(query, dim_, is_signed ? -128.0f : 0.0f, is_signed ? 127.0f : 255.0f, out->data)) {
+      out->distance = metric_ == Metric::kL2 ? (is_signed ? k.l2_squared_i8 : k.l2_squared_u8)
+                                             : (is_signed ? k.dot_i8 : k.dot_u8);
+      return;
+    }
+  }
+  auto* data = reinterpret_cast<float*>(out->data);
+  switch (metric_) {
+    case Metric::kL2: out->distance = k.l2_squared[element_]; break;
+    case Metric::kDot: out->distance = k.dot[element_]; break;
+    case Metric::kL1: out->distance = k.l1[element_]; break;
+    default: {
+      out->distance = k.cosine[element_];
+      const float scale = inverse_norm(query, dim_);
+      out->zero = scale == 0.0f;
+      for (size_t j = 0; j < dim_; ++j) data[j] = query[j] * scale;
+      return;
+    }
+  }
+  std::memcpy(data, query, dim_ * 4);
+}
+
+void Plain::prepare(const void* query, void* prepared) const {
+  auto* out = static_cast<Query*>(prepared);
+  if (!is_bits(metric_)) return prepare_floats(static_cast<const float*>(query), out);
+  const kernels::Table& k = kernels::active();
+  out->zero = false;
+  out->distance = metric_ == Metric::kHamming ? k.hamming : k.jaccard;
+  std::memcpy(out->data, query, dim_);
+}
+
+void Plain::prepare_row(Row row, void* prepared) const {
+  if (is_bits(metric_)) return prepare(rows_->row(row), prepared);
+  std::vector<float> wide(dim_);
+  widen(rows_->row(row), element_, dim_, wide.data());
+  prepare_floats(wide.data(), static_cast<Query*>(prepared));
+}
+
+void Plain::score(const void* prepared, const Row* rows, size_t n, float, float* out) const {
+  const auto* query = static_cast<const Query*>(prepared);
+  if (query->zero) return std::fill(out, out + n, 1.0f), void();
+  query->distance(query->data, rows_->data(), rows_->stride(), rows, n, dim_, out);
+}
+
+void Plain::score_range(const void* prepared, Row first, size_t n, float* out) const {
+  const auto* query = static_cast<const Query*>(prepared);
+  if (query->zero) return std::fill(out, out + n, 1.0f), void();
+  query->distance(query->data, rows_->row(first), rows_->stride(), nullptr, n, dim_, out);
+}
+
+void Plain::prefetch(const Row* rows, size_t n) const {
+  const size_t bytes = std::min<size_t>(rows_->stride(), 512);  // the hardware follows after a few lines
+  for (size_t i = 0; i < n; ++i) {
+    const uint8_t* row = rows_->row(rows[i]);
+    for (size_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b);
+  }
+}
+
+}  // namespace nearly::quant

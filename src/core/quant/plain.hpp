@@ -1,0 +1,51 @@
+// Vectors as they came, in their own element type: exact distances, the store that re-ranks.
+#pragma once
+#include <memory>
+
+#include "base/metric.hpp"
+#include "base/scorer.hpp"
+#include "kernels/table.hpp"
+
+namespace nearly::quant {
+
+class Plain final : public Scorer {
+ public:
+  // `rows`: row_bytes(...) bytes each. Bits count dim in bytes and use the element uint8.
+  Plain(std::shared_ptr<Table> rows, kernels::Element element, Metric metric, size_t dim);
+
+  static size_t element_bytes(kernels::Element e);
+  // Elements, then 1 / norm as a float under cosine.
+  static size_t row_bytes(kernels::Element e, Metric metric, size_t dim);
+
+  // Copies n vectors (row-major, dense) to rows [first, first + n), which exist.
+  void fill(size_t first, const void* vectors, size_t n);
+  // Row as dim floats, for encoders: under cosine of unit length. Not for bits.
+  void decode(Row row, float* out) const;
+  // A query as floats in the metric's form: unit length under cosine, zero stays zero.
+  void to_form(const float* query, float* out) const;
+
+  size_t dim() const { return dim_; }
+  Metric metric() const { return metric_; }
+  kernels::Element element() const { return element_; }
+  const std::shared_ptr<Table>& rows() const { return rows_; }
+
+  size_t n_rows() const override { return rows_->rows(); }
+  size_t n_bytes() const override { return rows_->n_bytes(); }
+  size_t prepared_bytes() const override { return 64 + dim_ * 4 + 64; }
+  void prepare(const void* query, void* prepared) const override;
+  void prepare_row(Row row, void* prepared) const override;
+  void score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const override;
+  void score_range(const void* prepared, Row first, size_t n, float* out) const override;
+  void prefetch(const Row* rows, size_t n) const override;
+
+ private:
+  struct Query;
+  void prepare_floats(const float* query, Query* out) const;
+
+  std::shared_ptr<Table> rows_;
+  kernels::Element element_;
+  Metric metric_;
+  size_t dim_;
+};
+
+}  // namespace nearly::quant
