@@ -23,8 +23,8 @@ def _root(values: Floats) -> Floats:
     return np.sqrt(np.maximum(values, 0))
 
 
-def _from_unit_dot(values: Floats) -> Floats:
-    return np.clip(1 + values, 0, None)  # rounding may carry -cos a little below -1
+def _not_negative(values: Floats) -> Floats:
+    return np.maximum(values, 0)  # rounding may carry the cosine a little above 1
 
 
 def _negated(distances: Floats) -> Floats:
@@ -47,9 +47,9 @@ class Metric:
         What it compares: numbers, or packed bits (uint8, eight to a byte, `numpy.packbits` order); "any" is for
         callables.
     kernel : str
-        The core's kernel. A scorer returns its value v, turned so that smaller is nearer.
-    normalize : bool
-        Vectors are scaled to unit length before the kernel sees them; zero vectors stay zero.
+        The core's name for its kernel, whose values are smaller for nearer vectors.
+    number : int
+        The core's number for the metric (``enum class Metric`` in base/metric.hpp).
     formula : str
         The distance that people see.
     score : str
@@ -65,10 +65,10 @@ class Metric:
 
     name: str
     kernel: str
+    number: int
     formula: str
     score: str
     input: Literal["float", "bits", "any"] = "float"
-    normalize: bool = False
     to_distance: Callable[[Floats], Floats] = _same
     to_score: Callable[[Floats], Floats] = _negated
 
@@ -78,7 +78,7 @@ class Metric:
         Parameters
         ----------
         values : array-like of any shape
-            l2: |q − x|²; ip: −⟨q, x⟩; cosine: −⟨q, x⟩ of unit vectors; the others: the distance itself.
+            l2: |q − x|²; all others: the distance itself.
 
         Returns
         -------
@@ -150,11 +150,6 @@ class CallableMetric:
         return "callable"
 
     @property
-    def normalize(self) -> bool:
-        """Items are passed as they are."""
-        return False
-
-    @property
     def formula(self) -> str:
         """Where the distance comes from."""
         return f"{self.name}(item, items)"
@@ -209,24 +204,26 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric(
             "l2",
-            kernel="l2_squared",
+            kernel="l2",
+            number=0,
             formula="sqrt(sum((q - x)**2)), Euclidean, not squared",
             score="-distance",
             to_distance=_root,
         ),
-        Metric("ip", kernel="dot", formula="-sum(q * x)", score="sum(q * x)"),
+        Metric("ip", kernel="ip", number=2, formula="-sum(q * x)", score="sum(q * x)"),
         Metric(
             "cosine",
-            kernel="dot",
-            normalize=True,
+            kernel="cosine",
+            number=1,
             formula="1 - sum(q * x) / (|q| * |x|), and 1 where q or x is zero",
             score="sum(q * x) / (|q| * |x|)",
-            to_distance=_from_unit_dot,
+            to_distance=_not_negative,
             to_score=_complement,
         ),
         Metric(
             "hamming",
             kernel="hamming",
+            number=4,
             input="bits",
             formula="number of bits that differ",
             score="-distance",
@@ -234,12 +231,13 @@ METRICS: dict[str, Metric] = {
         Metric(
             "jaccard",
             kernel="jaccard",
+            number=5,
             input="bits",
             formula="1 - |q & x| / |q | x| over the bits set, and 0 for two empty sets",
             score="|q & x| / |q | x|",
             to_score=_complement,
         ),
-        Metric("l1", kernel="l1", formula="sum(|q - x|)", score="-distance"),
+        Metric("l1", kernel="l1", number=3, formula="sum(|q - x|)", score="-distance"),
     )
 }
 

@@ -279,7 +279,7 @@ def test_is_row_takes_ready_rows_only():
 def test_the_door_is_quick():
     row = np.zeros(128, np.float32)
     seconds = min(timeit.repeat(lambda: as_queries(row, dim=128), number=2000, repeat=20)) / 2000
-    assert seconds < 5e-6  # 0.6 µs on an idle machine; a slow path creeping in costs more than ten times that
+    assert seconds < 5e-6  # 0.8 µs on a busy 2-core machine; wide, for slower ones
 
 
 # --- bits -------------------------------------------------------------------------------------------------------------
@@ -442,7 +442,7 @@ def fixed_size(pa, value, dtype="f4"):
 def test_arrow_columns(dtype, kind):
     pa = pytest.importorskip("pyarrow")
     column = fixed_size(pa, matrix(), dtype)
-    lists = pa.array(matrix(dtype).tolist(), pa.list_(column.type.value_type))
+    lists = pa.ListArray.from_arrays(pa.array([0, 4, 8, 12], pa.int32()), column.flatten())
     table = pa.table({"vector": column})
     large = lists.cast(pa.large_list(column.type.value_type))
     chunked = pa.chunked_array([column[:1], column[1:]])
@@ -476,10 +476,14 @@ def test_arrow_by_the_capsule_alone():
             return self.value.__arrow_c_stream__(requested_schema)
 
     chunked = pa.chunked_array([column[:2], column[2:], column[:0]])
-    for value in (OneArray(), Stream(chunked), Stream(pa.table({"v": chunked}))):
+    for value in (OneArray(), Stream(pa.table({"v": chunked}))):
         np.testing.assert_array_equal(as_vectors(value).array, matrix())
-    empty = as_vectors(Stream(pa.chunked_array([], column.type)), dim=4)
-    assert empty.array.shape == (0, 4)
+    if int(pa.__version__.partition(".")[0]) < 16:
+        with pytest.raises(InputError, match="Stream and cannot be read"):
+            as_vectors(Stream(chunked))
+    else:
+        np.testing.assert_array_equal(as_vectors(Stream(chunked)).array, matrix())
+        assert as_vectors(Stream(pa.chunked_array([], column.type)), dim=4).array.shape == (0, 4)
 
 
 def test_arrow_numbers():
@@ -488,6 +492,9 @@ def test_arrow_numbers():
     assert as_vectors(table).array.tolist() == [[1.0, 3.0], [2.0, 4.0]]
     queries, single = as_queries(table["a"], dim=2)
     assert (single, queries.array.tolist()) == (True, [[1.0, 2.0]])
+    for scalar in (pa.array([[1.0, 2.0]])[0], fixed_size(pa, [[1.0, 2.0]])[0]):
+        queries, single = as_queries(scalar, dim=2)
+        assert (single, queries.array.tolist()) == (True, [[1.0, 2.0]])
     assert as_ids(pa.array([5, 3])).tolist() == [5, 3]
     assert as_mask_or_ids(pa.array([True, False]), n_mask=2).tolist() == [True, False]
     tensor = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [4]), fixed_size(pa, matrix()))
@@ -722,7 +729,7 @@ def test_integers(value):
     [
         (lambda: check_k(0), "k is 0, but an integer of at least 1 is wanted"),
         (lambda: check_k(True), "k is True"),
-        (lambda: check_k(np.True_), "k is np.True_"),
+        (lambda: check_k(np.True_), r"k is (np\.)?True"),
         (lambda: check_k(10.0), "k is 10.0.*pass k=10"),
         (lambda: check_k(1.5), r"k is 1.5, but an integer of at least 1 is wanted$"),
         (lambda: check_k(float("inf")), "k is inf"),

@@ -19,39 +19,32 @@ def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-# What the core's kernels return, and the distances of DESIGN, each straight from its definition in float64.
-KERNEL = {
-    "l2_squared": lambda q, x: ((q - x) ** 2).sum(1),
-    "dot": lambda q, x: -(x @ q),
-    "hamming": lambda q, x: (q != x).sum(1),
-    "jaccard": lambda q, x: 1 - (q & x).sum(1) / (q | x).sum(1),
-    "l1": lambda q, x: np.abs(q - x).sum(1),
-}
+# Distances straight from their definitions in float64. The kernels return the same, but l2 squared.
 DISTANCE = {
     "l2": lambda q, x: np.linalg.norm(q - x, axis=1),
     "ip": lambda q, x: -(x @ q),
     "cosine": lambda q, x: 1 - x @ q / np.linalg.norm(x, axis=1) / np.linalg.norm(q),
-    "hamming": KERNEL["hamming"],
-    "jaccard": KERNEL["jaccard"],
-    "l1": KERNEL["l1"],
+    "hamming": lambda q, x: (q != x).sum(1),
+    "jaccard": lambda q, x: 1 - (q & x).sum(1) / (q | x).sum(1),
+    "l1": lambda q, x: np.abs(q - x).sum(1),
 }
 SCORE = {
     "ip": lambda q, x: x @ q,
     "cosine": lambda q, x: unit(x) @ unit(q),
-    "jaccard": lambda q, x: 1 - KERNEL["jaccard"](q, x),
+    "jaccard": lambda q, x: 1 - DISTANCE["jaccard"](q, x),
 }
 
 
 def test_the_table_has_the_six_metrics():
     assert list(METRICS) == ["l2", "ip", "cosine", "hamming", "jaccard", "l1"]
     assert {name for name, metric in METRICS.items() if metric.input == "bits"} == {"hamming", "jaccard"}
-    assert [name for name, metric in METRICS.items() if metric.normalize] == ["cosine"]
+    assert sorted(metric.number for metric in METRICS.values()) == list(range(6))
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_distances_and_scores_follow_their_formulas(metric):
     q, x = (BITS, BIT_ROWS) if metric.input == "bits" else (QUERY, ROWS)
-    values = KERNEL[metric.kernel](*(unit(q), unit(x)) if metric.normalize else (q, x))
+    values = DISTANCE[metric.kernel](q, x) ** (2 if metric.kernel == "l2" else 1)
     distances = metric.distance_from_kernel(values)
     scores = metric.score_from_distance(distances)
     assert distances.dtype == scores.dtype == np.float32
@@ -69,7 +62,7 @@ def test_no_neighbor_stays_infinitely_far(metric):
 
 def test_rounding_below_zero_is_no_distance():
     assert METRICS["l2"].distance_from_kernel([-1e-6]).tolist() == [0.0]
-    assert METRICS["cosine"].distance_from_kernel([np.nextafter(np.float32(-1), np.float32(-2))]).tolist() == [0.0]
+    assert METRICS["cosine"].distance_from_kernel([-1e-7]).tolist() == [0.0]
     assert METRICS["ip"].distance_from_kernel([-5.0]).tolist() == [-5.0]
 
 
@@ -82,9 +75,27 @@ def test_the_score_of_distance_zero_is_plain_zero():
 def test_nearer_never_scores_lower(values):
     values = np.sort(np.array(values, np.float32))
     for metric in METRICS.values():
-        distances = metric.distance_from_kernel(values - 1 if metric.kernel == "dot" else values)
+        distances = metric.distance_from_kernel(values)
         assert (np.diff(distances) >= 0).all()
         assert (np.diff(metric.score_from_distance(distances)) <= 0).all()
+
+
+def test_kernels_are_those_of_the_core():
+    core = pytest.importorskip("nearly._core", reason="the core is not built")
+    for metric in METRICS.values():
+        bits = metric.input == "bits"
+        q, x = (BITS, BIT_ROWS) if bits else (QUERY.astype(np.float32), ROWS.astype(np.float32))
+        query = np.packbits(q) if bits else q
+        rows = np.packbits(x, axis=1) if bits else x
+        if metric.name == "cosine":  # its rows end in their inverse norms
+            rows = np.column_stack([x, 1 / np.linalg.norm(x, axis=1)]).astype(np.float32)
+            query = unit(q).astype(np.float32)
+        out = np.empty(len(rows), np.float32)
+        core.distances(
+            metric.kernel, 4 if bits else 0, False, query.view(np.uint8), rows.view(np.uint8), len(query), out
+        )
+        expected = DISTANCE[metric.name](q, x)
+        np.testing.assert_allclose(metric.distance_from_kernel(out), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_metrics_pickle_and_print():
@@ -99,7 +110,6 @@ def test_get_returns_the_row_or_wraps_the_function():
     assert isinstance(wrapped, CallableMetric)
     assert (wrapped.name, wrapped.input, wrapped.kernel, str(wrapped)) == ("absolute", "any", "callable", "absolute")
     assert wrapped.formula == "absolute(item, items)"
-    assert wrapped.normalize is False
     assert get(wrapped) is wrapped
 
 
