@@ -96,6 +96,8 @@ def test_bad_parts_are_refused(toy):
         ({"truth_distances": distances[:, ::-1]}, "ascending"),
         ({"truth_distances": np.full_like(distances, np.nan)}, "ascending"),
         ({"base": toy.base[0]}, "base has shape"),
+        ({"metric": "euclid"}, "'euclid'"),
+        ({"metric": "hamming"}, r"numpy.packbits\(base"),
     ]:
         with pytest.raises(InputError, match=message):
             changed(toy, **values)

@@ -148,9 +148,11 @@ def named(name: object) -> Metric:
     return METRICS[name]
 
 
-def inputs(metric: Metric, vectors: ArrayLike, queries: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+def inputs(
+    metric: Metric, vectors: ArrayLike, queries: ArrayLike, *, name: str = "vectors"
+) -> tuple[NDArray[Any], NDArray[Any]]:
     check = _checks.packed_bits if metric.bits else _checks.matrix
-    base, points = check("vectors", vectors), check("queries", queries)
+    base, points = check(name, vectors), check("queries", queries)
     _checks.same_columns("queries", points, base.shape[1])
     return base, points
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearly.errors import FormatError, InputError
-from nearly.evaluate import _checks
+from nearly.evaluate import _checks, _distances
 from nearly.evaluate.recall import recall_by_distance, recalls_by_distance
 from nearly.evaluate.truth import exact, pair_distances
 
@@ -38,7 +38,8 @@ class Dataset:
     Raises
     ------
     InputError
-        If shapes do not fit, an id is not a row of ``base`` or stands twice in a row, or distances are not ascending.
+        If shapes or dtypes do not fit the metric, an id is not a row of ``base`` or stands twice in a row, or distances
+        are not ascending.
 
     Examples
     --------
@@ -57,8 +58,7 @@ class Dataset:
     metric: str
 
     def __post_init__(self) -> None:
-        base, queries = _checks.matrix("base", self.base), _checks.matrix("queries", self.queries)
-        _checks.same_columns("queries", queries, base.shape[1])
+        base, queries = _distances.inputs(_distances.named(self.metric), self.base, self.queries, name="base")
         ids, distances = _checks.id_table("truth_ids", self.truth_ids), np.asarray(self.truth_distances)
         if len(ids) != len(queries) or ids.shape != distances.shape or not ids.shape[1]:
             raise InputError(
