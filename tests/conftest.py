@@ -1,0 +1,121 @@
+"""Fixtures for all tests, and how much of them is run.
+
+pytest                                 the fast form: soak tests left out, Hypothesis repeats the same examples
+pytest --soak 600 --soak-seed 7        the long form: soak tests too, and 600 seconds more of new Hypothesis examples
+pytest --sample 0.1 --soak-seed 7      a tenth of the tests, chosen by the seed
+NEARLY_TEST=overwrite pytest ...       golden files are written again instead of compared; review the diff
+"""
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+# No deadline: on a busy machine an example may take any time. The fast form never fails by chance.
+hypothesis.settings.register_profile("fast", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("soak", deadline=None, derandomize=False, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("nearly")
+    group.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="the long form, so much longer")
+    group.addoption("--sample", type=float, default=1.0, metavar="SHARE", help="run only this share of the tests")
+    group.addoption("--soak-seed", type=int, default=0, metavar="SEED", help="of --soak and --sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "fast")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    share, seed = config.getoption("--sample"), config.getoption("--soak-seed")
+
+    def runs(item: pytest.Item) -> bool:
+        if item.get_closest_marker("soak") and not config.getoption("--soak"):
+            return False
+        return zlib.crc32(f"{seed} {item.nodeid}".encode()) < share * 2**32
+
+    if left_out := [item for item in items if not runs(item)]:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if runs(item)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """In the long form, repeat a Hypothesis test with new seeds until its share of the time is over."""
+    seconds, seed = item.config.getoption("--soak"), item.config.getoption("--soak-seed")
+    if not seconds or not hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+        return (yield)
+    all_of_them = sum(hypothesis.is_hypothesis_test(getattr(other, "obj", None)) for other in item.session.items)
+    deadline = time.monotonic() + seconds / all_of_them
+    hypothesis.core.global_force_seed = seed  # what --hypothesis-seed sets; reaches state machines too
+    try:
+        yield
+        while time.monotonic() < deadline:
+            hypothesis.core.global_force_seed += 1
+            item.runtest()
+    except BaseException as error:
+        error.add_note(f"repeat it: pytest '{item.nodeid}' --soak 1 --soak-seed {hypothesis.core.global_force_seed}")
+        raise
+    finally:
+        hypothesis.core.global_force_seed = None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "simd_target" in metafunc.fixturenames:
+        from nearly import _core
+
+        metafunc.parametrize("simd_target", _core.simd_targets(), indirect=True)
+
+
+@pytest.fixture
+def simd_target(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once on every CPU target of this machine; the value is its name."""
+    from nearly import _core
+
+    before = _core.simd_target()
+    assert _core.use_simd_target(request.param)
+    yield request.param
+    assert _core.use_simd_target(before)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a generator in the same state for every test."""
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def golden() -> Callable[[str, Any], None]:
+    """Return ``golden(name, value)``: the value must be what tests/golden/<name>.json holds, to the last digit."""
+
+    def compare(name: str, value: Any) -> None:
+        path = GOLDEN / f"{name}.json"
+        plain = json.loads(json.dumps(value, default=lambda x: x.tolist()))  # NumPy to lists, tuples to lists
+        if os.environ.get("NEARLY_TEST") == "overwrite":
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(plain, indent=1) + "\n")
+        assert path.exists(), f"there is no {path.name}: run with NEARLY_TEST=overwrite and review what it writes"
+        assert plain == json.loads(path.read_text()), f"differs from {path.name}; NEARLY_TEST=overwrite accepts it"
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Return the folder of real data sets, or skip the test where there is none."""
+    from nearly.evaluate import datasets
+
+    folder = datasets.data_folder()
+    if folder is None:
+        pytest.skip("no real data: NEARLY_DATA names no folder")
+    return folder
