@@ -34,7 +34,7 @@ std::shared_ptr<GraphIndex> make(std::vector<std::shared_ptr<Table>> lists, std:
 
 
 nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
-                 size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, size_t n_rows,
+                 size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
                  Words filter, size_t probe, std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths,
                  std::optional<Out<float, 1>> hardness, size_t threads) {
   graph::Request r{};
@@ -44,10 +44,7 @@ nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> que
   r.k = ids.shape(1);
   require(queries.shape(1) == query_bytes && ids.shape(0) == r.n && distances.shape(0) == r.n &&
               distances.shape(1) == r.k && counts.shape(0) == r.n && width >= 1, "search: shapes disagree");
-  if (filter) {
-    require(filter->shape(0) * 64 >= n_rows, "the filter is shorter than the rows");
-    r.filter.bits = filter->data();
-  }
+  if (filter) r.filter = {filter->data(), filter->shape(0) * 64};
   r.effort.width = width;
   if (widths) {
     require(widths->shape(0) >= 1 && bounds && bounds->shape(0) + 1 == widths->shape(0) && probe >= 1,
@@ -72,7 +69,40 @@ nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> que
     nb::gil_scoped_release release;
     work = index.search(r, poll());
   }
-  return nb::make_tuple(work.distances, work.hops);
+  return nb::make_tuple(work.distances, work.hops, work.ranked);
+}
+
+// One float32 query, arguments by position: the least that a call can cost. Returns how many were found.
+nb::tuple search_one(const GraphIndex& index, In<float, 1> query, size_t dim, int metric, size_t width, size_t depth,
+                     Out<int64_t, 1> ids, Out<float, 1> distances, size_t probe, std::optional<In<float, 1>> bounds,
+                     std::optional<In<uint32_t, 1>> widths) {
+  require(query.shape(0) == dim && ids.shape(0) == distances.shape(0), "search_one: shapes disagree");
+  uint32_t count = 0;
+  graph::Request r{};
+  r.queries = reinterpret_cast<const uint8_t*>(query.data());
+  r.query_bytes = dim * 4;
+  r.n = 1;
+  r.k = ids.shape(0);
+  r.effort.width = width;
+  if (widths) {
+    require(bounds && bounds->shape(0) + 1 == widths->shape(0) && probe >= 1, "search_one: one width more than bounds");
+    r.effort.probe = probe;
+    r.effort.bounds = bounds->data();
+    r.effort.widths = widths->data();
+    r.effort.n_levels = widths->shape(0);
+  }
+  r.depth = std::max(depth, r.k);
+  r.threads = 1;
+  r.metric = metric_from(metric);
+  r.ids = ids.data();
+  r.distances = distances.data();
+  r.counts = &count;
+  graph::Work work;
+  {
+    nb::gil_scoped_release release;
+    work = index.search(r, {});
+  }
+  return nb::make_tuple(work.distances, work.hops, work.ranked);
 }
 
 void insert(GraphIndex& index, In<uint32_t, 1> nodes, size_t n_rows, size_t beam, size_t new_degree, float alpha,
@@ -112,9 +142,11 @@ void graph(nb::module_& m) {
   nb::class_<GraphIndex>(m, "Graph", "Layers of neighbor lists, searched through scorers.")
       .def(nb::new_(&make), "lists"_a, "slots"_a, "entries"_a, "travel"_a, "store"_a, "rows"_a, "n_nodes"_a)
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "depth"_a,
-           "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "n_rows"_a,
+           "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0)
+      .def("search_one", &search_one, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+           nb::arg().noconvert(), nb::arg().noconvert(), nb::arg(), nb::arg().none(), nb::arg().none())
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
            "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
       .def("connect", [](GraphIndex& g, size_t beam) {

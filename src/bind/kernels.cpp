@@ -1,6 +1,8 @@
 // CPU targets, and the kernels that Python uses directly or tests.
 #include "kernels/table.hpp"
 
+#include "kernels/block.hpp"
+
 #include "bind.hpp"
 
 namespace nearly::bind {
@@ -66,24 +68,7 @@ void products(In<float, 2> rows, In<float, 2> columns, Out<float, 2> out, size_t
   require(columns.shape(1) == dim && out.shape(0) == n && out.shape(1) == m, "products: shapes disagree");
   if (n == 0 || m == 0) return;
   nb::gil_scoped_release release;
-  const k::Table& t = k::active();
-  const size_t panels = (m + t.panel - 1) / t.panel;
-  std::vector<float> packed(panels * t.panel * dim, 0.0f);
-  for (size_t c = 0; c < m; ++c)
-    for (size_t j = 0; j < dim; ++j) packed[(c / t.panel * dim + j) * t.panel + c % t.panel] = columns.data()[c * dim + j];
-  constexpr size_t kBlock = 48;
-  parallel_for((n + kBlock - 1) / kBlock, 1, threads, [&](size_t begin, size_t end) {
-    std::vector<float> tile(kBlock * t.panel);
-    for (size_t b = begin; b < end; ++b) {
-      const size_t first = b * kBlock, block = std::min(kBlock, n - first);
-      for (size_t p = 0; p < panels; ++p) {
-        t.products(rows.data() + first * dim, dim, block, packed.data() + p * t.panel * dim, dim, tile.data(), t.panel);
-        const size_t width = std::min(t.panel, m - p * t.panel);
-        for (size_t r = 0; r < block; ++r)
-          std::copy_n(tile.data() + r * t.panel, width, out.data() + (first + r) * m + p * t.panel);
-      }
-    }
-  }, poll());
+  k::multiply(rows.data(), n, columns.data(), m, dim, out.data(), threads, poll());
 }
 
 // Row of the first NaN or infinity in a matrix of float32 or float16 (or bfloat16 held as uint16), or -1.

@@ -1,5 +1,7 @@
 // Exact scans.
+#include "lists/blocks.hpp"
 #include "lists/scan.hpp"
+#include "quant/plain.hpp"
 
 #include "bind.hpp"
 
@@ -8,8 +10,7 @@ namespace {
 
 using Words = std::optional<In<uint64_t, 1>>;
 
-lists::Request request(const Scorer&, const Rows&, In<uint8_t, 2> queries, size_t k, int metric, const Words& filter,
-                       size_t n_rows, size_t threads) {
+lists::Request request(In<uint8_t, 2> queries, size_t k, int metric, const Words& filter, size_t threads) {
   lists::Request r{};
   r.queries = queries.data();
   r.query_bytes = queries.shape(1);
@@ -17,10 +18,7 @@ lists::Request request(const Scorer&, const Rows&, In<uint8_t, 2> queries, size_
   r.k = k;
   r.threads = threads;
   r.metric = metric_from(metric);
-  if (filter) {
-    require(filter->shape(0) * 64 >= n_rows, "the filter is shorter than the rows");
-    r.filter.bits = filter->data();
-  }
+  if (filter) r.filter = {filter->data(), filter->shape(0) * 64};
   return r;
 }
 
@@ -31,7 +29,7 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_b
   require(queries.shape(1) == query_bytes && ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k &&
               counts.shape(0) == n && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
           "scan: shapes disagree");
-  lists::Request r = request(scorer, rows, queries, k, metric, filter, rows.ids()->rows(), threads);
+  lists::Request r = request(queries, k, metric, filter, threads);
   r.ids = ids.data();
   r.distances = distances.data();
   r.counts = counts.data();
@@ -40,8 +38,19 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_b
     chosen.assign(only->data(), only->data() + only->shape(0));
     for (const Row row : chosen) require(row < n_nodes, "scan: a chosen node does not exist");
   }
+  // Enough queries to share the rows' loads: products by blocks, where the metric is made of products.
+  const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
+  const bool blocks = plain && !only && n >= 8 &&
+                      (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
   nb::gil_scoped_release release;
-  lists::scan(scorer, rows, n_nodes, only ? &chosen : nullptr, r, poll());
+  if (!blocks) return lists::scan(scorer, rows, n_nodes, only ? &chosen : nullptr, r, poll());
+  const lists::Dense dense{plain->dim(),
+                           [&](Row first, size_t count, float* out) {
+                             for (size_t i = 0; i < count; ++i)
+                               plain->decode(static_cast<Row>(first + i), out + i * plain->dim());
+                           },
+                           [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
+  lists::scan_blocks(scorer, dense, rows, n_nodes, r, poll());
 }
 
 template <typename T> nb::object to_array(const std::vector<std::vector<T>>& parts, size_t total) {
@@ -56,7 +65,7 @@ nb::tuple scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, si
                       int metric, float radius, Words filter, size_t threads) {
   require(queries.shape(1) == query_bytes && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
           "scan_radius: shapes disagree");
-  const lists::Request r = request(scorer, rows, queries, 0, metric, filter, rows.ids()->rows(), threads);
+  const lists::Request r = request(queries, 0, metric, filter, threads);
   lists::Ragged found;
   {
     nb::gil_scoped_release release;

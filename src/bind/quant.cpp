@@ -198,7 +198,7 @@ void quant(nb::module_& m) {
              }
            }, "nodes"_a.noconvert());
 
-  m.def("principal_axes", [](In<double, 2> covariance, size_t n_axes, size_t rounds, uint64_t seed, Out<double, 2> axes,
+  m.def("principal_axes", [](In<float, 2> covariance, size_t n_axes, size_t rounds, uint64_t seed, Out<double, 2> axes,
                              Out<double, 1> variances) {
     const size_t d = covariance.shape(0);
     require(covariance.shape(1) == d && n_axes >= 1 && n_axes <= d && axes.shape(0) == n_axes && axes.shape(1) == d &&

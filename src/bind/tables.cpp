@@ -80,16 +80,16 @@ void tables(nb::module_& m) {
                      "Rows: ids are 8 bytes, next, first and last 4");
              return std::make_shared<Rows>(ids, next, first, last);
            }), "ids"_a, "next"_a, "first"_a, "last"_a)
-      .def("link", [](Rows& r, size_t first_row, In<int64_t, 1> ids, In<uint32_t, 1> nodes, In<int64_t, 1> order) {
-             const size_t n = ids.shape(0);
-             require(nodes.shape(0) == n && order.shape(0) == n && first_row + n <= r.ids()->rows() &&
-                         first_row + n <= r.next_rows()->rows(), "Rows.link: lengths differ or tables are too short");
+      .def("link", [](Rows& r, In<uint32_t, 1> rows, In<int64_t, 1> ids, In<uint32_t, 1> nodes) {
+             const size_t n = rows.shape(0);
+             require(ids.shape(0) == n && nodes.shape(0) == n, "Rows.link: lengths differ");
              for (size_t i = 0; i < n; ++i) {
-               const auto at = static_cast<size_t>(order.data()[i]);
-               require(at < n && nodes.data()[at] < r.first_rows()->rows(), "Rows.link: order or node out of range");
-               r.link(static_cast<Row>(first_row + at), ids.data()[at], nodes.data()[at]);
+               require(rows.data()[i] < r.ids()->rows() && rows.data()[i] < r.next_rows()->rows() &&
+                           nodes.data()[i] < r.first_rows()->rows() && nodes.data()[i] < r.last_rows()->rows(),
+                       "Rows.link: row or node out of range");
+               r.link(rows.data()[i], ids.data()[i], nodes.data()[i]);
              }
-           }, "first_row"_a, "ids"_a, "nodes"_a, "order"_a)
+           }, "rows"_a.noconvert(), "ids"_a.noconvert(), "nodes"_a.noconvert())
       .def("unlink", [](Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
              require(rows.shape(0) == nodes.shape(0), "Rows.unlink: lengths differ");
              for (size_t i = 0; i < rows.shape(0); ++i) {

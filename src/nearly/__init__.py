@@ -1,0 +1,30 @@
+"""nearly: vector search that is as accurate as you ask."""
+
+from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
+from nearly.hits import Hits, RangeHits
+from nearly.indexes import Flat, Vamana
+from nearly.quantizers import Plain, Reduced, Scalar
+from nearly.runtime import get_threads, set_threads, show_versions, simd_target, simd_targets, use_simd_target
+
+__all__ = [
+    "DimensionError",
+    "Flat",
+    "FormatError",
+    "Hits",
+    "IdError",
+    "InputError",
+    "NearlyError",
+    "Plain",
+    "RangeHits",
+    "Reduced",
+    "Scalar",
+    "StateError",
+    "Vamana",
+    "get_threads",
+    "set_threads",
+    "show_versions",
+    "simd_target",
+    "simd_targets",
+    "use_simd_target",
+]
+__version__ = "0.1.0"

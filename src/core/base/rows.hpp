@@ -7,10 +7,11 @@
 
 namespace nearly {
 
-// A bit a row; null lets everything pass.
+// A bit a row; null lets everything pass. Rows that are newer than the bits do not pass.
 struct Filter {
   const uint64_t* bits = nullptr;
-  bool passes(Row row) const { return !bits || (bits[row / 64] >> (row % 64) & 1); }
+  size_t n_bits = 0;
+  bool passes(Row row) const { return !bits || (row < n_bits && (bits[row / 64] >> (row % 64) & 1)); }
 };
 
 // Written by one writer; readers may walk chains meanwhile: words are atomic and a row is linked after it is filled.

@@ -5,59 +5,104 @@
 #include <thread>
 
 namespace nearly::graph {
+namespace {
 
-void GraphIndex::answer(const Request& r, size_t q, const std::vector<Row>& entries, size_t n_nodes,
-                        Scratch& scratch) const {
-  const uint8_t* query = r.queries + q * r.query_bytes;
-  const size_t travel_bytes = (travel_->prepared_bytes() + 63) / 64 * 64;
-  auto* prepared = static_cast<uint8_t*>(scratch.prepared(travel_bytes + store_->prepared_bytes()));
-  travel_->prepare(query, prepared);
-  if (layers_.size() > 1 && !entries.empty()) {
-    Row at = entries[0];
-    for (size_t l = layers_.size() - 1; l > 0; --l)
-      if (layers_[l].holds(at)) at = descend(layers_[l], *travel_, prepared, at, n_nodes, scratch.work);
-    std::vector<Row> starts(entries.begin() + 1, entries.end());
-    starts.insert(starts.begin(), at);
-    graph::search(layers_[0], *travel_, prepared, starts.data(), starts.size(), n_nodes, r.effort, false, scratch);
-  } else {
-    graph::search(layers_[0], *travel_, prepared, entries.data(), entries.size(), n_nodes, r.effort, false, scratch);
-  }
-  if (r.hardness) r.hardness[q] = scratch.hardness;
+constexpr size_t kAbreast = 6;  // queries that one thread has under way: bench_levers.py, interleaving
+constexpr size_t kChunk = 48;   // queries that a thread takes at a time
 
-  thread_local std::vector<Found> found;
-  found.clear();
-  for (const Candidate c : scratch.pool) {
-    const Row row = rows_->first_passing(node_of(c), r.filter);
-    if (row == kNone) continue;
-    found.push_back({distance_of(c), node_of(c), rows_->id(row)});
-    if (found.size() == r.depth) break;
+}  // namespace
+
+// A query's way through the index: prepare, walk, rank the nearest by the store. Like its walk, it asks for memory in one
+// turn and uses it in the next.
+class GraphIndex::Answer {
+ public:
+  void begin(const GraphIndex& index, const Request& request, size_t q, const std::vector<Row>& entries, size_t n_nodes,
+             Scratch& scratch) {
+    index_ = &index;
+    request_ = &request;
+    q_ = q;
+    scratch_ = &scratch;
+    const uint8_t* query = request.queries + q * request.query_bytes;
+    const size_t travel_bytes = (index.travel_->prepared_bytes() + 63) / 64 * 64;
+    auto* prepared = static_cast<uint8_t*>(scratch.prepared(travel_bytes + index.store_->prepared_bytes()));
+    exact_ = prepared + travel_bytes;
+    index.travel_->prepare(query, prepared);
+    starts_.assign(entries.begin(), entries.end());
+    if (!entries.empty())
+      for (size_t l = index.layers_.size() - 1; l > 0; --l)
+        if (index.layers_[l].holds(starts_[0]))
+          starts_[0] = descend(index.layers_[l], *index.travel_, prepared, starts_[0], n_nodes, scratch.work);
+    walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, request.effort,
+                false, scratch);
+    walking_ = true;
   }
-  if (store_ != travel_) {
-    void* exact = prepared + travel_bytes;
-    store_->prepare(query, exact);
-    thread_local std::vector<Row> block;
-    thread_local std::vector<float> distance;
-    block.clear();
-    for (const Found& f : found) block.push_back(f.node);
-    distance.resize(block.size());
-    store_->prefetch(block.data(), std::min<size_t>(block.size(), 8));
-    for (size_t i = 0; i < block.size(); i += 4) {
-      const size_t n = std::min<size_t>(4, block.size() - i);
-      if (i + 8 < block.size()) store_->prefetch(block.data() + i + 8, std::min<size_t>(4, block.size() - i - 8));
-      store_->score(exact, block.data() + i, n, std::numeric_limits<float>::infinity(), distance.data() + i);
+
+  Scratch& scratch() { return *scratch_; }
+
+  // False when the answer is written.
+  bool turn() {
+    if (walking_) {
+      if (walk_.turn()) return true;
+      walk_.end();
+      walking_ = false;
+      collect();
+      if (index_->store_ != index_->travel_) {
+        index_->store_->prefetch(block_.data(), block_.size());
+        return true;
+      }
+    } else {
+      rank();
     }
-    scratch.work.distances += block.size();
-    for (size_t i = 0; i < found.size(); ++i) found[i].distance = distance[i];
+    write();
+    return false;
   }
-  float* distances = r.distances + q * r.k;
-  const size_t n = emit(*rows_, r.filter, found.data(), found.size(), r.k, r.ids + q * r.k, distances);
-  for (size_t i = 0; i < n; ++i) distances[i] = seen(r.metric, distances[i]);
-  r.counts[q] = static_cast<uint32_t>(n);
-}
+
+ private:
+  void collect() {
+    found_.clear();
+    block_.clear();
+    for (const Candidate c : scratch_->pool) {
+      const Row row = index_->rows_->first_passing(node_of(c), request_->filter);
+      if (row == kNone) continue;
+      found_.push_back({distance_of(c), node_of(c), index_->rows_->id(row)});
+      block_.push_back(node_of(c));
+      if (found_.size() == request_->depth) break;
+    }
+  }
+
+  void rank() {
+    const Scorer& store = *index_->store_;
+    store.prepare(request_->queries + q_ * request_->query_bytes, exact_);
+    distance_.resize(block_.size());
+    store.score(exact_, block_.data(), block_.size(), std::numeric_limits<float>::infinity(), distance_.data());
+    scratch_->work.ranked += block_.size();
+    for (size_t i = 0; i < found_.size(); ++i) found_[i].distance = distance_[i];
+  }
+
+  void write() {
+    const Request& r = *request_;
+    if (r.hardness) r.hardness[q_] = scratch_->hardness;
+    float* distances = r.distances + q_ * r.k;
+    const size_t n = emit(*index_->rows_, r.filter, found_.data(), found_.size(), r.k, r.ids + q_ * r.k, distances);
+    for (size_t i = 0; i < n; ++i) distances[i] = seen(r.metric, distances[i]);
+    r.counts[q_] = static_cast<uint32_t>(n);
+  }
+
+  const GraphIndex* index_ = nullptr;
+  const Request* request_ = nullptr;
+  size_t q_ = 0;
+  Scratch* scratch_ = nullptr;
+  void* exact_ = nullptr;
+  bool walking_ = false;
+  Walk walk_;
+  std::vector<Row> starts_, block_;
+  std::vector<Found> found_;
+  std::vector<float> distance_;
+};
 
 Work GraphIndex::search(const Request& r, const Poll& poll) const {
-  std::atomic<uint64_t> n_distances{0}, n_hops{0};
-  parallel_for(r.n, 4, r.threads, [&](size_t begin, size_t end) {
+  std::atomic<uint64_t> n_distances{0}, n_hops{0}, n_ranked{0};
+  parallel_for(r.n, kChunk, r.threads, [&](size_t begin, size_t end) {
     struct Inside {
       std::atomic<uint32_t>& count;
       ~Inside() { count.fetch_sub(1, std::memory_order_release); }
@@ -70,13 +115,34 @@ Work GraphIndex::search(const Request& r, const Poll& poll) const {
     const Inside inside{readers_[half]};
     const auto entries = std::atomic_load(&entries_);
     const size_t n_nodes = this->n_nodes();
-    Scratch& scratch = Scratch::of_this_thread();
-    scratch.work = {};
-    for (size_t q = begin; q < end; ++q) answer(r, q, *entries, n_nodes, scratch);
-    n_distances += scratch.work.distances;
-    n_hops += scratch.work.hops;
+    thread_local Answer answers[kAbreast];
+    size_t next = begin, active = 0;
+    Answer* open[kAbreast];
+    for (; active < kAbreast && next < end; ++active) {
+      Scratch& scratch = Scratch::of_this_thread(active);
+      scratch.work = {};
+      open[active] = &answers[active];
+      open[active]->begin(*this, r, next++, *entries, n_nodes, scratch);
+    }
+    const size_t slots = active;
+    while (active > 0)
+      for (size_t i = 0; i < active;) {
+        if (open[i]->turn()) {
+          ++i;
+        } else if (next < end) {
+          open[i]->begin(*this, r, next++, *entries, n_nodes, open[i]->scratch());
+        } else {
+          std::swap(open[i], open[--active]);
+        }
+      }
+    for (size_t i = 0; i < slots; ++i) {
+      const Work work = Scratch::of_this_thread(i).work;
+      n_distances += work.distances;
+      n_hops += work.hops;
+      n_ranked += work.ranked;
+    }
   }, poll);
-  return {n_distances, n_hops};
+  return {n_distances, n_hops, n_ranked};
 }
 
 void GraphIndex::wait_for_readers() const {

@@ -60,7 +60,7 @@ class GraphIndex {
   void wait_for_readers() const;
 
  private:
-  void answer(const Request& r, size_t q, const std::vector<Row>& entries, size_t n_nodes, Scratch& scratch) const;
+  class Answer;  // one query under way
   std::vector<bool> alive() const;
 
   std::vector<Layer> layers_;

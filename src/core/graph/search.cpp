@@ -2,16 +2,17 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
+#include <deque>
 #include <new>
 
 namespace nearly::graph {
 
 Scratch::~Scratch() { std::free(prepared_); }
 
-Scratch& Scratch::of_this_thread() {
-  thread_local Scratch scratch;
-  return scratch;
+Scratch& Scratch::of_this_thread(size_t which) {
+  thread_local std::deque<Scratch> all;
+  while (all.size() <= which) all.emplace_back();
+  return all[which];
 }
 
 void* Scratch::prepared(size_t bytes) {
@@ -24,122 +25,140 @@ void* Scratch::prepared(size_t bytes) {
   return prepared_;
 }
 
-constexpr size_t kMaxBlock = 512;
-
-// The state of one search.
-struct Walk {
-  const Layer& layer;
-  const Scorer& scorer;
-  const void* prepared;
-  size_t n_nodes, width;
-  Scratch& scratch;
-  size_t size = 0;  // of the pool
-  size_t next = 0;  // the first candidate not expanded
-
-  // Leaves no bit behind, also when a scorer throws.
-  ~Walk() {
-    for (const uint32_t word : scratch.dirty_) scratch.seen_[word] = 0;
-    scratch.dirty_.clear();
-  }
-
-  void begin(size_t capacity) {
-    const size_t words = (n_nodes + 63) / 64;
-    if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
-    if (scratch.pool.size() < capacity + 1) scratch.pool.resize(capacity + 1);
-  }
-
-  // True the first time.
-  bool mark(Row node) {
-    uint64_t& word = scratch.seen_[node / 64];
-    const uint64_t bit = uint64_t{1} << (node % 64);
-    if (word & bit) return false;
-    if (word == 0) scratch.dirty_.push_back(node / 64);
-    word |= bit;
-    return true;
-  }
-
-  float bound() const { return size == width ? distance_of(scratch.pool[size - 1]) : __builtin_huge_valf(); }
-
-  void insert(Candidate c) {
-    Candidate* pool = scratch.pool.data();
-    if (size == width) {
-      if (c >= pool[size - 1]) return;
-      --size;
-    }
-    // From the back: most candidates that get in belong near the end.
-    size_t at = size;
-    while (at > 0 && pool[at - 1] > c) {
-      pool[at] = pool[at - 1];
-      --at;
-    }
-    pool[at] = c;
-    ++size;
-    if (at < next) next = at;
-  }
-
-  void score_block(const Row* rows, size_t n) {
-    float distance[kMaxBlock];
-    scorer.score(prepared, rows, n, bound(), distance);
-    scratch.work.distances += n;
-    const uint32_t worst = size == width ? static_cast<uint32_t>(scratch.pool[size - 1] >> 32) : ~0u;
-    for (size_t i = 0; i < n; ++i)
-      if (ordered(distance[i]) <= worst) insert(candidate(distance[i], rows[i]));
-  }
-
-  void expand(bool keep) {
-    Candidate& c = scratch.pool[next];
-    const Row node = node_of(c);
-    c |= 1;
-    if (keep) scratch.expanded.push_back(c & ~Candidate{1});
-    ++scratch.work.hops;
-    const Row* list = layer.list(node);
-    Row fresh[kMaxBlock];
-    size_t n = 0;
-    for (size_t i = 0, degree = layer.degree(); i < degree; ++i) {
-      const Row v = Layer::load(list + i);
-      if (v >= n_nodes) {  // kNone ends the list; a node added since this search began is not for it
-        if (v == kNone) break;
-        continue;
-      }
-      if (!mark(v)) continue;
-      fresh[n++] = v;
-    }
-    scorer.prefetch(fresh, n);
-    while (next < size && scratch.pool[next] & 1) ++next;
-    if (next < size) __builtin_prefetch(layer.list(node_of(scratch.pool[next])));
-    score_block(fresh, n);
-    while (next < size && scratch.pool[next] & 1) ++next;
-  }
-};
-
-void search(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
-            size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch) {
-  size_t capacity = std::max<size_t>(1, effort.width);
-  for (size_t i = 0; i < effort.n_levels; ++i) capacity = std::max<size_t>(capacity, effort.widths[i]);
-  Walk walk{layer, scorer, prepared, n_nodes, capacity, scratch};
+void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
+                 size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch) {
+  end();  // of a walk that an exception cut short
+  layer_ = &layer;
+  scorer_ = &scorer;
+  prepared_ = prepared;
+  scratch_ = &scratch;
+  effort_ = effort;
+  n_nodes_ = n_nodes;
+  keep_ = keep_expanded;
+  width_ = std::max<size_t>(1, effort.width);
+  for (size_t i = 0; i < effort.n_levels; ++i) width_ = std::max<size_t>(width_, effort.widths[i]);
+  size_ = next_ = hops_ = n_fresh_ = 0;
+  waiting_ = false;
   scratch.expanded.clear();
-  walk.begin(capacity);
-  Row block[kMaxBlock];
+  const size_t words = (n_nodes + 63) / 64;
+  if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
+  if (scratch.pool.size() < width_ + 1) scratch.pool.resize(width_ + 1);
   size_t n = 0;
   for (size_t i = 0; i < n_starts; ++i) {
-    if (starts[i] < n_nodes && walk.mark(starts[i])) block[n++] = starts[i];
+    if (starts[i] < n_nodes && mark(starts[i])) fresh_[n++] = starts[i];
     if (n == kMaxBlock || (i + 1 == n_starts && n > 0)) {
-      walk.score_block(block, n);
+      score(fresh_, n);
       n = 0;
     }
   }
-  walk.next = 0;
-  for (size_t hops = 0; walk.next < walk.size; ++hops) {
-    if (effort.probe && hops == effort.probe) {
-      scratch.hardness = distance_of(scratch.pool[0]);
-      const size_t level = std::lower_bound(effort.bounds, effort.bounds + effort.n_levels - 1, scratch.hardness) - effort.bounds;
-      walk.width = std::max<size_t>(1, effort.widths[level]);
-      walk.size = std::min(walk.size, walk.width);
-      if (walk.next >= walk.size) break;
-    }
-    walk.expand(keep_expanded);
+  next_ = 0;
+  if (size_ > 0) __builtin_prefetch(layer.list(node_of(scratch.pool[0])));
+}
+
+// Leaves no bit behind, also when a scorer throws.
+void Walk::end() {
+  if (!scratch_) return;
+  for (const uint32_t word : scratch_->dirty_) scratch_->seen_[word] = 0;
+  scratch_->dirty_.clear();
+  scratch_->pool.resize(size_);
+  scratch_ = nullptr;
+}
+
+// True the first time.
+inline bool Walk::mark(Row node) {
+  uint64_t& word = scratch_->seen_[node / 64];
+  const uint64_t bit = uint64_t{1} << (node % 64);
+  if (word & bit) return false;
+  if (word == 0) scratch_->dirty_.push_back(node / 64);
+  word |= bit;
+  return true;
+}
+
+inline float Walk::bound() const {
+  return size_ == width_ ? distance_of(scratch_->pool[size_ - 1]) : __builtin_huge_valf();
+}
+
+inline void Walk::insert(Candidate c) {
+  Candidate* pool = scratch_->pool.data();
+  if (size_ == width_) {
+    if (c >= pool[size_ - 1]) return;
+    --size_;
   }
-  scratch.pool.resize(walk.size);
+  // From the back: most candidates that get in belong near the end.
+  size_t at = size_;
+  while (at > 0 && pool[at - 1] > c) {
+    pool[at] = pool[at - 1];
+    --at;
+  }
+  pool[at] = c;
+  ++size_;
+  if (at < next_) {
+    next_ = at;
+    __builtin_prefetch(layer_->list(node_of(c)));
+  }
+}
+
+void Walk::score(const Row* rows, size_t n) {
+  float distance[kMaxBlock];
+  scorer_->score(prepared_, rows, n, bound(), distance);
+  scratch_->work.distances += n;
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t worst = size_ == width_ ? static_cast<uint32_t>(scratch_->pool[size_ - 1] >> 32) : ~0u;
+    if (ordered(distance[i]) <= worst) insert(candidate(distance[i], rows[i]));
+  }
+}
+
+// After the probe the width follows from what was seen.
+void Walk::choose_width() {
+  scratch_->hardness = distance_of(scratch_->pool[0]);
+  const float* end = effort_.bounds + effort_.n_levels - 1;
+  const auto level = static_cast<size_t>(std::lower_bound(effort_.bounds, end, scratch_->hardness) - effort_.bounds);
+  width_ = std::max<size_t>(1, effort_.widths[level]);
+  size_ = std::min(size_, width_);
+}
+
+// Collects the unseen neighbors of the nearest open candidate and asks for their codes.
+void Walk::read_list() {
+  Candidate& c = scratch_->pool[next_];
+  c |= 1;
+  if (keep_) scratch_->expanded.push_back(c & ~Candidate{1});
+  ++scratch_->work.hops;
+  ++hops_;
+  const Row* list = layer_->list(node_of(c));
+  n_fresh_ = 0;
+  for (size_t i = 0, degree = layer_->degree(); i < degree; ++i) {
+    const Row v = Layer::load(list + i);
+    if (v >= n_nodes_) {  // kNone ends the list; a node added since this walk began is not for it
+      if (v == kNone) break;
+      continue;
+    }
+    if (mark(v)) fresh_[n_fresh_++] = v;
+  }
+  scorer_->prefetch(fresh_, n_fresh_);
+  while (next_ < size_ && scratch_->pool[next_] & 1) ++next_;
+  if (next_ < size_) __builtin_prefetch(layer_->list(node_of(scratch_->pool[next_])));
+}
+
+bool Walk::turn() {
+  if (waiting_) {
+    waiting_ = false;
+    score(fresh_, n_fresh_);
+    while (next_ < size_ && scratch_->pool[next_] & 1) ++next_;
+    if (effort_.probe && hops_ == effort_.probe) choose_width();
+    return next_ < size_;
+  }
+  if (next_ >= size_) return false;
+  read_list();
+  waiting_ = true;
+  return true;
+}
+
+void search(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
+            size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch) {
+  Walk walk;
+  walk.begin(layer, scorer, prepared, starts, n_starts, n_nodes, effort, keep_expanded, scratch);
+  while (walk.turn()) {
+  }
 }
 
 Row descend(const Layer& layer, const Scorer& scorer, const void* prepared, Row start, size_t n_nodes, Work& work) {

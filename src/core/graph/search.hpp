@@ -42,17 +42,17 @@ struct Effort {
 };
 
 struct Work {
-  uint64_t distances = 0, hops = 0;
+  uint64_t distances = 0, hops = 0, ranked = 0;
 };
 
-// One thread's memory for searches: grows to the largest graph, clean between searches, never freed in between.
+// The memory of one search: grows to the largest graph, clean between searches, kept for the next one.
 class Scratch {
  public:
   Scratch() = default;
   Scratch(const Scratch&) = delete;
   ~Scratch();
-  // A thread's own.
-  static Scratch& of_this_thread();
+  // A thread's own; several, because a thread may have several searches under way.
+  static Scratch& of_this_thread(size_t which = 0);
 
   void* prepared(size_t bytes);
   std::vector<Candidate> pool;      // sorted, ascending
@@ -61,14 +61,51 @@ class Scratch {
   Work work;
 
  private:
-  friend struct Walk;
-  std::vector<uint64_t> seen_;  // a bit a node, all zero between searches
-  std::vector<uint32_t> dirty_; // words of seen_ to clear
+  friend class Walk;
+  std::vector<uint64_t> seen_;   // a bit a node, all zero between searches
+  std::vector<uint32_t> dirty_;  // words of seen_ to clear
   void* prepared_ = nullptr;
   size_t prepared_bytes_ = 0;
 };
 
-// Searches `layer` from `starts` for the `effort.width` nearest nodes below n_nodes; the answer is scratch.pool.
+constexpr size_t kMaxBlock = 512;  // the largest degree
+
+// One search for the nodes nearest to a prepared query, in turns: a turn asks for memory and the next one uses it, so a
+// thread that takes turns between walks hides one's cache misses behind another's arithmetic. The answer, scratch.pool,
+// does not depend on who walks beside.
+class Walk {
+ public:
+  Walk() = default;
+  ~Walk() { end(); }
+  Walk(const Walk&) = delete;
+
+  void begin(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
+             size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch);
+  // False when the walk is over.
+  bool turn();
+  void end();
+
+ private:
+  bool mark(Row node);
+  float bound() const;
+  void insert(Candidate c);
+  void score(const Row* rows, size_t n);
+  void read_list();
+  void choose_width();
+
+  const Layer* layer_ = nullptr;
+  const Scorer* scorer_ = nullptr;
+  const void* prepared_ = nullptr;
+  Scratch* scratch_ = nullptr;
+  Effort effort_;
+  size_t n_nodes_ = 0, width_ = 0;
+  size_t size_ = 0, next_ = 0;  // of the pool; the first candidate not expanded
+  size_t hops_ = 0, n_fresh_ = 0;
+  bool keep_ = false, waiting_ = false;
+  Row fresh_[kMaxBlock];
+};
+
+// A whole walk at once.
 void search(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
             size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch);
 

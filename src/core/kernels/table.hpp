@@ -40,6 +40,8 @@ struct Table {
   // Symmetric rounding to whole numbers in [-limit, limit]; returns the step, 0 when all are 0. Equal on every target.
   float (*quantize16)(const float* x, size_t n, float limit, int16_t* out);
   float (*quantize8)(const float* x, size_t n, float limit, int8_t* out);
+  // True when all values are whole numbers in [low, high], at most 2^20 in size; `out` then holds them as bytes.
+  bool (*whole_bytes)(const float* x, size_t n, float low, float high, uint8_t* out);
   // First of n rows with a NaN or an infinity, or n. Element: float32, float16 or bfloat16.
   size_t (*first_nonfinite[3])(const uint8_t* base, size_t stride, size_t n, size_t size);
 };

@@ -1,42 +1,14 @@
 #include "lists/scan.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
-#include <memory>
+
+#include "lists/best.hpp"
 
 namespace nearly::lists {
 namespace {
 
 constexpr size_t kBlock = 256;
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Buffer = std::unique_ptr<void, Free>;
-Buffer buffer(size_t bytes) { return Buffer(std::aligned_alloc(64, (bytes + 63) / 64 * 64)); }
-
-// The k nearest so far, a heap with the farthest on top.
-class Best {
- public:
-  explicit Best(size_t k) : k_(k) { heap_.reserve(k); }
-  float bound() const { return heap_.size() < k_ ? std::numeric_limits<float>::infinity() : heap_.front().distance; }
-  void offer(const Found& f) {
-    if (heap_.size() == k_) {
-      if (!nearer(f, heap_.front())) return;
-      std::pop_heap(heap_.begin(), heap_.end(), nearer);
-      heap_.back() = f;
-    } else {
-      heap_.push_back(f);
-    }
-    std::push_heap(heap_.begin(), heap_.end(), nearer);
-  }
-  std::vector<Found>& found() { return heap_; }
-
- private:
-  size_t k_;
-  std::vector<Found> heap_;
-};
 
 // Calls take(node, distance) for every node, a block at a time.
 template <typename Take>
@@ -67,11 +39,7 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vec
         const Row row = rows.first_passing(node, r.filter);
         if (row != kNone) best.offer({d, node, rows.id(row)});
       });
-      auto& found = best.found();
-      float* distances = r.distances + q * r.k;
-      const size_t n = emit(rows, r.filter, found.data(), found.size(), r.k, r.ids + q * r.k, distances);
-      for (size_t i = 0; i < n; ++i) distances[i] = seen(r.metric, distances[i]);
-      r.counts[q] = static_cast<uint32_t>(n);
+      write_answer(rows, r, q, best);
     }
   };
   parallel_for(r.n, 1, r.threads, answer, poll);

@@ -40,16 +40,15 @@ int code_at(const CodeSpec& s, const uint8_t* row, size_t j) {
 
 }  // namespace
 
-Codes::Codes(CodeSpec spec, std::shared_ptr<Table> rows)
-    : spec_(std::move(spec)), rows_(std::move(rows)), encoder_(&kernels::active()) {
+Codes::Codes(CodeSpec spec, std::shared_ptr<Table> rows) : spec_(std::move(spec)), rows_(std::move(rows)) {
   uniform_ = spec_.scale == Scale::kShared &&
              std::all_of(spec_.step.begin(), spec_.step.end(), [&](float s) { return s == spec_.step[0]; });
   if (spec_.matrix.empty()) return;
-  const size_t panel = encoder_->panel, inputs = spec_.input_dim(), outputs = spec_.padded_dims();
-  packed_.assign((outputs + panel - 1) / panel * panel * inputs, 0.0f);
+  const size_t inputs = spec_.input_dim(), outputs = spec_.padded_dims();
+  std::vector<float> columns(spec_.dims * inputs);
   for (size_t p = 0; p < spec_.dims; ++p)
-    for (size_t j = 0; j < inputs; ++j)
-      packed_[(p / panel * inputs + j) * panel + p % panel] = spec_.matrix[(j / 2 * outputs + p) * 2 + j % 2];
+    for (size_t j = 0; j < inputs; ++j) columns[p * inputs + j] = spec_.matrix[(j / 2 * outputs + p) * 2 + j % 2];
+  encoder_ = std::make_unique<kernels::Packed>(columns.data(), spec_.dims, inputs);
 }
 
 size_t Codes::row_bytes(const CodeSpec& s) {
@@ -245,10 +244,9 @@ void Codes::decode(Row row, float* out) const {
 }
 
 void Codes::fill(size_t first, const float* vectors, size_t n) {
-  const kernels::Table& k = *encoder_;
-  const size_t inputs = spec_.input_dim(), dims = spec_.dims, panel = k.panel;
-  const size_t wide = (spec_.padded_dims() + panel - 1) / panel * panel;
-  std::vector<float> form(kBlock * inputs), projected(kBlock * wide), z(dims);
+  const size_t inputs = spec_.input_dim(), dims = spec_.dims;
+  const size_t panel = encoder_ ? encoder_->width() : 0, wide = encoder_ ? encoder_->panels() * panel : 0;
+  std::vector<float> form(kBlock * inputs), projected(kBlock * wide), tile(kBlock * panel), z(dims);
   for (size_t i = 0; i < n; i += kBlock) {
     const size_t block = std::min(kBlock, n - i);
     for (size_t r = 0; r < block; ++r) {
@@ -258,9 +256,11 @@ void Codes::fill(size_t first, const float* vectors, size_t n) {
       if (spec_.metric == Metric::kDot)
         f[spec_.dim] = std::sqrt(std::max(0.0f, spec_.norm_bound * spec_.norm_bound - sum_of_squares(x, spec_.dim)));
     }
-    if (!spec_.matrix.empty())
-      for (size_t p = 0; p < wide; p += panel)
-        k.products(form.data(), inputs, block, packed_.data() + p * inputs, inputs, projected.data() + p, wide);
+    for (size_t p = 0; p * panel < wide; ++p) {
+      encoder_->multiply(form.data(), block, p, tile.data());
+      for (size_t r = 0; r < block; ++r)
+        std::copy_n(tile.data() + r * panel, panel, projected.data() + r * wide + p * panel);
+    }
     for (size_t r = 0; r < block; ++r) {
       const float* f = form.data() + r * inputs;
       float left_out = 0;

@@ -11,7 +11,7 @@
 
 #include "base/metric.hpp"
 #include "base/scorer.hpp"
-#include "kernels/table.hpp"
+#include "kernels/block.hpp"
 
 namespace nearly::quant {
 
@@ -64,8 +64,7 @@ class Codes final : public Scorer {
 
   CodeSpec spec_;
   std::shared_ptr<Table> rows_;
-  const kernels::Table* encoder_;  // whose panel width packed_ has
-  std::vector<float> packed_;      // the projection in panels, for encoding many rows
+  std::unique_ptr<kernels::Packed> encoder_;  // the projection in panels, for encoding many rows
   bool uniform_ = false;           // one step for all dimensions
 };
 

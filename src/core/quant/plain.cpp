@@ -52,16 +52,6 @@ void widen(const void* from, Element element, size_t n, float* out) {
   }
 }
 
-// True when every value is a whole number in [low, high]; writes them as bytes.
-bool as_integers(const float* query, size_t dim, float low, float high, void* out) {
-  auto* bytes = static_cast<uint8_t*>(out);
-  for (size_t j = 0; j < dim; ++j) {
-    if (!(query[j] >= low && query[j] <= high) || query[j] != std::floor(query[j])) return false;
-    bytes[j] = static_cast<uint8_t>(static_cast<int>(query[j]));
-  }
-  return true;
-}
-
 }  // namespace
 
 Plain::Plain(std::shared_ptr<Table> rows, Element element, Metric metric, size_t dim)
@@ -112,7 +102,8 @@ void Plain::prepare_floats(const float* query, Query* out) const {
   const bool bytes = element_ == kernels::kUint8 || element_ == kernels::kInt8;
   if (bytes && (metric_ == Metric::kL2 || metric_ == Metric::kDot)) {
     const bool is_signed = element_ == kernels::kInt8;
-    if (as_integers(query, dim_, is_signed ? -128.0f : 0.0f, is_signed ? 127.0f : 255.0f, out->data)) {
+    if (k.whole_bytes(query, dim_, is_signed ? -128.0f : 0.0f, is_signed ? 127.0f : 255.0f,
+                      reinterpret_cast<uint8_t*>(out->data))) {
       out->distance = metric_ == Metric::kL2 ? (is_signed ? k.l2_squared_i8 : k.l2_squared_u8)
                                              : (is_signed ? k.dot_i8 : k.dot_u8);
       return;

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/block.hpp"
+
 namespace nearly::quant {
 namespace {
 
@@ -48,21 +50,13 @@ void orthonormalize(std::vector<double>& rows, size_t n, size_t d, uint64_t& sta
   }
 }
 
-// y = rows * covariance (symmetric): n rows of d.
-std::vector<double> multiply(const std::vector<double>& rows, size_t n, const double* covariance, size_t d,
+// rows * covariance (symmetric): n rows of d, in float, which is plenty for a direction that is normalized next.
+std::vector<double> multiply(const std::vector<double>& rows, size_t n, const float* covariance, size_t d,
                              const Poll& poll) {
-  std::vector<double> out(n * d);
-  parallel_for(n, 4, 0, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; ++i) {
-      double* y = out.data() + i * d;
-      for (size_t k = 0; k < d; ++k) {
-        const double x = rows[i * d + k];
-        const double* c = covariance + k * d;
-        for (size_t j = 0; j < d; ++j) y[j] += x * c[j];
-      }
-    }
-  }, poll);
-  return out;
+  const std::vector<float> narrow(rows.begin(), rows.end());
+  std::vector<float> out(n * d);
+  kernels::multiply(narrow.data(), n, covariance, d, d, out.data(), 0, poll);
+  return {out.begin(), out.end()};
 }
 
 // Cyclic Jacobi on a small symmetric matrix; vectors' rows become its eigenvectors.
@@ -102,7 +96,7 @@ void jacobi(std::vector<double>& a, std::vector<double>& vectors, size_t n) {
 
 }  // namespace
 
-void principal_axes(const double* covariance, size_t d, size_t n_axes, size_t rounds, uint64_t seed, double* axes,
+void principal_axes(const float* covariance, size_t d, size_t n_axes, size_t rounds, uint64_t seed, double* axes,
                     double* variances, const Poll& poll) {
   // A few more directions than asked for: they speed up the last ones wanted.
   const size_t n = std::min(d, n_axes + std::max<size_t>(8, n_axes / 8));

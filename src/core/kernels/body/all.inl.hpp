@@ -44,6 +44,7 @@ const Table table = {
     project_query,
     quantize<int16_t>,
     quantize<int8_t>,
+    whole_bytes,
     {first_nonfinite<uint32_t, 0x7f800000u>, first_nonfinite<uint16_t, 0x7c00u>, first_nonfinite<uint16_t, 0x7f80u>},
 };
 

@@ -18,22 +18,23 @@ inline Ints add_code_products(Codes codes, Bytes query, Ints sum) {
 
 template <int kBits, size_t kRows>
 inline void code_block(const int8_t* query, const uint8_t* const* row, size_t size, int32_t* out) {
-  Ints sum[kRows] = {};
+  Ints sum[kRows];
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) sum[r] = Ints{};
   size_t j = 0;
   for (; j + kBytes <= size; j += kBytes) {
     const Bytes low = load_as<Bytes>(query + j);
     if constexpr (kBits == 8) {
-      for (size_t r = 0; r < kRows; ++r) sum[r] = add_code_products(load_as<Codes>(row[r] + j), low, sum[r]);
+      NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) sum[r] = add_code_products(load_as<Codes>(row[r] + j), low, sum[r]);
     } else {
       const Bytes high = load_as<Bytes>(query + size + j);
-      for (size_t r = 0; r < kRows; ++r) {
+      NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
         const Codes pair = load_as<Codes>(row[r] + j);
         sum[r] = add_code_products(pair & 15, low, sum[r]);
         sum[r] = add_code_products(pair >> 4, high, sum[r]);
       }
     }
   }
-  for (size_t r = 0; r < kRows; ++r) {
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
     int32_t total = reduce(sum[r]);
     for (size_t t = j; t < size; ++t) {
       if constexpr (kBits == 8)
@@ -66,14 +67,15 @@ void project_query(const int16_t* query, const int8_t* matrix, size_t dim, size_
   constexpr size_t kBlock = 4;  // vectors of outputs kept in registers
   for (size_t first = 0; first < outputs; first += kBlock * kLanes) {
     const size_t vectors = (outputs - first) / kLanes < kBlock ? (outputs - first) / kLanes : kBlock;
-    Ints sum[kBlock] = {};
+    Ints sum[kBlock];
+    NEARLY_UNROLL for (size_t v = 0; v < kBlock; ++v) sum[v] = Ints{};
     for (size_t j = 0; j < dim; j += 2) {
       const int32_t pair = load_as<int32_t>(query + j);
       if (pair == 0) continue;
       const Shorts q = (Shorts)(Ints{} + pair);
       const int8_t* m = matrix + (j / 2 * outputs + first) * 2;
       if (vectors == kBlock) {
-        for (size_t v = 0; v < kBlock; ++v) sum[v] += pair_products(widen(m + v * kShorts), q);
+        NEARLY_UNROLL for (size_t v = 0; v < kBlock; ++v) sum[v] += pair_products(widen(m + v * kShorts), q);
       } else {
         for (size_t v = 0; v < vectors; ++v) sum[v] += pair_products(widen(m + v * kShorts), q);
       }
@@ -103,4 +105,17 @@ template <typename Out> float quantize(const float* x, size_t n, float limit, Ou
     out[j] = static_cast<Out>(load_as<int32_t>(&shifted) - 0x4B400000);
   }
   return largest / limit;
+}
+
+// True when all values are whole numbers in [low, high], which `out` then holds as bytes of two's complement.
+bool whole_bytes(const float* x, size_t n, float low, float high, uint8_t* out) {
+  const float magic = 12582912.0f;
+  uint32_t bad = 0;
+  for (size_t j = 0; j < n; ++j) {
+    const float shifted = x[j] + magic;
+    const float whole = shifted - magic;
+    bad |= static_cast<uint32_t>(whole != x[j]) | static_cast<uint32_t>(x[j] < low) | static_cast<uint32_t>(x[j] > high);
+    out[j] = static_cast<uint8_t>(load_as<int32_t>(&shifted));
+  }
+  return bad == 0;
 }

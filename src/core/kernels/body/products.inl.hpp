@@ -6,16 +6,17 @@ constexpr size_t kPanel = 2 * kLanes;
 template <size_t kRows>
 inline void product_block(const float* rows, size_t row_stride, const float* packed, size_t dim, float* out,
                           size_t out_stride) {
-  Floats left[kRows] = {}, right[kRows] = {};
+  Floats left[kRows], right[kRows];
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) left[r] = right[r] = Floats{};
   for (size_t j = 0; j < dim; ++j) {
     const Floats a = load(packed + j * kPanel), b = load(packed + j * kPanel + kLanes);
-    for (size_t r = 0; r < kRows; ++r) {
+    NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
       const Floats x = splat(rows[r * row_stride + j]);
       left[r] = fma(a, x, left[r]);
       right[r] = fma(b, x, right[r]);
     }
   }
-  for (size_t r = 0; r < kRows; ++r) {
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
     store_as(out + r * out_stride, left[r]);
     store_as(out + r * out_stride + kLanes, right[r]);
   }

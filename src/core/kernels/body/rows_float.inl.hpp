@@ -28,15 +28,16 @@ template <typename A> constexpr bool kSame<A, A> = true;
 template <typename Distance, typename Stored, size_t kRows>
 inline void float_block(const float* query, const uint8_t* const* row, size_t dim, float* out) {
   constexpr bool kScaled = kSame<Distance, Cosine>;
-  Floats even[kRows] = {}, odd[kRows] = {};
+  Floats even[kRows], odd[kRows];
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) even[r] = odd[r] = Floats{};
   float scale[kRows];
-  for (size_t r = 0; r < kRows; ++r)
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r)
     scale[r] = kScaled ? load_as<float>(row[r] + (dim * sizeof(Stored) + 3) / 4 * 4) : 1.0f;
   const auto stored = [&](const Stored* x, size_t r) { return kScaled ? load(x) * splat(scale[r]) : load(x); };
   size_t j = 0;
   for (; j + 2 * kLanes <= dim; j += 2 * kLanes) {
     const Floats q0 = load(query + j), q1 = load(query + j + kLanes);
-    for (size_t r = 0; r < kRows; ++r) {
+    NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
       const Stored* x = reinterpret_cast<const Stored*>(row[r]) + j;
       even[r] = Distance::step(q0, stored(x, r), even[r]);
       odd[r] = Distance::step(q1, stored(x + kLanes, r), odd[r]);
@@ -44,11 +45,11 @@ inline void float_block(const float* query, const uint8_t* const* row, size_t di
   }
   if (j + kLanes <= dim) {
     const Floats q0 = load(query + j);
-    for (size_t r = 0; r < kRows; ++r)
+    NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r)
       even[r] = Distance::step(q0, stored(reinterpret_cast<const Stored*>(row[r]) + j, r), even[r]);
     j += kLanes;
   }
-  for (size_t r = 0; r < kRows; ++r) {
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
     float sum = reduce(even[r] + odd[r]);
     for (size_t t = j; t < dim; ++t) {
       const float x = one(reinterpret_cast<const Stored*>(row[r]) + t);

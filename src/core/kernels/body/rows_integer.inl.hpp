@@ -16,14 +16,15 @@ struct IntegerDot {
 
 template <typename Distance, typename Stored, size_t kRows>
 inline void integer_block(const Stored* query, const uint8_t* const* row, size_t dim, float* out) {
-  Ints sum[kRows] = {};
+  Ints sum[kRows];
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) sum[r] = Ints{};
   size_t j = 0;
   for (; j + kShorts <= dim; j += kShorts) {
     const Shorts q = widen(query + j);
-    for (size_t r = 0; r < kRows; ++r)
+    NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r)
       sum[r] = Distance::step(q, widen(reinterpret_cast<const Stored*>(row[r]) + j), sum[r]);
   }
-  for (size_t r = 0; r < kRows; ++r) {
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
     int32_t total = reduce(sum[r]);
     for (size_t t = j; t < dim; ++t)
       total = Distance::step(int32_t{query[t]}, int32_t{reinterpret_cast<const Stored*>(row[r])[t]}, total);

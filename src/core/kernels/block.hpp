@@ -1,0 +1,34 @@
+// Products of many rows with many columns, cut into panels for the products kernel of the active target.
+#pragma once
+#include <cstddef>
+#include <vector>
+
+#include "base/threads.hpp"
+#include "kernels/table.hpp"
+
+namespace nearly::kernels {
+
+// Columns side by side, as Table::products reads them. Remembers the target whose panels it holds.
+class Packed {
+ public:
+  // m columns of dim floats; column c starts at columns + c * dim.
+  Packed(const float* columns, size_t m, size_t dim);
+
+  size_t panels() const { return panels_; }
+  size_t width() const { return table_->panel; }
+  // tile[r * width() + c] = <row r, column p * width() + c>; columns past m give 0.
+  void multiply(const float* rows, size_t n, size_t p, float* tile) const {
+    table_->products(rows, dim_, n, data_.data() + p * width() * dim_, dim_, tile, width());
+  }
+
+ private:
+  const Table* table_;
+  size_t dim_, panels_;
+  std::vector<float> data_;
+};
+
+// out[i * m + c] = <row i, column c>. Each product is one sum in order, whatever the threads.
+void multiply(const float* rows, size_t n, const float* columns, size_t m, size_t dim, float* out, size_t threads,
+              const Poll& poll);
+
+}  // namespace nearly::kernels

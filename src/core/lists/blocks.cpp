@@ -1,0 +1,150 @@
+#include "lists/blocks.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+
+#include "kernels/block.hpp"
+#include "lists/best.hpp"
+
+namespace nearly::lists {
+namespace {
+
+constexpr size_t kRowBlock = 96;     // rows decoded at a time: with a panel of queries they stay in the second cache
+constexpr size_t kQueryGroup = 256;  // queries that one task carries over all rows
+
+double norm_squared(const float* x, size_t dim) {
+  double part[4] = {};
+  size_t j = 0;
+  for (; j + 4 <= dim; j += 4)
+    for (size_t i = 0; i < 4; ++i) part[i] += static_cast<double>(x[j + i]) * x[j + i];
+  for (; j < dim; ++j) part[0] += static_cast<double>(x[j]) * x[j];
+  return (part[0] + part[1]) + (part[2] + part[3]);
+}
+
+// A query's candidates: nodes whose value may still be among the k smallest. Value = reach - 2 * product, with
+// reach = |x|^2 (0 under ip); true values lie within `slack` of it, slack = error * (|x|^2 + |q|^2).
+class Candidates {
+ public:
+  void begin(size_t k, double query_norm, double error) {
+    k_ = k;
+    query_norm_ = query_norm;
+    error_ = error;
+    limit_ = std::numeric_limits<double>::infinity();
+    nodes_.clear();
+  }
+  // A product at least this large, less half the row's own part, deserves a look.
+  // (value - slack <= limit is product >= (reach - slack_x) / 2 - (limit + slack_q) / 2; rounded to the safe side.)
+  float threshold() const {
+    const double h = (limit_ + error_ * query_norm_) / 2;
+    return static_cast<float>(-(h + std::fabs(h) * 1e-6));
+  }
+  void offer(Row node, double value, double row_norm) {
+    const double slack = error_ * (row_norm + query_norm_);
+    if (value - slack > limit_) return;
+    nodes_.push_back({value - slack, value + slack, node});
+    if (nodes_.size() >= 4 * k_ + 64) shrink();
+  }
+  void shrink() {
+    if (nodes_.size() <= k_) return;
+    std::nth_element(nodes_.begin(), nodes_.begin() + static_cast<ptrdiff_t>(k_ - 1), nodes_.end(),
+                     [](const Entry& a, const Entry& b) { return a.most < b.most; });
+    limit_ = std::min(limit_, nodes_[k_ - 1].most);
+    std::erase_if(nodes_, [&](const Entry& e) { return e.least > limit_; });
+  }
+  template <typename Take> void for_each(Take take) const {
+    for (const Entry& e : nodes_) take(e.node);
+  }
+  size_t size() const { return nodes_.size(); }
+
+ private:
+  struct Entry {
+    double least, most;
+    Row node;
+  };
+  size_t k_ = 1;
+  double query_norm_ = 0, error_ = 0, limit_ = 0;
+  std::vector<Entry> nodes_;
+};
+
+}  // namespace
+
+void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r,
+                 const Poll& poll) {
+  const size_t dim = dense.dim;
+  // Each of the two sums makes at most dim + a few roundings of relative size 2^-24.
+  const double error = static_cast<double>(dim + 16) * 0x1p-22;
+  const bool plain_dot = r.metric == Metric::kDot;
+  const size_t threads = r.threads ? r.threads : default_threads();
+  const size_t per_task = std::min(kQueryGroup, std::max<size_t>(16, (r.n + threads - 1) / threads));
+  parallel_for(r.n, per_task, threads, [&](size_t begin, size_t end) {
+    const size_t n = end - begin;
+    std::vector<float> queries(n * dim);
+    std::vector<Candidates> candidates(n);
+    for (size_t q = 0; q < n; ++q) {
+      float* out = queries.data() + q * dim;
+      dense.decode_query(r.queries + (begin + q) * r.query_bytes, out);
+      candidates[q].begin(std::min(r.k, std::max<size_t>(1, n_nodes)), norm_squared(out, dim), error);
+    }
+    const kernels::Packed packed(queries.data(), n, dim);
+    const size_t width = packed.width();
+    std::vector<float> block(kRowBlock * dim), tile(kRowBlock * width), thresholds(packed.panels() * width, 0.0f);
+    std::vector<double> norms(kRowBlock);
+    std::vector<float> halves(kRowBlock);
+    for (size_t q = n; q < thresholds.size(); ++q) thresholds[q] = std::numeric_limits<float>::infinity();
+    for (size_t q = 0; q < n; ++q) thresholds[q] = candidates[q].threshold();
+    size_t since_poll = 0;
+    for (size_t first = 0; first < n_nodes; first += kRowBlock) {
+      const size_t count = std::min(kRowBlock, n_nodes - first);
+      dense.decode(static_cast<Row>(first), count, block.data());
+      for (size_t i = 0; i < count; ++i) {
+        norms[i] = norm_squared(block.data() + i * dim, dim);
+        const double reach = plain_dot ? 0.0 : norms[i];
+        const double h = (reach - error * norms[i]) / 2;
+        halves[i] = static_cast<float>(h - std::fabs(h) * 1e-6);
+      }
+      for (size_t p = 0; p < packed.panels(); ++p) {
+        packed.multiply(block.data(), count, p, tile.data());
+        const float* limit = thresholds.data() + p * width;
+        for (size_t i = 0; i < count; ++i) {
+          const float* product = tile.data() + i * width;
+          int any = 0;
+          for (size_t c = 0; c < width; ++c) any |= product[c] >= halves[i] + limit[c];
+          if (!any) continue;
+          for (size_t c = 0; c < width; ++c) {
+            const size_t q = p * width + c;
+            if (q >= n || !(product[c] >= halves[i] + limit[c])) continue;
+            if (rows.first_passing(static_cast<Row>(first + i), r.filter) == kNone) continue;
+            const double reach = plain_dot ? 0.0 : norms[i];
+            candidates[q].offer(static_cast<Row>(first + i), reach - 2.0 * product[c], norms[i]);
+            thresholds[q] = candidates[q].threshold();
+          }
+        }
+      }
+      if (poll && (since_poll += count * n) > (size_t{1} << 22)) {
+        since_poll = 0;
+        poll();
+      }
+    }
+    const Buffer prepared = buffer(scorer.prepared_bytes());
+    std::vector<Row> nodes;
+    std::vector<float> distance;
+    for (size_t q = 0; q < n; ++q) {
+      candidates[q].shrink();
+      nodes.clear();
+      candidates[q].for_each([&](Row node) { nodes.push_back(node); });
+      distance.resize(nodes.size());
+      scorer.prepare(r.queries + (begin + q) * r.query_bytes, prepared.get());
+      scorer.score(prepared.get(), nodes.data(), nodes.size(), std::numeric_limits<float>::infinity(), distance.data());
+      Best best(std::min(r.k, std::max<size_t>(1, n_nodes)));
+      for (size_t i = 0; i < nodes.size(); ++i) {
+        const Row row = rows.first_passing(nodes[i], r.filter);
+        if (row != kNone && distance[i] <= best.bound()) best.offer({distance[i], nodes[i], rows.id(row)});
+      }
+      write_answer(rows, r, begin + q, best);
+    }
+  }, poll);
+}
+
+}  // namespace nearly::lists

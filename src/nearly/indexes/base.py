@@ -1,0 +1,445 @@
+"""What all indexes do alike: the door, ids, filters, changes, files. A kind of index adds how it searches."""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core, arrays, metrics, storage
+from nearly.arrays import Vectors
+from nearly.errors import DimensionError, FormatError, IdError, InputError
+from nearly.hits import Hits, RangeHits, SearchContext
+from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
+from nearly.metrics import Metric
+
+__all__ = ["Index", "Progress"]
+
+Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
+
+
+class Index:
+    """Vectors that can be searched. Not made itself: see `Flat`, `Vamana`, `HNSW`, or `nearly.build`."""
+
+    kind: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]] = ("float", "bits")  # what a metric may compare
+
+    _store: Store
+    _n_rows: int  # rows given out, removed ones included
+    _n_nodes: int
+    _next_id: int
+    _own_ids: bool  # ids were passed, so a mask has no meaning
+    _ids: IdMap | None
+    _distinct: Any
+    _spare_rows: list[int]
+    _spare_nodes: list[int]
+
+    # -- making ------------------------------------------------------------------------------------------------------
+
+    def _start(self, vectors: Any, ids: Any, metric: Any, bits_hint: str = "vectors") -> tuple[Vectors, Any]:
+        """Check the arguments of a constructor before anything is built; set up an empty store."""
+        chosen = metrics.get(metric)
+        if not isinstance(chosen, Metric):
+            raise InputError(f"{type(self).__name__} needs a named metric ({', '.join(metrics.METRICS)}); a callable "
+                             "metric works with nearly.HNSW")  # fmt: skip
+        made = arrays.as_vectors(vectors, bits=chosen.input == "bits")
+        arrays.check_finite(made)
+        if made.dim == 0 and len(made):
+            raise InputError("vectors has no columns; pass an array of shape (n, dim) with dim of at least 1")
+        if made.dim > 32768:
+            raise InputError(f"vectors has {made.dim} columns; at most 32768 are supported")
+        given = None if ids is None else arrays.as_ids(ids, n=len(made))
+        self._store = Store.empty(chosen, narrow(made), max(1, made.dim), len(made))
+        self._n_rows = self._n_nodes = self._next_id = 0
+        self._own_ids = given is not None
+        self._ids = None
+        self._distinct = None
+        self._spare_rows, self._spare_nodes = [], []
+        self._writing = threading.RLock()
+        return made, given
+
+    def _place(self, vectors: Vectors, ids: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """Put vectors at nodes and rows; returns their ids and the nodes that are new, in order."""
+        n = len(vectors)
+        if not holds(self._store.kind, vectors):
+            self._store = self._store.converted("float32")
+            self._distinct = None
+            self._replaced()
+        store = self._store
+        if ids is None:
+            ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
+        rows_spare = self._spare_rows[:n]
+        n_rows = self._n_rows + n - len(rows_spare)
+        store = store.sized(n_rows, self._n_nodes + max(0, n - len(self._spare_nodes)))
+        if store is not self._store:
+            self._distinct = None
+            self._store = store
+            self._replaced()
+        if self._distinct is None:
+            self._distinct = store.distinct(self._n_nodes)
+        nodes, fresh = np.empty(n, np.uint32), np.empty(n, np.uint32)
+        spare = np.array(self._spare_nodes, np.uint32)
+        n_fresh = self._distinct.place(store.scorer, store.as_stored(vectors), self._n_nodes, spare, nodes, fresh)
+        fresh = fresh[:n_fresh]
+        rows = np.concatenate([np.array(rows_spare, np.uint32), np.arange(self._n_rows, n_rows, dtype=np.uint32)])
+        order = np.argsort(ids, kind="stable")  # chains ascend by id: linked in that order, each link is at the end
+        store.rows.link(rows[order], ids[order], nodes[order])
+        store.column("nodes")[rows] = nodes
+        self._spare_rows = self._spare_rows[len(rows_spare) :]
+        self._spare_nodes = self._spare_nodes[min(n_fresh, len(spare)) :]
+        self._n_rows = n_rows
+        self._n_nodes += max(0, n_fresh - len(spare))
+        self._next_id = max(self._next_id, int(ids.max()) + 1) if n else self._next_id
+        self._ids = None
+        return ids, fresh
+
+    def _replaced(self) -> None:
+        """The store is a new object: whoever points into it must follow."""
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+        return self._store.metric.name
+
+    @property
+    def dim(self) -> int:
+        """Columns of a vector; bytes for bit metrics."""
+        return self._store.dim
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Ids in the index, ascending."""
+        present = self._store.column("nodes")[: self._n_rows] != NONE
+        return np.sort(self._store.column("ids")[: self._n_rows][present])
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of memory (or of mapped file) that the index holds."""
+        return self._store.n_bytes
+
+    @property
+    def plan(self) -> str:
+        """What the index is and why."""
+        raise AssertionError("each kind says its own")  # pragma: no cover
+
+    def __len__(self) -> int:
+        return self._n_rows - len(self._spare_rows) - self._n_removed
+
+    _n_removed: int = 0  # rows removed whose slot is not free yet
+
+    def __contains__(self, id: object) -> bool:
+        if isinstance(id, bool) or not isinstance(id, int | np.integer):
+            return False
+        return bool(self._id_map().rows(np.array([id], np.int64))[1][0])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {len(self)} vectors of dimension {self.dim}, {self.metric}\n  {self.plan}"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a {type(self).__name__} cannot be pickled; use index.save(path) and nearly.load(path)")
+
+    def get(self, ids: Any) -> NDArray[Any]:
+        """Return stored vectors.
+
+        Parameters
+        ----------
+        ids : int or array-like of int
+
+        Returns
+        -------
+        ndarray of shape (n, dim), or (dim,) for one id
+            As they came, in the stored element type (float32 that was narrowed comes back as float32).
+
+        Raises
+        ------
+        IdError
+            If an id is not in the index.
+        """
+        single = isinstance(ids, int | np.integer) and not isinstance(ids, bool)
+        wanted = arrays.as_ids(ids, unique=False)
+        rows = self._id_map().known(wanted, "get")
+        made = self._store.raw(self._store.column("nodes")[rows])
+        out = made.array if made.kind in ("bits", "int8") else made.as_float32()
+        return out[0] if single else out
+
+    def _id_map(self) -> IdMap:
+        found = self._ids
+        if found is None:
+            store, n = self._store, self._n_rows
+            found = self._ids = IdMap(store.column("ids")[:n], store.column("nodes")[:n])
+        return found
+
+    # -- searching ---------------------------------------------------------------------------------------------------
+
+    def _queries(self, queries: Any) -> tuple[NDArray[np.uint8], bool]:
+        """Queries as the core takes them: bytes of float32 rows, or packed bits."""
+        bits = self._store.metric.input == "bits"
+        made, single = arrays.as_queries(queries, bits=bits)
+        if made.dim != self.dim and len(self) + self._n_rows > 0:
+            raise DimensionError("queries", got=made.dim, expected=self.dim)
+        if made.kind in ("float32", "float16", "bfloat16"):
+            arrays.check_finite(made, "queries")
+        rows = made.array if bits else made.as_float32()
+        rows = np.ascontiguousarray(rows)
+        return rows.view(np.uint8).reshape(len(rows), rows.shape[1] * rows.itemsize), single
+
+    def _filter(self, where: Any) -> tuple[NDArray[np.uint64], int]:
+        """A bit per row that passes, and how many pass."""
+        highest = None if self._own_ids else self._next_id
+        chosen = arrays.as_mask_or_ids(where, n_mask=highest)
+        n = self._n_rows
+        if chosen.dtype == np.bool_:
+            ids = self._store.column("ids")[:n]
+            passes = chosen[np.maximum(ids, 0)] if len(chosen) else np.zeros(n, bool)
+        else:
+            rows, known = self._id_map().rows(chosen)
+            passes = np.zeros(n, bool)
+            passes[rows[known]] = True
+        passes &= self._store.column("nodes")[:n] != NONE
+        padded = np.zeros((n + 63) // 64 * 64, bool)
+        padded[:n] = passes
+        return np.packbits(padded, bitorder="little").view(np.uint64), int(passes.sum())
+
+    def _scan(
+        self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str
+    ) -> Hits:
+        """Compare with every vector, or with every one that passes."""
+        n_nodes, store = self._n_nodes, self._store  # in this order: a store may be newer than the number, not older
+        found = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32), np.empty(len(rows), np.uint32)
+        bits = only = None
+        if where is not None:
+            bits, passing = where if isinstance(where, tuple) else self._filter(where)
+            if passing * 4 < n_nodes:
+                only = self._passing_nodes(bits)
+        _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, *found, bits, only,
+                   threads)  # fmt: skip
+        compared = (n_nodes if only is None else len(only)) * len(rows)
+        return Hits(found[0], found[1], single, SearchContext(store.metric, plan, 1.0), (compared, 0, 0))
+
+    def _passing_nodes(self, bits: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        rows = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[: self._n_rows])
+        return np.unique(self._store.column("nodes")[rows])
+
+    def range_search(self, queries: Any, radius: float, *, where: Any = None, threads: int | None = None) -> RangeHits:
+        """Return every vector within a radius: exact.
+
+        Parameters
+        ----------
+        queries : array-like of shape (dim,) or (n_queries, dim)
+        radius : float
+            Inclusive, in the unit of ``distances`` (under ip the negated inner product).
+        where : array-like, optional
+            As in ``search``.
+        threads : int, optional
+
+        Returns
+        -------
+        RangeHits
+        """
+        rows, single = self._queries(queries)
+        limit = arrays.check_real(radius, "radius")
+        bits = None if where is None else self._filter(where)[0]
+        store = self._store
+        found = _core.scan_radius(store.scorer, store.rows, self._n_nodes, store.query_bytes, rows, store.metric.number,
+                                  limit, bits, self._threads(threads))  # fmt: skip
+        context = SearchContext(store.metric, f"exact scan of {len(self)} vectors", 1.0)
+        return RangeHits(*found, single, context, (self._n_nodes * len(rows), 0, 0))
+
+    @staticmethod
+    def _threads(threads: int | None) -> int:
+        return 0 if threads is None else arrays.check_int(threads, "threads", low=1, high=1024)
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    def _incoming(self, vectors: Any, ids: Any, *, fresh: bool) -> tuple[Vectors, NDArray[np.int64] | None]:
+        """Check what `add` and `upsert` are given; nothing has changed yet."""
+        made = arrays.as_vectors(vectors, bits=self._store.metric.input == "bits", dim=self.dim if self._n_rows else None)
+        arrays.check_finite(made)
+        given = None if ids is None else arrays.as_ids(ids, n=len(made))
+        if given is not None and fresh:
+            _, taken = self._id_map().rows(given)
+            if taken.any():
+                listed = ", ".join(str(i) for i in given[taken][:5].tolist()) + (", ..." if taken.sum() > 5 else "")
+                raise IdError(f"{int(taken.sum())} of the ids are taken: {listed}; pass others, or use upsert to replace")
+        return made, given
+
+    def add(self, vectors: Any, *, ids: Any = None, threads: int | None = None) -> NDArray[np.int64]:
+        """Add vectors, while others may search.
+
+        Parameters
+        ----------
+        vectors : array-like of shape (n, dim)
+        ids : array-like of int, optional
+            New to the index; None continues after the largest id ever given.
+        threads : int, optional
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            Their ids.
+
+        Raises
+        ------
+        IdError
+            If an id is taken or repeated; nothing is added then.
+        """
+        workers = self._threads(threads)
+        with self._writing:
+            made, given = self._incoming(vectors, ids, fresh=True)
+            if self._n_rows == 0 and made.dim and made.dim != self.dim:
+                self._store = Store.empty(self._store.metric, narrow(made), made.dim, len(made))
+                self._replaced()
+            if not len(made):
+                return np.zeros(0, np.int64)
+            self._own_ids = self._own_ids or given is not None
+            return self._grow(made, given, workers)
+
+    def _grow(self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int) -> NDArray[np.int64]:
+        return self._place(vectors, ids)[0]
+
+    def remove(self, ids: Any) -> None:
+        """Remove vectors by id, while others may search.
+
+        Parameters
+        ----------
+        ids : int or array-like of int
+
+        Raises
+        ------
+        IdError
+            If an id is not in the index; nothing is removed then.
+        """
+        wanted = arrays.as_ids(ids)
+        with self._writing:
+            rows = self._id_map().known(wanted, "remove")
+            self._own()
+            nodes = self._store.column("nodes")
+            self._store.rows.unlink(rows, np.ascontiguousarray(nodes[rows]))
+            nodes[rows] = NONE
+            self._ids = None
+            self._n_removed += len(rows)
+            self._removed(rows)
+
+    def _removed(self, rows: NDArray[np.uint32]) -> None:
+        """Rows are unlinked; a kind of index may clean up."""
+
+    def upsert(self, vectors: Any, *, ids: Any, threads: int | None = None) -> NDArray[np.int64]:
+        """Add vectors, replacing those whose ids are there.
+
+        Parameters
+        ----------
+        vectors : array-like of shape (n, dim)
+        ids : array-like of int
+            Each once.
+        threads : int, optional
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            The ids.
+        """
+        with self._writing:
+            made, given = self._incoming(vectors, ids, fresh=False)
+            if given is None:
+                raise InputError("upsert needs ids=: which vectors to replace")
+            old = given[self._id_map().rows(given)[1]]
+            if len(old):
+                self.remove(old)
+            return self.add(made.array if made.kind != "bfloat16" else made.as_float32(), ids=given, threads=threads)
+
+    def _own(self) -> None:
+        """Make the tables this process's own: a loaded index is a read-only mapping until its first change."""
+        store = self._store.sized(self._n_rows, self._n_nodes)
+        if store is not self._store:
+            self._store = store
+            self._distinct = None
+            self._replaced()
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to one file, whole or not at all; the same index gives the same bytes.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced.
+        """
+        with self._writing:
+            extra, config = self._state()
+            store = self._store
+            sizes = {"vectors": self._n_nodes, "first_rows": self._n_nodes, "last_rows": self._n_nodes}
+            parts = {name: t.array()[: sizes.get(name, self._n_rows)] for name, t in store.tables().items()}
+            parts["spare_rows"] = np.array(self._spare_rows, np.uint32)
+            parts["spare_nodes"] = np.array(self._spare_nodes, np.uint32)
+            base = {
+                "metric": store.metric.name, "element": store.kind, "dim": store.dim, "n_rows": self._n_rows,
+                "n_nodes": self._n_nodes, "next_id": self._next_id, "own_ids": self._own_ids,
+                "n_removed": self._n_removed,
+            }  # fmt: skip
+            storage.write(path, {**parts, **extra}, {"rows": base, **config}, kind=self.kind)
+
+    def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and configuration beyond the store's."""
+        return {}, {}
+
+    @classmethod
+    def _restore(cls, file: storage.File) -> Self:
+        """Make an index of an opened file; everything but the vectors themselves is checked."""
+        self = cls.__new__(cls)
+        metric = metrics.METRICS[storage.config_str(file, ("rows", "metric"), allowed=metrics.METRICS)]
+        bits = metric.input == "bits"
+        kind = storage.config_str(file, ("rows", "element"), allowed=("bits",) if bits else ELEMENT_NAMES)
+        dim = storage.config_int(file, ("rows", "dim"), 1, 32768)
+        n_rows = storage.config_int(file, ("rows", "n_rows"), 0, 2**31 - 1)
+        n_nodes = storage.config_int(file, ("rows", "n_nodes"), 0, n_rows)
+        self._n_rows, self._n_nodes = n_rows, n_nodes
+        self._next_id = storage.config_int(file, ("rows", "next_id"), 0)
+        self._own_ids = storage.config_bool(file, ("rows", "own_ids"))
+        self._n_removed = storage.config_int(file, ("rows", "n_removed"), 0, n_rows)
+        element = ELEMENT_NAMES.index("uint8" if bits else kind)
+        stride = _core.Plain.row_bytes(element, metric.number, dim)
+        shapes = {"vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4), "first_rows": (n_nodes, 4),
+                  "last_rows": (n_nodes, 4), "nodes": (n_rows, 4)}  # fmt: skip
+        tables = {name: _core.Table.borrow(storage.require(file, name, np.uint8, shape)) for name, shape in shapes.items()}
+        scorer = _core.Plain(tables["vectors"], element, metric.number, dim)
+        self._store = Store(metric, kind, dim, tables["vectors"], scorer, *(tables[n] for n in list(shapes)[1:]))
+        self._store.check(n_rows, n_nodes)
+        self._spare_rows = [int(i) for i in storage.require(file, "spare_rows", np.uint32, (None,))]
+        self._spare_nodes = [int(i) for i in storage.require(file, "spare_nodes", np.uint32, (None,))]
+        nodes, firsts = self._store.column("nodes"), self._store.column("first_rows")
+        if any(i >= n_rows or nodes[i] != NONE for i in self._spare_rows) or any(
+            i >= n_nodes or firsts[i] != NONE for i in self._spare_nodes
+        ):
+            raise FormatError(f"{file.path} is damaged: it calls rows or nodes free that are in use")
+        if len(self) != int((nodes[:n_rows] != NONE).sum()):
+            raise FormatError(f"{file.path} is damaged: it does not hold as many rows as it says")
+        ids = self._store.column("ids")[:n_rows][nodes[:n_rows] != NONE]
+        if len(ids) and int(ids.max()) >= self._next_id:
+            raise FormatError(f"{file.path} is damaged: an id is not below the next one")
+        self._ids = None
+        self._distinct = None
+        self._writing = threading.RLock()
+        self._file = file
+        return self
+
+    _file: storage.File | None = None
+
+    def verify(self) -> None:
+        """Check the whole index, its file's checksums included if it was loaded.
+
+        Raises
+        ------
+        FormatError
+            If anything does not fit.
+        """
+        if self._file is not None:
+            self._file.verify()
+        self._store.check(self._n_rows, self._n_nodes)
+
+
+ELEMENT_NAMES = ("float32", "float16", "bfloat16", "int8", "uint8")

@@ -1,0 +1,105 @@
+"""Every vector compared: exact, and the yardstick of all others."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nearly import arrays
+from nearly.errors import InputError
+from nearly.hits import Hits
+from nearly.indexes.base import Index
+from nearly.indexes.store import NONE
+
+__all__ = ["Flat"]
+
+
+class Flat(Index):
+    """Exact search by comparing with every vector.
+
+    Batches go through matrix products, whose estimates only leave out what cannot be among the nearest; the answer is
+    that of single queries, bit for bit.
+
+    Parameters
+    ----------
+    vectors : array-like of shape (n, dim)
+        float32, float16, bfloat16, float64, int8 or uint8; packed bits (uint8) for bit metrics.
+    ids : array-like of int, optional
+        Not negative, each once; 0..n-1 by default.
+    metric : str, default "l2"
+        A name in `nearly.metrics.METRICS`.
+    threads : int, optional
+        For building; see `nearly.set_threads`.
+
+    Examples
+    --------
+    >>> index = Flat(np.eye(4, dtype=np.float32))
+    >>> hits = index.search(np.array([0.9, 0, 0, 0], np.float32), k=2)
+    >>> hits.ids.tolist(), hits.distances.round(3).tolist()
+    ([0, 1], [0.1, 1.345])
+    """
+
+    kind: ClassVar[str] = "flat"
+
+    def __init__(self, vectors: Any, *, ids: Any = None, metric: Any = "l2", threads: int | None = None) -> None:
+        self._threads(threads)
+        made, given = self._start(vectors, ids, metric)
+        self._place(made, given)
+
+    @property
+    def plan(self) -> str:
+        """What the index is and why."""
+        return f"exact scan of {len(self)} vectors stored as {self._store.kind}"
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        recall: float | None = None,
+        exact: bool = True,
+        where: Any = None,
+        threads: int | None = None,
+    ) -> Hits:
+        """Return the k nearest vectors.
+
+        Parameters
+        ----------
+        queries : array-like of shape (dim,) or (n_queries, dim)
+        k : int, default 10
+            Neighbors wanted; fewer are returned where fewer pass.
+        recall : float, optional
+            Accepted for the sake of one surface: an exact answer meets every target.
+        exact : bool, default True
+            Must be true.
+        where : array-like of bool or int, optional
+            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned.
+        threads : int, optional
+
+        Returns
+        -------
+        Hits
+        """
+        if not exact:
+            raise InputError("Flat is always exact; leave exact= out, or use nearly.Vamana")
+        if recall is not None:
+            arrays.check_fraction(recall, "recall")
+        rows, single = self._queries(queries)
+        return self._scan(rows, arrays.check_k(k), single, where, self._threads(threads), self.plan)
+
+    def _removed(self, rows: np.ndarray) -> None:
+        """Copy what is left once half of the rows are gone; readers keep the old tables until they are done."""
+        if self._n_removed * 2 > self._n_rows:
+            self._compact()
+
+    def _compact(self) -> None:
+        store, n = self._store, self._n_rows
+        nodes = store.column("nodes")[:n]
+        rows = np.flatnonzero(nodes != NONE)
+        ids = store.column("ids")[rows].copy()
+        vectors = store.raw(nodes[rows])
+        self._store = type(store).empty(store.metric, store.kind, store.dim, len(rows))
+        self._n_rows = self._n_nodes = self._n_removed = 0
+        self._distinct = self._ids = None
+        next_id = self._next_id
+        self._place(vectors, ids)
+        self._next_id = next_id

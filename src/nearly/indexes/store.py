@@ -1,0 +1,272 @@
+"""Where vectors, their rows and their ids live: what every index stands on.
+
+A node is one distinct vector; the rows that are equal to it hang on it. Searches meet nodes, people meet rows by id.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core
+from nearly.arrays import Vectors
+from nearly.errors import FormatError, IdError, InputError
+from nearly.metrics import Metric
+
+__all__ = ["ELEMENTS", "NONE", "Store", "grow_or_copy", "narrow"]
+
+ELEMENTS = ("float32", "float16", "bfloat16", "int8", "uint8")  # in the core's order
+NONE = 0xFFFFFFFF
+_DTYPES: Mapping[str, Any] = {
+    "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16, "int8": np.int8, "uint8": np.uint8,
+}  # fmt: skip
+
+
+def _capacity(n: int) -> int:
+    """Rows of address space to set aside: growth without a copy costs nothing until it is used."""
+    return max(4096, 8 * n)
+
+
+def new_table(stride: int, n: int, fill: int | None = None) -> Any:
+    """A table of n rows with room to grow."""
+    table = _core.Table(stride, n, _capacity(n))
+    if fill is not None:
+        table.fill(0, n, fill)
+    return table
+
+
+def grow_or_copy(table: Any, n: int, fill: int | None = None) -> Any:
+    """The table with n rows: grown in place, or a larger copy where it is borrowed or its reservation is full."""
+    old = table.rows
+    if n <= old and not table.borrowed:
+        return table
+    if table.borrowed or not table.grow(n):
+        larger = _core.Table(table.stride, max(n, old), _capacity(max(n, old)))
+        larger.array()[:old] = table.array()
+        table = larger
+    if fill is not None and n > old:
+        table.fill(old, n, fill)
+    return table
+
+
+def as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """A contiguous matrix as bytes, without a copy."""
+    array = np.ascontiguousarray(array)
+    return array.view(np.uint8).reshape(len(array), array.shape[1] * array.itemsize)
+
+
+def narrow(vectors: Vectors) -> str:
+    """The smallest element type that holds float32 vectors without loss: uint8, float16 or what they are."""
+    if vectors.kind != "float32" or not len(vectors):
+        return vectors.kind
+    array = vectors.array
+    candidates = {"uint8": np.uint8, "float16": np.float16}
+    for first in range(0, len(array), 4096):  # most data fails in its first block
+        block = array[first : first + 4096]
+        if "uint8" in candidates and not (((block >= 0) & (block <= 255)).all() and (block == np.floor(block)).all()):
+            del candidates["uint8"]
+        if "float16" in candidates:
+            with np.errstate(over="ignore"):
+                halves = block.astype(np.float16)
+            if not (halves.astype(np.float32) == block).all():
+                del candidates["float16"]
+        if not candidates:
+            return "float32"
+    return next(iter(candidates))
+
+
+@dataclass(frozen=True)
+class Store:
+    """Tables of one generation: a change that they cannot take in place makes a new Store, and readers keep the old one.
+
+    Attributes
+    ----------
+    metric : Metric
+    kind : str
+        Element type of the stored vectors, or "bits".
+    dim : int
+        Columns of a vector; bytes for bits.
+    vectors, scorer
+        The table of vectors by node, and the core's exact scorer over it.
+    ids, next_rows, first_rows, last_rows, rows
+        Ids by row and the chains that hang rows on nodes.
+    nodes : table of uint32
+        The node of each row; NONE for a row that was removed.
+    """
+
+    metric: Metric
+    kind: str
+    dim: int
+    vectors: Any
+    scorer: Any
+    ids: Any
+    next_rows: Any
+    first_rows: Any
+    last_rows: Any
+    nodes: Any
+    rows: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", _core.Rows(self.ids, self.next_rows, self.first_rows, self.last_rows))
+
+    @classmethod
+    def empty(cls, metric: Metric, kind: str, dim: int, room: int) -> "Store":
+        """A store without rows, with room for so many before a copy."""
+        stride = _core.Plain.row_bytes(_element(kind), metric.number, dim)
+        vectors = _core.Table(stride, 0, _capacity(room))
+        scorer = _core.Plain(vectors, _element(kind), metric.number, dim)
+        tables = [_core.Table(size, 0, _capacity(room)) for size in (8, 4, 4, 4, 4)]
+        return cls(metric, kind, dim, vectors, scorer, *tables)
+
+    @property
+    def query_bytes(self) -> int:
+        """Bytes of a query as the core takes it."""
+        return self.dim if self.kind == "bits" else self.dim * 4
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all tables."""
+        return sum(t.n_bytes for t in self.tables().values())
+
+    def tables(self) -> dict[str, Any]:
+        """The tables by the name that they have in files."""
+        return {
+            "vectors": self.vectors, "ids": self.ids, "next_rows": self.next_rows, "first_rows": self.first_rows,
+            "last_rows": self.last_rows, "nodes": self.nodes,
+        }  # fmt: skip
+
+    def sized(self, n_rows: int, n_nodes: int) -> "Store":
+        """This store with room for so many rows and nodes: itself where its tables could grow in place."""
+        vectors = grow_or_copy(self.vectors, n_nodes)
+        fresh = (
+            grow_or_copy(self.ids, n_rows, 255),
+            grow_or_copy(self.next_rows, n_rows, 255),
+            grow_or_copy(self.first_rows, n_nodes, 255),
+            grow_or_copy(self.last_rows, n_nodes, 255),
+            grow_or_copy(self.nodes, n_rows, 255),
+        )
+        old = (self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes)
+        if vectors is self.vectors and all(a is b for a, b in zip(fresh, old, strict=True)):
+            return self
+        scorer = _core.Plain(vectors, _element(self.kind), self.metric.number, self.dim)
+        return Store(self.metric, self.kind, self.dim, vectors, scorer, *fresh)
+
+    def converted(self, kind: str) -> "Store":
+        """This store with its vectors in another element type that holds them all."""
+        n = self.vectors.rows
+        vectors = _core.Table(_core.Plain.row_bytes(_element(kind), self.metric.number, self.dim), n, _capacity(n))
+        scorer = _core.Plain(vectors, _element(kind), self.metric.number, self.dim)
+        for first in range(0, n, 4096):
+            last = min(n, first + 4096)
+            scorer.fill(first, as_bytes(_convert(self.raw(np.arange(first, last)), kind)))
+        return Store(self.metric, kind, self.dim, vectors, scorer, self.ids, self.next_rows, self.first_rows,
+                     self.last_rows, self.nodes)  # fmt: skip
+
+    def as_stored(self, vectors: Vectors) -> NDArray[np.uint8]:
+        """Vectors as bytes in this store's element type."""
+        return as_bytes(_convert(vectors, self.kind))
+
+    def raw(self, nodes: NDArray[np.integer[Any]]) -> Vectors:
+        """Vectors of nodes as they came, in the stored element type."""
+        dtype = np.dtype(_DTYPES.get(self.kind, np.uint8))
+        octets = self.vectors.array()[nodes, : self.dim * dtype.itemsize]
+        return Vectors(np.ascontiguousarray(octets).view(dtype).reshape(len(nodes), self.dim), self.kind)
+
+    def in_form(self, nodes: NDArray[np.uint32], threads: int = 0) -> NDArray[np.float32]:
+        """Vectors of nodes as float32 in the metric's form: unit length under cosine."""
+        out = np.empty((len(nodes), self.dim), np.float32)
+        self.scorer.decode(np.ascontiguousarray(nodes, np.uint32), out, threads)
+        return out
+
+    def distinct(self, n_nodes: int) -> Any:
+        """What finds equal vectors among the nodes in use."""
+        alive = self.column("first_rows")[:n_nodes] != NONE
+        width = self.dim * np.dtype(_DTYPES.get(self.kind, np.uint8)).itemsize
+        return _core.Distinct(self.vectors, width, n_nodes, alive.astype(np.uint8))
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A table of single numbers as an array: ids (int64), or one of the uint32 tables."""
+        table = self.tables()[name]
+        return table.array().view(np.int64 if name == "ids" else np.uint32).reshape(-1)
+
+    def check(self, n_rows: int, n_nodes: int) -> None:
+        """Raise FormatError unless rows, chains and ids fit together: what a loaded file must show."""
+        try:
+            live = self.rows.check(n_rows, n_nodes)
+        except ValueError as problem:
+            raise FormatError(f"the rows of this file are damaged: {problem}") from problem
+        nodes, ids = self.column("nodes")[:n_rows], self.column("ids")[:n_rows]
+        present = nodes != NONE
+        if live != int(present.sum()) or (nodes[present] >= n_nodes).any():
+            raise FormatError("the rows of this file are damaged: rows and nodes do not name each other")
+        firsts = self.column("first_rows")[:n_nodes]
+        heads = firsts[firsts != NONE]
+        if (nodes[heads] != np.flatnonzero(firsts != NONE)).any():
+            raise FormatError("the rows of this file are damaged: a chain hangs on another node than its rows say")
+        used = ids[present]
+        if len(np.unique(used)) != len(used):
+            raise FormatError("the ids of this file are damaged: an id is there twice")
+
+
+class IdMap:
+    """Rows by id: arithmetic while ids are row numbers, a sorted copy otherwise. Made anew after changes."""
+
+    def __init__(self, ids: NDArray[np.int64], nodes: NDArray[np.uint32]) -> None:
+        present = nodes != NONE
+        self._identity = bool(present.all()) and bool((ids == np.arange(len(ids))).all())
+        self._n = len(ids)
+        if not self._identity:
+            rows = np.flatnonzero(present).astype(np.uint32)
+            order = np.argsort(ids[rows], kind="stable")
+            self._rows, self._ids = rows[order], ids[rows][order]
+
+    def rows(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """The row of each id, and whether there is one."""
+        if self._identity:
+            known = (ids >= 0) & (ids < self._n)
+            return np.where(known, ids, 0).astype(np.uint32), known
+        if not len(self._ids):
+            return np.zeros(len(ids), np.uint32), np.zeros(len(ids), bool)
+        at = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        return self._rows[at], self._ids[at] == ids
+
+    def known(self, ids: NDArray[np.int64], what: str) -> NDArray[np.uint32]:
+        """The row of each id; IdError that lists the unknown."""
+        rows, found = self.rows(ids)
+        if not found.all():
+            missing = ids[~found]
+            shown = ", ".join(str(i) for i in missing[:5].tolist()) + (", ..." if len(missing) > 5 else "")
+            raise IdError(f"{what}: {len(missing)} of {len(ids)} ids are not in this index: {shown}")
+        return rows
+
+
+def _element(kind: str) -> int:
+    return ELEMENTS.index("uint8" if kind == "bits" else kind)
+
+
+def _convert(vectors: Vectors, kind: str) -> NDArray[Any]:
+    """Values of one element type as another that holds them."""
+    if vectors.kind == kind:
+        return vectors.array
+    if kind == "bits" or vectors.kind == "bits":
+        raise InputError(f"this index holds {kind}, but {vectors.kind} came")
+    if kind == "bfloat16":
+        floats = np.ascontiguousarray(vectors.as_float32())
+        return (floats.view(np.uint32) >> 16).astype(np.uint16)
+    return np.ascontiguousarray(vectors.as_float32().astype(_DTYPES[kind]))
+
+
+def holds(kind: str, vectors: Vectors) -> bool:
+    """Whether an element type holds these vectors without loss."""
+    if kind in (vectors.kind, "float32"):
+        return True
+    floats = vectors.as_float32()
+    if kind == "bfloat16":
+        return bool((np.ascontiguousarray(floats).view(np.uint32) & 0xFFFF == 0).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = (0, 255) if kind == "uint8" else (-128, 127)
+        if kind in ("uint8", "int8") and not ((floats >= low) & (floats <= high)).all():
+            return False
+        return bool((floats.astype(_DTYPES[kind]).astype(np.float32) == floats).all())

@@ -1,0 +1,119 @@
+"""Codes of the leading principal directions only: fewer bytes to read for each comparison."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core
+from nearly.arrays import check_int
+from nearly.errors import InputError
+from nearly.quantizers.codes import FittedCodes, Floats, check_metric, fit, lengthen
+from nearly.quantizers.scalar import Scalar
+
+__all__ = ["Reduced"]
+
+_ENERGY = 0.90  # share of the variance that an automatic choice of dims must keep
+_HEADER = 4  # bytes of a code row that are no code
+_ROUNDS = 6  # of orthogonal iteration: the subspace then holds all but about 1e-3 of the best one's energy
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Scalar codes of the leading principal components (LeanVec's idea: Tepper et al., TMLR 2024).
+
+    The projection is rounded to bytes when it is fitted; vectors and queries pass through the same rounded matrix. What
+    it leaves out of a vector is remembered as one number, so that distances stay right on average.
+
+    Parameters
+    ----------
+    dims : int or None, default None
+        Components kept, at most the dimension. None takes the smallest number that fills whole cache lines and keeps 90 %
+        of the variance.
+    code : Scalar, default Scalar(bits=8)
+        How components are coded.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> vectors = rng.standard_normal((2000, 8), dtype=np.float32) @ rng.standard_normal((8, 96), dtype=np.float32)
+    >>> fitted = Reduced(dims=12).fit(vectors)
+    >>> fitted.row_bytes, round(fitted.energy, 3)
+    (32, 1.0)
+    """
+
+    dims: int | None = None
+    code: Scalar = field(default_factory=Scalar)
+
+    def __post_init__(self) -> None:
+        if self.dims is not None:
+            check_int(self.dims, "dims", low=1)
+        if not isinstance(self.code, Scalar):
+            raise InputError(f"code is {self.code!r}; pass a Scalar, for example nearly.Scalar(bits=8)")
+
+    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> FittedCodes:
+        """Fit to vectors of shape (n, dim) under l2, cosine or ip; the same seed gives the same quantizer."""
+        return fit(self, vectors, metric, seed)
+
+    def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int) -> FittedCodes:
+        """Fit to rows in the metric's form."""
+        check_metric(metric)
+        rows = np.ascontiguousarray(lengthen(sample, norm_bound) if metric == "ip" else sample)
+        inputs = rows.shape[1]
+        if self.dims is not None and self.dims > inputs:
+            raise InputError(f"dims is {self.dims}, but the vectors have {inputs}; pass at most that, or None")
+        mean = rows.mean(axis=0, dtype=np.float64)
+        covariance = _covariance(rows - mean.astype(np.float32))
+        total = float(np.trace(covariance))
+        wanted = self.dims if self.dims is not None else min(inputs, _line_dims(inputs)[-1])
+        axes, variances = _principal(covariance, wanted, seed)
+        kept = np.cumsum(np.maximum(variances, 0)) / total if total > 0 else np.ones(wanted)
+        dims = wanted if self.dims is not None else next(
+            (d for d in _line_dims(inputs) if d <= wanted and kept[d - 1] >= _ENERGY), wanted
+        )  # fmt: skip
+        axes = axes[:dims]
+        scale = np.maximum(np.abs(axes).max(axis=1), np.finfo(np.float32).tiny) / 127
+        whole = np.rint(axes / scale[:, None]).astype(np.int8)
+        scale = scale.astype(np.float32)
+        offset = ((whole * scale[:, None]).astype(np.float64) * mean).sum(axis=1).astype(np.float32)
+        projected = np.empty((len(rows), dims), np.float32)
+        _core.products(rows, np.ascontiguousarray(whole, np.float32), projected)
+        projected = projected * scale - offset
+        center, step = self.code.ranges(projected)
+        return FittedCodes(
+            dim=sample.shape[1], dims=dims, bits=self.code.bits, per_vector=self.code.scale == "vector", metric=metric,
+            norm_bound=norm_bound if metric == "ip" else 0.0, center=center, step=step, matrix=_layout(whole),
+            matrix_scale=scale, offset=offset, mean=mean.astype(np.float32), energy=float(kept[dims - 1]),
+        )  # fmt: skip
+
+
+def _line_dims(inputs: int) -> list[int]:
+    """Numbers of 8-bit components that fill whole cache lines together with their factor, rising."""
+    dims = [lines * 64 - _HEADER for lines in (1, 2, 3, 4, 6, 8) if lines * 64 - _HEADER <= inputs]
+    return dims or [inputs]
+
+
+def _covariance(rows: Floats) -> Floats:
+    """Blocks of products in float32, added up in float64: the same bits for any number of threads."""
+    total = np.zeros((rows.shape[1], rows.shape[1]))
+    for first in range(0, len(rows), 2048):
+        columns = np.ascontiguousarray(rows[first : first + 2048].T)
+        block = np.empty(total.shape, np.float32)
+        _core.products(columns, columns, block)
+        total += block
+    return np.ascontiguousarray(total / len(rows), np.float32)
+
+
+def _principal(covariance: Floats, n_axes: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    axes, variances = np.empty((n_axes, len(covariance))), np.empty(n_axes)
+    _core.principal_axes(covariance, n_axes, _ROUNDS, seed, axes, variances)
+    return axes, variances
+
+
+def _layout(whole: NDArray[np.int8]) -> NDArray[np.int8]:
+    """The projection as the core reads it: pairs of inputs beside each other, outputs padded to 16."""
+    dims, inputs = whole.shape
+    padded = np.zeros(((dims + 15) // 16 * 16, (inputs + 1) // 2 * 2), np.int8)
+    padded[:dims, :inputs] = whole
+    return np.ascontiguousarray(padded.reshape(len(padded), -1, 2).transpose(1, 0, 2)).reshape(-1)

@@ -1,0 +1,5 @@
+"""From measured recall to the effort that a target needs."""
+
+from nearly.tuning.curve import RecallCurve, measure
+
+__all__ = ["RecallCurve", "measure"]
