@@ -29,6 +29,7 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_b
   require(queries.shape(1) == query_bytes && ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k &&
               counts.shape(0) == n && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
           "scan: shapes disagree");
+  if (k == 0) return std::fill_n(counts.data(), n, 0u), void();
   lists::Request r = request(queries, k, metric, filter, threads);
   r.ids = ids.data();
   r.distances = distances.data();

@@ -24,27 +24,30 @@ double norm_squared(const float* x, size_t dim) {
 }
 
 // A query's candidates: nodes whose value may still be among the k smallest. Value = reach - 2 * product, with
-// reach = |x|^2 (0 under ip); true values lie within `slack` of it, slack = error * (|x|^2 + |q|^2).
+// reach = |x|^2 (0 under ip); true values lie within `slack` of it, slack = error * (|x|^2 + |q|^2) + a floor for numbers
+// so small that their products underflow.
 class Candidates {
  public:
-  void begin(size_t k, double query_norm, double error) {
+  void begin(size_t k, double query_slack) {
     k_ = k;
-    query_norm_ = query_norm;
-    error_ = error;
+    slack_ = query_slack;
     limit_ = std::numeric_limits<double>::infinity();
+    full_ = 4 * k + 64;
+    most_ = 8 * k + 4096;
     nodes_.clear();
   }
   // A product at least this large, less half the row's own part, deserves a look.
   // (value - slack <= limit is product >= (reach - slack_x) / 2 - (limit + slack_q) / 2; rounded to the safe side.)
   float threshold() const {
-    const double h = (limit_ + error_ * query_norm_) / 2;
+    if (gave_up()) return std::numeric_limits<float>::infinity();
+    const double h = (limit_ + slack_) / 2;
     return static_cast<float>(-(h + std::fabs(h) * 1e-6));
   }
-  void offer(Row node, double value, double row_norm) {
-    const double slack = error_ * (row_norm + query_norm_);
+  void offer(Row node, double value, double row_slack) {
+    const double slack = row_slack + slack_;
     if (value - slack > limit_) return;
     nodes_.push_back({value - slack, value + slack, node});
-    if (nodes_.size() >= 4 * k_ + 64) shrink();
+    if (nodes_.size() >= full_) shrink();
   }
   void shrink() {
     if (nodes_.size() <= k_) return;
@@ -52,21 +55,36 @@ class Candidates {
                      [](const Entry& a, const Entry& b) { return a.most < b.most; });
     limit_ = std::min(limit_, nodes_[k_ - 1].most);
     std::erase_if(nodes_, [&](const Entry& e) { return e.least > limit_; });
+    full_ = std::max(full_, 2 * nodes_.size());
+    if (nodes_.size() <= most_) return;
+    limit_ = -std::numeric_limits<double>::infinity();
+    nodes_ = {};
   }
+  // Products cannot tell the rows apart (they lie far from the origin, near each other): nothing more is offered.
+  bool gave_up() const { return limit_ == -std::numeric_limits<double>::infinity(); }
   template <typename Take> void for_each(Take take) const {
     for (const Entry& e : nodes_) take(e.node);
   }
-  size_t size() const { return nodes_.size(); }
 
  private:
   struct Entry {
     double least, most;
     Row node;
   };
-  size_t k_ = 1;
-  double query_norm_ = 0, error_ = 0, limit_ = 0;
+  size_t k_ = 1, full_ = 0, most_ = 0;
+  double slack_ = 0, limit_ = 0;
   std::vector<Entry> nodes_;
 };
+
+Request only(const Request& all, size_t q) {
+  Request one = all;
+  one.queries += q * all.query_bytes;
+  one.ids += q * all.k;
+  one.distances += q * all.k;
+  one.counts += q;
+  one.n = one.threads = 1;
+  return one;
+}
 
 }  // namespace
 
@@ -74,8 +92,11 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
                  const Poll& poll) {
   const size_t dim = dense.dim;
   // Each of the two sums makes at most dim + a few roundings of relative size 2^-24.
-  const double error = static_cast<double>(dim + 16) * 0x1p-22;
-  const bool plain_dot = r.metric == Metric::kDot;
+  const double error = static_cast<double>(dim + 16) * 0x1p-22, tiny = static_cast<double>(dim + 16) * 0x1p-146;
+  // A row's part of its value. The zero vector has no direction: cosine puts it at 1, where |q - x|^2 would be 2.
+  const auto reach_of = [&](double norm) {
+    return r.metric == Metric::kDot ? 0.0 : r.metric == Metric::kCosine && norm == 0 ? 1.0 : norm;
+  };
   const size_t threads = r.threads ? r.threads : default_threads();
   const size_t per_task = std::min(kQueryGroup, std::max<size_t>(16, (r.n + threads - 1) / threads));
   parallel_for(r.n, per_task, threads, [&](size_t begin, size_t end) {
@@ -85,7 +106,7 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
     for (size_t q = 0; q < n; ++q) {
       float* out = queries.data() + q * dim;
       dense.decode_query(r.queries + (begin + q) * r.query_bytes, out);
-      candidates[q].begin(std::min(r.k, std::max<size_t>(1, n_nodes)), norm_squared(out, dim), error);
+      candidates[q].begin(std::min(r.k, std::max<size_t>(1, n_nodes)), error * norm_squared(out, dim) + tiny);
     }
     const kernels::Packed packed(queries.data(), n, dim);
     const size_t width = packed.width();
@@ -100,8 +121,7 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
       dense.decode(static_cast<Row>(first), count, block.data());
       for (size_t i = 0; i < count; ++i) {
         norms[i] = norm_squared(block.data() + i * dim, dim);
-        const double reach = plain_dot ? 0.0 : norms[i];
-        const double h = (reach - error * norms[i]) / 2;
+        const double h = (reach_of(norms[i]) - error * norms[i]) / 2;
         halves[i] = static_cast<float>(h - std::fabs(h) * 1e-6);
       }
       for (size_t p = 0; p < packed.panels(); ++p) {
@@ -116,8 +136,8 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
             const size_t q = p * width + c;
             if (q >= n || !(product[c] >= halves[i] + limit[c])) continue;
             if (rows.first_passing(static_cast<Row>(first + i), r.filter) == kNone) continue;
-            const double reach = plain_dot ? 0.0 : norms[i];
-            candidates[q].offer(static_cast<Row>(first + i), reach - 2.0 * product[c], norms[i]);
+            const double value = reach_of(norms[i]) - 2.0 * product[c];
+            candidates[q].offer(static_cast<Row>(first + i), value, error * norms[i]);
             thresholds[q] = candidates[q].threshold();
           }
         }
@@ -132,6 +152,10 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
     std::vector<float> distance;
     for (size_t q = 0; q < n; ++q) {
       candidates[q].shrink();
+      if (candidates[q].gave_up()) {
+        scan(scorer, rows, n_nodes, nullptr, only(r, begin + q), {});
+        continue;
+      }
       nodes.clear();
       candidates[q].for_each([&](Row node) { nodes.push_back(node); });
       distance.resize(nodes.size());

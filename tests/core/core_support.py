@@ -1,0 +1,167 @@
+"""What the tests of the core share: stored elements with their exact values, and short ways to call _core."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core
+
+# In the order of src/core/kernels/table.hpp and src/core/base/metric.hpp: the core counts them.
+ELEMENTS = ("float32", "float16", "bfloat16", "int8", "uint8")
+METRICS = ("l2", "cosine", "ip", "l1", "hamming", "jaccard")
+# Around every lane count, and two that people use.
+DIMS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 768]
+NONE = 0xFFFFFFFF
+
+
+def bits(array: NDArray[Any]) -> list[int]:
+    """Floats as their bits: equal means equal to the last one, and -0.0 is not 0.0."""
+    return np.ascontiguousarray(array).view(np.uint32).tolist()
+
+
+def as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return rows as bytes, the form in which the core takes them."""
+    array = np.ascontiguousarray(array)
+    return array.view(np.uint8).reshape(*array.shape[:-1], array.shape[-1] * array.itemsize)
+
+
+def stored(rng: np.random.Generator, element: str, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return random elements as they are stored, and their exact values."""
+    if element in ("int8", "uint8"):
+        info = np.iinfo(element)
+        raw: NDArray[Any] = rng.integers(info.min, info.max + 1, shape).astype(element)
+        return raw, raw.astype(np.float64)
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if element == "bfloat16":  # the upper half of a float32
+        raw = (values.view(np.uint32) >> 16).astype(np.uint16)
+        return raw, bfloat16_values(raw)
+    raw = values.astype(element)
+    return raw, raw.astype(np.float64)
+
+
+def bfloat16_values(raw: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Return what bfloat16 bits mean."""
+    return (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def exact_distances(metric: str, query: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the distances people see, by their formulas, in float64; bit metrics take packed bytes."""
+    if metric in ("hamming", "jaccard"):
+        a, b = np.unpackbits(query.astype(np.uint8)), np.unpackbits(rows.astype(np.uint8), axis=-1)
+        if metric == "hamming":
+            return (a != b).sum(axis=-1).astype(np.float64)
+        either = (a | b).sum(axis=-1)
+        return np.where(either == 0, 0.0, (a != b).sum(axis=-1) / np.maximum(either, 1))
+    q, x = query.astype(np.float64), rows.astype(np.float64)
+    if metric == "l2":
+        return np.sqrt(((x - q) ** 2).sum(axis=-1))
+    if metric == "l1":
+        return np.abs(x - q).sum(axis=-1)
+    if metric == "ip":
+        return -(x * q).sum(axis=-1)
+    norms = np.linalg.norm(x, axis=-1) * np.linalg.norm(q)
+    return 1.0 - np.where(norms == 0, 0.0, (x * q).sum(axis=-1) / np.where(norms == 0, 1.0, norms))
+
+
+def make_plain(vectors: NDArray[Any], metric: str = "l2", element: str | None = None, capacity: int = 0) -> Any:
+    """Return a filled store; bfloat16 comes as uint16 with ``element="bfloat16"``."""
+    number, kind = METRICS.index(metric), ELEMENTS.index(element or vectors.dtype.name)
+    n, dim = vectors.shape
+    table = _core.Table(_core.Plain.row_bytes(kind, number, dim), n, max(n, capacity))
+    plain = _core.Plain(table, kind, number, dim)
+    plain.fill(0, as_bytes(vectors))
+    return plain
+
+
+def make_table(stride: int, rows: int, fill: int = 255, capacity: int = 0) -> Any:
+    """Return a table that is filled with one byte: 255 makes every word "none"."""
+    table = _core.Table(stride, rows, max(rows, capacity))
+    table.fill(0, rows, fill)
+    return table
+
+
+class Columns(NamedTuple):
+    """The tables of a `Rows`, and the Rows."""
+
+    rows: Any
+    ids: NDArray[np.int64]
+    next: NDArray[np.uint32]
+    first: NDArray[np.uint32]
+    last: NDArray[np.uint32]
+
+
+def make_columns(n_rows: int, n_nodes: int) -> Columns:
+    """Return rows and nodes that do not hang together yet."""
+    tables = [make_table(8, n_rows), make_table(4, n_rows), make_table(4, n_nodes), make_table(4, n_nodes)]
+    views = [t.array().view(np.int64 if i == 0 else np.uint32)[:, 0] for i, t in enumerate(tables)]
+    return Columns(_core.Rows(*tables), *views)
+
+
+def make_rows(n: int, ids: Any = None, nodes: Any = None, n_nodes: int | None = None) -> Any:
+    """Return rows 0..n-1 on nodes: each on its own, or as `nodes` says."""
+    nodes = np.arange(n, dtype=np.uint32) if nodes is None else np.asarray(nodes, np.uint32)
+    ids = np.arange(n, dtype=np.int64) if ids is None else np.asarray(ids, np.int64)
+    columns = make_columns(n, n if n_nodes is None else n_nodes)
+    columns.rows.link(np.arange(n, dtype=np.uint32), ids, nodes)
+    return columns.rows
+
+
+def score(scorer: Any, query: NDArray[Any], rows: Any) -> NDArray[np.float32]:
+    """Return distances in the unit of comparison (l2 squared) from one query to stored rows."""
+    rows = np.asarray(rows, np.uint32)
+    out = np.full(len(rows), np.nan, np.float32)
+    raw = as_bytes(query)
+    scorer.score(len(raw), raw, rows, out)
+    return out
+
+
+def between(scorer: Any, row: int, rows: Any) -> NDArray[np.float32]:
+    """Return distances in the unit of comparison from one stored row to others."""
+    rows = np.asarray(rows, np.uint32)
+    out = np.full(len(rows), np.nan, np.float32)
+    scorer.between(row, rows, out)
+    return out
+
+
+class Answer(NamedTuple):
+    """Ids, distances and counts; work = (distances, hops, ranked) of a graph search."""
+
+    ids: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    counts: NDArray[np.uint32]
+    work: tuple[int, int, int] = (0, 0, 0)
+
+    def same(self, other: "Answer") -> bool:
+        """Whether two answers agree to the last bit."""
+        return all(a.tobytes() == b.tobytes() for a, b in zip(self[:3], other[:3], strict=True))
+
+
+def empty_answer(n: int, k: int) -> Answer:
+    return Answer(np.full((n, k), -7, np.int64), np.full((n, k), np.nan, np.float32), np.full(n, 77, np.uint32))
+
+
+def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return a filter: bit i of the words is mask[i]."""
+    padded = np.zeros((len(mask) + 63) // 64 * 64, bool)
+    padded[: len(mask)] = mask
+    return np.packbits(padded, bitorder="little").view(np.uint64)
+
+
+def scan(
+    scorer: Any,
+    rows: Any,
+    n_nodes: int,
+    queries: NDArray[Any],
+    k: int,
+    metric: str = "l2",
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    only: NDArray[np.uint32] | None = None,
+    threads: int = 1,
+) -> Answer:
+    """Compare queries of shape (n, dim) with every node."""
+    raw, answer = as_bytes(queries), empty_answer(len(queries), k)
+    words = None if mask is None else pack(mask)
+    _core.scan(scorer, rows, n_nodes, raw.shape[1], raw, METRICS.index(metric), *answer[:3], words, only, threads)
+    return answer

@@ -1,0 +1,295 @@
+"""Exact scans: single queries, batches by blocks, filters, radii, against brute force in float64."""
+
+import numpy as np
+import pytest
+from core_support import (
+    ELEMENTS,
+    METRICS,
+    Answer,
+    as_bytes,
+    exact_distances,
+    make_plain,
+    make_rows,
+    pack,
+    scan,
+    stored,
+)
+
+from nearly import _core
+
+FLOAT_METRICS = METRICS[:4]
+BATCH = 17  # enough for blocks, and not a whole panel
+
+
+def data(rng, metric, element, n, dim):
+    """Rows, what they mean, and queries."""
+    if metric in ("hamming", "jaccard"):
+        rows = rng.integers(0, 256, (n, dim), dtype=np.uint8)
+        return rows, rows, rng.integers(0, 256, (BATCH, dim), dtype=np.uint8)
+    raw, values = stored(rng, element, (n, dim))
+    spread = 1 if "float" in element else 40
+    return raw, values, rng.standard_normal((BATCH, dim), dtype=np.float32) * spread
+
+
+def nearest(metric, values, queries, k, allowed=None):
+    """Ids and distances by brute force: ascending by (distance, id)."""
+    ids, distances = np.full((len(queries), k), -1), np.full((len(queries), k), np.inf)
+    allowed = np.arange(len(values)) if allowed is None else np.flatnonzero(allowed)
+    for q, query in enumerate(queries):
+        d = exact_distances(metric, query, values[allowed])
+        order = np.argsort(d, kind="stable")[:k]
+        ids[q, : len(order)], distances[q, : len(order)] = allowed[order], d[order]
+    return ids, distances
+
+
+CASES = [(metric, "float32") for metric in FLOAT_METRICS] + [
+    ("hamming", "uint8"),
+    ("jaccard", "uint8"),
+    ("l2", "float16"),
+    ("cosine", "uint8"),
+    ("ip", "int8"),
+    ("l2", "bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("metric", "element"), CASES)
+def test_a_scan_finds_what_brute_force_finds(simd_target, rng, metric, element):
+    raw, values, queries = data(rng, metric, element, 400, 31)
+    ids, distances = nearest(metric, values, queries, 12)
+    answer = scan(make_plain(raw, metric, element), make_rows(400), 400, queries, 12, metric)
+    np.testing.assert_allclose(answer.distances, distances, rtol=3e-6, atol=2e-5 if metric == "ip" else 1e-6)
+    # Within 1e-6 of each other, float32 may swap two neighbors; distances above say that nothing else happened.
+    assert (answer.ids == ids).mean() > 0.98 if metric in FLOAT_METRICS else (answer.ids == ids).all()
+    assert answer.counts.tolist() == [12] * BATCH
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("metric", "element"), CASES)
+def test_a_batch_answers_like_its_queries_one_by_one(simd_target, rng, metric, element, threads):
+    raw, _, queries = data(rng, metric, element, 700, 23)
+    plain, rows = make_plain(raw, metric, element), make_rows(700)
+    batch = scan(plain, rows, 700, queries, 10, metric, threads=threads)
+    for q in range(BATCH):
+        single = scan(plain, rows, 700, queries[q : q + 1], 10, metric)
+        assert Answer(*(part[q : q + 1] for part in batch[:3])).same(single)
+    backwards = scan(plain, rows, 700, queries[::-1], 10, metric, threads=threads)
+    assert backwards.ids[::-1].tolist() == batch.ids.tolist()
+
+
+def one_by_one(plain, rows, n, queries, k, metric, mask=None):
+    parts = [scan(plain, rows, n, queries[q : q + 1], k, metric, mask=mask) for q in range(len(queries))]
+    return [np.concatenate([part[i] for part in parts]) for i in range(3)]
+
+
+def assert_batch_is_single(raw, queries, k, metric, element="float32", mask=None):
+    n = len(raw)
+    plain, rows = make_plain(raw, metric, element), make_rows(n)
+    batch = scan(plain, rows, n, queries, k, metric, mask=mask)
+    for got, expected in zip(batch[:3], one_by_one(plain, rows, n, queries, k, metric, mask), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    return batch
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda x: x + 1000,  # all vectors are near each other, seen from the origin
+        lambda x: x * 1e-3,
+        lambda x: x * 1e15,
+        lambda x: x * 1e-22,  # squares underflow
+        lambda x: np.rint(x),  # many ties
+        lambda x: np.sign(x) * np.abs(x) ** 20,  # every magnitude
+        lambda x: x * 10.0 ** np.arange(-8, 8)[np.arange(len(x)) % 16, None],
+    ],
+    ids=["offset", "small", "large", "tiny", "ties", "mixed", "scales"],
+)
+def test_blocks_leave_out_no_neighbor(simd_target, rng, metric, shape):
+    x = shape(rng.standard_normal((500, 6))).astype(np.float32)
+    queries = shape(rng.standard_normal((BATCH, 6))).astype(np.float32)
+    queries[:5] = x[:5]
+    for k in (1, 10):
+        assert_batch_is_single(x, queries, k, metric)
+
+
+def test_blocks_know_that_the_zero_vector_has_no_direction(simd_target, rng):
+    # Far from all else: its distance is 1 by definition, not the 0.5 of its coordinates.
+    x = rng.standard_normal((300, 40), dtype=np.float32)
+    x[7] = 0
+    queries = rng.standard_normal((BATCH, 40), dtype=np.float32)
+    queries[3] = 0
+    batch = assert_batch_is_single(x, queries, 1, "cosine")
+    assert 7 not in batch.ids[:3]
+    assert batch.ids[3].tolist() == [0]  # everything is at distance 1: the smallest id wins
+    assert_batch_is_single(x, queries, 20, "cosine")
+
+
+def test_ties_go_to_the_smaller_id(simd_target):
+    side = np.arange(5.0, dtype=np.float32)
+    grid = np.stack(np.meshgrid(side, side, side), axis=-1).reshape(-1, 3)
+    queries = np.full((9, 3), 2.0, np.float32)
+    plain = make_plain(grid)
+    ids = np.random.default_rng(5).permutation(1000)[:125]
+    for metric in ("l2", "l1"):
+        d = exact_distances(metric, queries[0], grid)
+        expected = ids[np.lexsort((ids, d))]
+        for n_queries in (1, 9):
+            answer = scan(make_plain(grid, metric), make_rows(125, ids=ids), 125, queries[:n_queries], 40, metric)
+            assert answer.ids.tolist() == [expected[:40].tolist()] * n_queries
+            np.testing.assert_array_equal(answer.distances[0], np.sort(d)[:40].astype(np.float32))
+    assert plain.n_rows == 125
+
+
+@pytest.mark.parametrize("metric", ["l2", "l1", "cosine"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 1.0])
+def test_a_filter_leaves_only_what_passes(simd_target, rng, metric, share):
+    x = rng.standard_normal((300, 8), dtype=np.float32)
+    queries = rng.standard_normal((BATCH, 8), dtype=np.float32)
+    mask = rng.random(300) < share
+    ids, _ = nearest(metric, x, queries, 15, mask)
+    batch = assert_batch_is_single(x, queries, 15, metric, mask=mask)
+    assert batch.ids.tolist() == ids.tolist()
+    assert batch.counts.tolist() == [min(15, mask.sum())] * BATCH
+    assert np.isinf(batch.distances[batch.ids == -1]).all()
+
+
+def test_a_filter_acts_on_rows_of_a_node(rng):
+    vectors = np.array([[0.0], [3.0]], np.float32)
+    rows = make_rows(6, ids=[10, 11, 12, 13, 14, 15], nodes=[0, 1, 0, 1, 0, 1], n_nodes=2)
+    mask = np.array([False, True, True, False, True, True])
+    for n_queries in (1, 8):
+        answer = scan(make_plain(vectors), rows, 2, np.zeros((n_queries, 1), np.float32), 5, mask=mask)
+        assert answer.ids.tolist() == [[12, 14, 11, 15, -1]] * n_queries
+        assert answer.distances.tolist() == [[0.0, 0.0, 3.0, 3.0, np.inf]] * n_queries
+
+
+def test_rows_newer_than_the_filter_do_not_pass():
+    # A writer may hang a row on a node while a filtered search runs: the filter knows nothing of it.
+    rows = make_rows(200, nodes=np.arange(200) % 2, n_nodes=2)
+    mask = np.ones(64, bool)
+    answer = scan(
+        make_plain(np.array([[0.0], [1.0]], np.float32)), rows, 2, np.zeros((1, 1), np.float32), 200, mask=mask
+    )
+    assert answer.counts.tolist() == [64]
+    assert answer.ids.max() == 63
+
+
+@pytest.mark.parametrize("n_queries", [1, BATCH])
+def test_only_the_nodes_that_are_listed_are_compared(simd_target, rng, n_queries):
+    x = rng.standard_normal((300, 8), dtype=np.float32)
+    queries = rng.standard_normal((n_queries, 8), dtype=np.float32)
+    only = rng.permutation(300)[:40].astype(np.uint32)
+    allowed = np.isin(np.arange(300), only)
+    answer = scan(make_plain(x), make_rows(300), 300, queries, 50, only=only)
+    ids, _ = nearest("l2", x, queries, 50, allowed)
+    assert answer.ids.tolist() == ids.tolist()
+    assert answer.counts.tolist() == [40] * n_queries
+    none = scan(make_plain(x), make_rows(300), 300, queries, 3, only=np.zeros(0, np.uint32))
+    assert none.counts.tolist() == [0] * n_queries
+
+
+@pytest.mark.parametrize("n_queries", [1, BATCH])
+def test_more_may_be_asked_for_than_there_is(rng, n_queries):
+    x = rng.standard_normal((5, 3), dtype=np.float32)
+    queries = rng.standard_normal((n_queries, 3), dtype=np.float32)
+    answer = scan(make_plain(x), make_rows(5), 5, queries, 9)
+    assert answer.counts.tolist() == [5] * n_queries
+    assert (answer.ids[:, 5:] == -1).all()
+    assert np.isinf(answer.distances[:, 5:]).all()
+    assert np.sort(answer.ids[:, :5]).tolist() == [[0, 1, 2, 3, 4]] * n_queries
+
+
+@pytest.mark.parametrize("n_queries", [0, 1, BATCH])
+@pytest.mark.parametrize("k", [0, 1, 4])
+@pytest.mark.parametrize("metric", ["l2", "l1"])
+def test_nothing_is_a_number_too(n_queries, k, metric):
+    queries = np.ones((n_queries, 3), np.float32)
+    empty = scan(make_plain(np.ones((6, 3), np.float32), metric), make_rows(6), 0, queries, k, metric)
+    assert (empty.ids == -1).all()
+    assert empty.counts.tolist() == [0] * n_queries
+    some = scan(make_plain(np.eye(3, dtype=np.float32), metric), make_rows(3), 3, queries, k, metric)
+    assert some.ids.tolist() == [[0, 1, 2, -1][:k]] * n_queries
+    assert some.counts.tolist() == [min(k, 3)] * n_queries
+
+
+def test_nodes_whose_rows_are_gone_are_not_found(rng):
+    x = rng.standard_normal((50, 4), dtype=np.float32)
+    rows = make_rows(50)
+    gone = np.arange(0, 50, 2, dtype=np.uint32)
+    rows.unlink(gone, gone)
+    for n_queries in (1, 9):
+        answer = scan(make_plain(x), rows, 50, x[:n_queries], 50)
+        assert answer.counts.tolist() == [25] * n_queries
+        assert (answer.ids[:, :25] % 2 == 1).all()
+
+
+def test_near_copies_cost_no_more_than_their_number(rng):
+    # Far from the origin every row may be the nearest, as far as products in float32 can tell.
+    x = (rng.standard_normal((30_000, 8)) * 0.01 + 5000).astype(np.float32)
+    queries = x[: 2 * BATCH]
+    plain, rows = make_plain(x), make_rows(len(x))
+    batch = scan(plain, rows, len(x), queries, 5)
+    assert batch.ids[:, 0].tolist() == list(range(2 * BATCH))
+
+
+# ---------------------------------------------------------------- radii
+
+
+def within(plain, rows, n, queries, radius, metric="l2", mask=None, threads=1):
+    raw = as_bytes(queries)
+    words = None if mask is None else pack(mask)
+    return _core.scan_radius(plain, rows, n, raw.shape[1], raw, METRICS.index(metric), radius, words, threads)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_radius_finds_all_that_is_within(simd_target, rng, metric):
+    raw, values, queries = data(rng, metric, "float32", 300, 9)
+    radius = float(np.quantile(exact_distances(metric, queries[0], values), 0.2))
+    mask = rng.random(300) < 0.7
+    plain, rows = make_plain(raw, metric), make_rows(300)
+    ids, distances, offsets = within(plain, rows, 300, queries, radius, metric, mask, threads=2)
+    assert offsets[0] == 0
+    assert offsets[-1] == len(ids) == len(distances)
+    for q, query in enumerate(queries):
+        d = exact_distances(metric, query, values)
+        part = slice(offsets[q], offsets[q + 1])
+        surely, at_most = (set(np.flatnonzero(mask & (d < radius + slip)).tolist()) for slip in (-1e-5, 1e-5))
+        assert surely <= set(ids[part].tolist()) <= at_most
+        np.testing.assert_allclose(distances[part], d[ids[part]], rtol=3e-6, atol=2e-6)
+        assert (np.diff(distances[part]) >= 0).all()
+
+
+def test_a_radius_is_inclusive_and_in_the_unit_that_people_see(simd_target):
+    x = np.array([[0.0], [3.0], [4.0], [4.0000005], [-4.0]], np.float32)
+    plain, rows = make_plain(x), make_rows(5)
+    ids, distances, offsets = within(plain, rows, 5, np.zeros((2, 1), np.float32), 4.0)
+    assert ids.tolist() == [0, 1, 2, 4] * 2
+    assert distances.tolist() == [0.0, 3.0, 4.0, 4.0] * 2
+    assert offsets.tolist() == [0, 4, 8]
+    assert within(plain, rows, 5, np.zeros((1, 1), np.float32), -0.5)[0].tolist() == []
+    assert within(plain, rows, 5, np.zeros((1, 1), np.float32), 0.0)[0].tolist() == [0]
+    assert within(plain, rows, 5, np.zeros((0, 1), np.float32), 1.0)[2].tolist() == [0]
+    products = within(make_plain(x, "ip"), rows, 5, np.ones((1, 1), np.float32), -4.0, "ip")
+    assert products[0].tolist() == [3, 2]
+
+
+def test_a_radius_finds_every_row_of_a_node():
+    rows = make_rows(4000, ids=np.arange(4000) * 2, nodes=np.arange(4000) % 2, n_nodes=2)
+    ids, distances, _ = within(
+        make_plain(np.array([[1.0], [-1.0]], np.float32)), rows, 2, np.zeros((1, 1), np.float32), 1.0
+    )
+    assert ids.tolist() == list(range(0, 8000, 2))
+    assert set(distances.tolist()) == {1.0}
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_a_stored_vector_is_found_first_at_distance_zero(simd_target, rng, element):
+    raw, values = stored(rng, element, (200, 12))
+    raw, first = np.unique(raw, axis=0, return_index=True)
+    values = values[first]
+    for metric in ("l2", "cosine", "l1"):
+        answer = scan(
+            make_plain(raw, metric, element), make_rows(len(raw)), len(raw), values.astype(np.float32), 1, metric
+        )
+        assert answer.ids[:, 0].tolist() == list(range(len(raw)))
+        assert not answer.distances.any()
