@@ -1,0 +1,254 @@
+"""Kernels: every CPU target of this machine against float64 NumPy, and integer kernels against exact sums."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from core_support import (
+    DIMS,
+    ELEMENTS,
+    as_bytes,
+    bfloat16_values,
+    bits,
+    exact_distances,
+    stored,
+)
+
+from nearly import _core
+
+N = 11  # two blocks of four rows and three single ones
+
+
+def run(name, element, query, rows, size, *, integers=False, chosen=None):
+    out = np.full(len(rows) if chosen is None else len(chosen), np.nan, np.float32)
+    _core.distances(name, ELEMENTS.index(element), integers, as_bytes(query), rows, size, out, chosen)
+    return out
+
+
+def with_norms(raw, values):
+    """Rows as the cosine kernel reads them: elements, padding to 4 bytes, 1 / norm; and what it multiplies them by."""
+    norms = np.linalg.norm(values, axis=1)
+    inverse = np.divide(1.0, norms, where=norms > 0, out=np.zeros_like(norms)).astype(np.float32)
+    packed = as_bytes(raw)
+    padding = np.zeros((len(raw), -packed.shape[1] % 4), np.uint8)
+    return np.concatenate([packed, padding, inverse[:, None].view(np.uint8)], axis=1), inverse
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("dim", DIMS)
+def test_float_queries_match_numpy(simd_target, rng, element, dim):
+    raw, x = stored(rng, element, (N, dim))
+    query = rng.standard_normal(dim, dtype=np.float32) * (1 if "float" in element else 50)
+    q = query.astype(np.float64)
+    # Rounding errors of a sum of dim terms grow like sqrt(dim) times the sum of their sizes; 4e-7 by hand.
+    tolerance = 4e-7 * dim**0.5
+    for name, terms in (("l2", (x - q) ** 2), ("ip", -x * q), ("l1", np.abs(x - q))):
+        got = run(name, element, query, as_bytes(raw), dim)
+        limit = tolerance * np.abs(terms).sum(axis=1)
+        assert (np.abs(got - terms.sum(axis=1)) <= limit).all(), name
+    assert _core.simd_target() == simd_target  # we tested what we meant to test
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("dim", DIMS)
+def test_cosine_reads_the_inverse_norm_behind_the_row(simd_target, rng, element, dim):
+    raw, values = stored(rng, element, (N, dim))
+    raw[3], values[3] = 0, 0
+    rows, inverse = with_norms(raw, values)
+    query = rng.standard_normal(dim)
+    unit = (query / np.linalg.norm(query)).astype(np.float32)
+    got = run("cosine", element, unit, rows, dim)
+    # Half the squared distance of vectors that are unit to 1e-7: an error of that size at any distance.
+    np.testing.assert_allclose(got, exact_distances("cosine", unit, values), rtol=4e-7 * dim**0.5, atol=3e-7)
+    assert got[3] == 1.0  # the zero vector, by definition
+    own = (values[5].astype(np.float32) * inverse[5]).astype(np.float32)
+    assert run("cosine", element, own, rows, dim)[5] == 0.0
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_a_row_has_the_same_bits_alone_in_company_and_gathered(simd_target, rng, dim):
+    chosen = np.array([9, 2, 2, 10, 0, 7, 4], np.uint32)
+    for element in ELEMENTS:
+        raw, values = stored(rng, element, (N, dim))
+        query = rng.standard_normal(dim, dtype=np.float32)
+        for name in ("l2", "ip", "l1", "cosine"):
+            rows = with_norms(raw, values)[0] if name == "cosine" else as_bytes(raw)
+            dense = run(name, element, query, rows, dim)
+            alone = [run(name, element, query, rows[i : i + 1], dim)[0] for i in range(N)]
+            assert bits(np.array(alone)) == bits(dense)
+            assert bits(run(name, element, query, rows, dim, chosen=chosen)) == bits(dense[chosen])
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_bytes_beyond_a_row_are_not_read_into_the_answer(simd_target, rng, element):
+    for dim in (1, 7, 33, 100):
+        raw, _ = stored(rng, element, (N, dim))
+        rows = as_bytes(raw)
+        wide = np.full((N, rows.shape[1] + 12 - rows.shape[1] % 4), 0x7B, np.uint8)
+        wide[:, : rows.shape[1]] = rows
+        query = rng.standard_normal(dim, dtype=np.float32)
+        for name in ("l2", "ip", "l1"):
+            assert bits(run(name, element, query, wide, dim)) == bits(run(name, element, query, rows, dim))
+
+
+@pytest.mark.parametrize("element", ["float16", "bfloat16"])
+def test_every_finite_sixteen_bit_float_is_read_exactly(simd_target, element):
+    exponent = 0x7F80 if element == "bfloat16" else 0x7C00
+    patterns = np.arange(1 << 16, dtype=np.uint16)
+    patterns = patterns[patterns & exponent != exponent]
+    values = bfloat16_values(patterns) if element == "bfloat16" else patterns.view(np.float16).astype(np.float64)
+    n, dim = len(patterns), 49  # three vectors of the widest target and a tail
+    rows = np.zeros((n, dim), np.uint16)
+    rows[np.arange(n), np.arange(n) % dim] = patterns
+    got = run("ip", element, np.ones(dim, np.float32), as_bytes(rows), dim)
+    np.testing.assert_array_equal(got, -values.astype(np.float32))
+
+
+@pytest.mark.parametrize("element", ["int8", "uint8"])
+@pytest.mark.parametrize("dim", DIMS)
+def test_integer_kernels_are_exact(simd_target, rng, element, dim):
+    raw, _ = stored(rng, element, (N, dim))
+    raw[0], raw[1] = np.iinfo(element).max, np.iinfo(element).min
+    chosen = np.array([3, 3, 1, 0, 10], np.uint32)
+    for query in (raw[0].copy(), raw[1].copy(), raw[7].copy(), stored(rng, element, (dim,))[0]):
+        q, x = query.astype(np.int64), raw.astype(np.int64)
+        for name, sums in (("l2", ((x - q) ** 2).sum(axis=1)), ("ip", -(x * q).sum(axis=1))):
+            got = run(name, element, query, as_bytes(raw), dim, integers=True)
+            np.testing.assert_array_equal(got, sums.astype(np.float32))  # one rounding, to nearest
+            gathered = run(name, element, query, as_bytes(raw), dim, integers=True, chosen=chosen)
+            assert bits(gathered) == bits(got[chosen])
+
+
+@pytest.mark.parametrize("element", ["int8", "uint8"])
+def test_integer_kernels_hold_the_largest_dimension(simd_target, element):
+    info, dim = np.iinfo(element), 32768
+    low, high = np.full((5, dim), info.min, element), np.full(dim, info.max, element)
+    l2 = run("l2", element, high, as_bytes(low), dim, integers=True)
+    assert l2.tolist() == [float(dim * 255**2)] * 5
+    ip = run("ip", element, high, as_bytes(np.tile(high, (5, 1))), dim, integers=True)
+    assert ip.tolist() == [-float(dim * info.max**2)] * 5
+
+
+@pytest.mark.parametrize("n_bytes", DIMS)
+def test_bit_kernels_are_exact(simd_target, rng, n_bytes):
+    rows = rng.integers(0, 256, (N, n_bytes), dtype=np.uint8)
+    rows[2], rows[4] = 0, 255
+    for query in (rows[5], np.zeros(n_bytes, np.uint8)):
+        hamming = run("hamming", "uint8", query, rows, n_bytes)
+        np.testing.assert_array_equal(hamming, exact_distances("hamming", query, rows))
+        jaccard = run("jaccard", "uint8", query, rows, n_bytes)
+        np.testing.assert_array_equal(jaccard, exact_distances("jaccard", query, rows).astype(np.float32))
+        chosen = np.array([6, 0, 6], np.uint32)
+        assert bits(run("jaccard", "uint8", query, rows, n_bytes, chosen=chosen)) == bits(jaccard[chosen])
+
+
+def dots(query, rows, n_bits):
+    out = np.full(len(rows), -1, np.int32)
+    _core.dots(query, rows, n_bits, out)
+    return out
+
+
+def codes_of(rows, n_bits):
+    return rows.astype(np.int64) if n_bits == 8 else np.concatenate([rows & 15, rows >> 4], axis=1).astype(np.int64)
+
+
+@pytest.mark.parametrize("n_bits", [8, 4])
+@pytest.mark.parametrize("size", DIMS)
+def test_code_products_are_exact(simd_target, rng, n_bits, size):
+    rows = rng.integers(0, 256, (N, size), dtype=np.uint8)
+    query = rng.integers(-64, 64, size * (8 // n_bits)).astype(np.int8)
+    np.testing.assert_array_equal(dots(query, rows, n_bits), codes_of(rows, n_bits) @ query.astype(np.int64))
+
+
+@pytest.mark.parametrize("n_bits", [8, 4])
+@pytest.mark.parametrize("value", [-64, 63, 64])  # 64: what a row's own codes become as a query
+def test_code_products_do_not_saturate(simd_target, n_bits, value):
+    for size in (32, 64, 100, 32768):
+        rows = np.full((5, size), 255, np.uint8)
+        query = np.full(size * (8 // n_bits), value, np.int8)
+        assert dots(query, rows, n_bits).tolist() == [int(codes_of(rows, n_bits)[0].sum()) * value] * 5
+
+
+@pytest.mark.parametrize("outputs", [16, 32, 48, 64, 80, 128, 144])
+def test_projection_is_exact(simd_target, rng, outputs):
+    for dim in (2, 4, 30, 64, 102):
+        matrix = rng.integers(-127, 128, (dim, outputs)).astype(np.int8)
+        query = rng.integers(-32767, 32768, dim).astype(np.int16)
+        query[rng.random(dim) < 0.3] = 0
+        query[:2] = 0  # a whole pair, which is skipped
+        pairs = np.ascontiguousarray(matrix.reshape(dim // 2, 2, outputs).transpose(0, 2, 1)).ravel()
+        out = np.full(outputs, -1, np.int32)
+        _core.project(query, pairs, out)
+        np.testing.assert_array_equal(out, query.astype(np.int64) @ matrix.astype(np.int64))
+
+
+def products(rows, columns, threads=1):
+    out = np.full((len(rows), len(columns)), np.nan, np.float32)
+    _core.products(rows, columns, out, threads)
+    return out
+
+
+@pytest.mark.parametrize(("n", "m", "dim"), [(1, 1, 1), (5, 3, 7), (6, 8, 16), (7, 33, 65), (100, 31, 128), (2, 70, 0)])
+def test_products_match_numpy(simd_target, rng, n, m, dim):
+    rows, columns = rng.standard_normal((n, dim), dtype=np.float32), rng.standard_normal((m, dim), dtype=np.float32)
+    a, b = rows.astype(np.float64), columns.astype(np.float64)
+    limit = 4e-7 * max(dim, 1) ** 0.5 * (np.abs(a) @ np.abs(b).T)  # as for float queries
+    assert (np.abs(products(rows, columns) - a @ b.T) <= limit).all()
+
+
+def test_a_product_does_not_depend_on_its_neighbors_or_on_threads(simd_target, rng):
+    rows, columns = rng.standard_normal((203, 37), dtype=np.float32), rng.standard_normal((41, 37), dtype=np.float32)
+    whole = products(rows, columns)
+    assert whole.tobytes() == products(rows, columns, threads=3).tobytes()
+    some, few = [0, 5, 6, 100, 202], [0, 3, 17, 40]
+    assert products(rows[some], columns[few]).tobytes() == whole[np.ix_(some, few)].tobytes()
+    assert products(rows[7:8], columns[9:10])[0, 0] == whole[7, 9]
+
+
+@pytest.mark.parametrize("element", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dim", [1, 3, 8, 17, 64, 100])
+def test_the_first_nonfinite_row_is_found(simd_target, rng, element, dim):
+    raw = stored(rng, element, (9, dim))[0]
+    words = raw.view(np.uint32 if element == "float32" else np.uint16)
+    largest, infinity = {
+        "float32": (0x7F7FFFFF, 0x7F800000),
+        "float16": (0x7BFF, 0x7C00),
+        "bfloat16": (0x7F7F, 0x7F80),
+    }[element]
+    sign = words.dtype.type(1) << (8 * words.itemsize - 1)
+    words[0] = largest
+    words[1] = largest | sign
+    assert _core.first_nonfinite(raw, element == "bfloat16") == -1
+    for bad in (infinity, infinity | sign, infinity + 1, infinity | sign | 1):  # infinities, then NaNs
+        for at in (8, 2):
+            broken = raw.copy()
+            broken.view(words.dtype)[at, dim // 2 if bad & 1 else dim - 1] = bad
+            assert _core.first_nonfinite(broken, element == "bfloat16") == at
+    assert _core.first_nonfinite(raw[:0], element == "bfloat16") == -1
+
+
+def test_first_nonfinite_takes_floats_only():
+    with pytest.raises(ValueError, match="float32, float16 or bfloat16"):
+        _core.first_nonfinite(np.zeros((2, 2), np.float64))
+
+
+def test_an_unknown_target_is_refused():
+    before = _core.simd_target()
+    assert not _core.use_simd_target("avx9000")
+    assert _core.simd_target() == before
+    assert _core.simd_targets()[-1] == "baseline"  # best first; every machine has the last
+
+
+def test_the_environment_names_the_target():
+    script = "from nearly import _core; print(_core.simd_target())"
+
+    def target(name):
+        environment = {**os.environ, "NEARLY_SIMD": name}
+        return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+
+    assert target("baseline").stdout.strip() == "baseline"
+    refused = target("avx9000")
+    assert refused.returncode != 0
+    assert "NEARLY_SIMD=avx9000 names no target" in refused.stderr
