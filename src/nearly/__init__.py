@@ -2,12 +2,14 @@
 
 from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
 from nearly.hits import Hits, RangeHits
-from nearly.indexes import Flat, Vamana
+from nearly.indexes import HNSW, Estimate, Flat, Vamana, build, estimate, load
 from nearly.quantizers import Plain, Reduced, Scalar
 from nearly.runtime import get_threads, set_threads, show_versions, simd_target, simd_targets, use_simd_target
 
 __all__ = [
+    "HNSW",
     "DimensionError",
+    "Estimate",
     "Flat",
     "FormatError",
     "Hits",
@@ -20,7 +22,10 @@ __all__ = [
     "Scalar",
     "StateError",
     "Vamana",
+    "build",
+    "estimate",
     "get_threads",
+    "load",
     "set_threads",
     "show_versions",
     "simd_target",

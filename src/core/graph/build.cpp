@@ -90,8 +90,9 @@ std::vector<size_t> batch_ends(size_t n_old, size_t n_new) {
   std::vector<size_t> ends;
   size_t size = 1;
   for (size_t at = 0; at < n_new;) {
-    const size_t cap = std::max<size_t>(64, (n_old + at) / 50);
-    at = std::min(n_new, at + std::min({size, cap, std::max<size_t>(1, n_old + at)}));
+    const size_t stand = n_old + at, cap = std::max<size_t>(64, stand / 50);
+    size = std::min({size, cap, std::max<size_t>(1, stand)});
+    at = std::min(n_new, at + size);
     ends.push_back(at);
     size *= 2;
   }

@@ -1,9 +1,9 @@
 """Indexes: which stored vectors a query is compared with."""
 
 from nearly.indexes.base import Index
+from nearly.indexes.choose import INDEXES, Estimate, build, estimate, load
 from nearly.indexes.flat import Flat
+from nearly.indexes.hnsw import HNSW
 from nearly.indexes.vamana import Vamana
 
-__all__ = ["INDEXES", "Flat", "Index", "Vamana"]
-
-INDEXES: dict[str, type[Index]] = {"flat": Flat, "vamana": Vamana}
+__all__ = ["HNSW", "INDEXES", "Estimate", "Flat", "Index", "Vamana", "build", "estimate", "load"]

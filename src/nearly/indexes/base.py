@@ -124,6 +124,11 @@ class Index:
     @property
     def plan(self) -> str:
         """What the index is and why."""
+        return self._describe() + (f" ({self._why})" if self._why else "")
+
+    _why: str = ""  # what `build` chose it for
+
+    def _describe(self) -> str:
         raise AssertionError("each kind says its own")  # pragma: no cover
 
     def __len__(self) -> int:

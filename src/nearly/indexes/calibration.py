@@ -82,26 +82,26 @@ def measure(
     hardness = np.zeros(n, np.float32)
     empty = np.zeros(0, np.float32)
 
-    def hits(width: int, k: int, depth: int) -> NDArray[np.int32]:
+    def hits(width: int, ks: tuple[int, ...], depth: int) -> NDArray[np.int32]:
+        k = min(max(ks), deepest)
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         index._graph.search(
             store.query_bytes, queries, store.metric.number, width, depth, ids, distances, np.empty(n, np.uint32), None,
             PROBE, empty, np.array([width], np.uint32), hardness, threads,
         )  # fmt: skip
-        limit = truth[:, min(k, deepest) - 1 : min(k, deepest)]
-        return (distances <= limit).sum(axis=1).astype(np.int32) if k <= deepest else np.zeros(n, np.int32)
+        return np.stack([(distances[:, :j] <= truth[:, j - 1 : j]).sum(axis=1) for j in ks]).astype(np.int32)
 
-    factor = 1.0
-    k = min(10, deepest)
+    factor, k = 1.0, min(10, deepest)
     if index._codes is not None:
         width = max(_WIDE, k)
-        full = hits(width, k, width).mean() / k
-        factor = next((d for d in depths if hits(width, k, math.ceil(k * d)).mean() / k >= full - _LOSS), depths[-1])
+        full = hits(width, (k,), width).mean()
+        enough = full - _LOSS * k
+        factor = next((d for d in depths if hits(width, (k,), math.ceil(k * d)).mean() >= enough), depths[-1])
 
-    def trial(width: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        return hits(width, k, math.ceil(k * factor)), hardness
+    def trial(width: int, ks: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        return hits(width, ks, math.ceil(max(ks) * factor)), hardness
 
-    curve = measure_curve(trial, n_queries=n, n_vectors=deepest * 2, source=source, seed=index._seed)
+    curve = measure_curve(trial, n_queries=n, n_vectors=2 * deepest, source=source, seed=index._seed)
     return curve, factor
 
 

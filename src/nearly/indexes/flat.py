@@ -45,9 +45,7 @@ class Flat(Index):
         made, given = self._start(vectors, ids, metric)
         self._place(made, given)
 
-    @property
-    def plan(self) -> str:
-        """What the index is and why."""
+    def _describe(self) -> str:
         return f"exact scan of {len(self)} vectors stored as {self._store.kind}"
 
     def search(

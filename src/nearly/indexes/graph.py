@@ -13,7 +13,6 @@ from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration
 from nearly.indexes.base import Index, Progress
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy, new_table
-from nearly.metrics import AnyMetric
 from nearly.quantizers import FittedCodes, Plain, Quantizer, Reduced, Scalar
 from nearly.quantizers.codes import SAMPLE
 from nearly.tuning import RecallCurve
@@ -265,8 +264,7 @@ class GraphIndex(Index):
         stale = f"; {self._changed} changes since" if self._changed * 5 > self._curve_size else ""
         basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         if not chosen.met:
-            best = float(curve.lower[-1].min(axis=0)[-1])
-            plan = f"exact scan: recall {target:g} is beyond the graph, which reached {best:.3f}, {basis}"
+            plan = f"exact scan: recall {target:g} is beyond the graph, which reached {curve.best(k):.3f}, {basis}"
             return _Effort(1, depth, None, None, SearchContext(metric, plan, 1.0), True)
         widths = np.maximum(chosen.widths, k).astype(np.uint32)
         if int(widths.max()) * _SCAN_FACTOR > 4 * max(1, self._n_nodes):
@@ -490,15 +488,14 @@ class GraphIndex(Index):
         of = f" of {fitted.dim}" if fitted.dims < fitted.dim else ""
         return f"{fitted.bits}-bit codes of {fitted.dims}{of} dimensions"
 
-    @property
-    def plan(self) -> str:
-        """What the index is and why."""
+    def _describe(self) -> str:
         curve = "not calibrated" if self._curve is None else f"calibrated on {self._curve.n_queries} queries"
         return (
-            f"{self._describe()}, {self._travel_name}, ranked by {self._store.kind} vectors, recall {self._recall:g}, {curve}"
+            f"{self._describe_graph()}, {self._travel_name}, ranked by {self._store.kind} vectors, recall {self._recall:g}, "
+            f"{curve}"
         )
 
-    def _describe(self) -> str:
+    def _describe_graph(self) -> str:
         raise AssertionError  # pragma: no cover
 
     @property
@@ -631,9 +628,3 @@ def _reporter(progress: Progress | None, total: int) -> Any:
     from nearly.indexes.progress import bar
 
     return bar(total)
-
-
-def check_metric_is_named(metric: AnyMetric | str) -> None:
-    """Refuse a callable where codes or files need a name."""
-    if callable(metric):
-        raise InputError("a callable metric works with nearly.HNSW; pass a name here")

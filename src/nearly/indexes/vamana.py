@@ -95,5 +95,5 @@ class Vamana(GraphIndex):
         self._lists[0] = grow_or_copy(self._lists[0], self._n_nodes, 255)
         self._clear(fresh[fresh < n_old])
 
-    def _describe(self) -> str:
+    def _describe_graph(self) -> str:
         return f"Vamana graph of degree {self._rules.new_degree}"

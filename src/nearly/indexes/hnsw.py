@@ -1,0 +1,147 @@
+"""HNSW: a hierarchy of graphs, each with a share of the nodes of the one below; the field's common baseline."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import arrays
+from nearly.errors import InputError
+from nearly.indexes.base import Progress
+from nearly.indexes.graph import GraphIndex, Rules
+from nearly.indexes.store import NONE, grow_or_copy, new_table
+from nearly.quantizers import Quantizer
+
+__all__ = ["HNSW"]
+
+
+class HNSW(GraphIndex):
+    """Hierarchical navigable small world graphs (Malkov & Yashunin, TPAMI 2018).
+
+    Nodes are drawn into upper layers by a hash of seed and node, and inserted in batches that search a frozen graph, so the
+    same arguments give the same bytes for any number of threads.
+
+    Parameters
+    ----------
+    vectors : array-like of shape (n, dim), or a sequence of anything with a callable metric
+    ids : array-like of int, optional
+        Not negative, each once; 0..n-1 by default.
+    metric : str or callable, default "l2"
+        A name in `nearly.metrics.METRICS`, or ``f(item, items) -> distances``: then see `CallableHNSW`.
+    M : int, default 16
+        Neighbors that a new node starts with; lists hold M in upper layers and 2 M on the ground. 2 to 256.
+    ef_construction : int, default 200
+        Candidates kept while building.
+    quantizer, recall, queries, calibrate, order, seed, threads, progress
+        As for `Vamana`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> vectors = rng.standard_normal((2000, 16), dtype=np.float32)
+    >>> index = HNSW(vectors, M=12)
+    >>> index.search(vectors[7], k=1).ids.tolist()
+    [7]
+    """
+
+    kind: ClassVar[str] = "hnsw"
+    layered: ClassVar[bool] = True
+
+    def __new__(cls, vectors: Any = None, *args: Any, metric: Any = "l2", **kwargs: Any) -> Any:
+        if callable(metric):
+            from nearly.indexes.callable import CallableHNSW
+
+            return CallableHNSW(vectors, *args, metric=metric, **kwargs)
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        vectors: Any,
+        *,
+        ids: Any = None,
+        metric: str | Callable[[Any, Sequence[Any]], Any] = "l2",
+        M: int = 16,
+        ef_construction: int = 200,
+        quantizer: Quantizer | None = None,
+        recall: float = 0.95,
+        queries: Any = None,
+        calibrate: bool = True,
+        order: Any = "random",
+        seed: int = 0,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        m = arrays.check_int(M, "M", low=2, high=256)
+        beam = max(m, arrays.check_int(ef_construction, "ef_construction", low=1, high=65536))
+        self._rules = Rules(beam, m, 1.0, False)
+        self._seed = arrays.check_seed(seed)
+        self._lists, self._slots, self._efforts = [], [], {}
+        self._calibrates = calibrate
+        self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
+                    order=order, threads=threads, progress=progress)  # fmt: skip
+
+    def _levels(self, nodes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Level of each node: floor(-ln(u) / ln(M)), u in (0, 1] a hash of seed and node (splitmix64)."""
+        with np.errstate(over="ignore"):
+            z = nodes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(self._seed & (2**63 - 1))
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            z ^= z >> np.uint64(31)
+        u = ((z >> np.uint64(11)).astype(np.float64) + 1) / 2.0**53
+        return np.floor(-np.log(u) / np.log(self._rules.new_degree)).astype(np.int64)
+
+    def _lay_out(self, n_old: int, fresh: NDArray[np.uint32]) -> None:
+        m, n = self._rules.new_degree, self._n_nodes
+        if not self._lists:
+            self._lists = [new_table(8 * m, n, 255)]
+        else:
+            self._lists[0] = grow_or_copy(self._lists[0], n, 255)
+        self._lists[0].array()[fresh[fresh < n_old]] = 255
+        for i, table in enumerate(self._slots):
+            self._slots[i] = grow_or_copy(table, n, 255)
+        levels = self._levels(fresh)
+        for level in range(1, int(levels.max(initial=0)) + 1):
+            if len(self._slots) < level:
+                self._slots.append(new_table(4, n, 255))
+                self._lists.append(new_table(4 * m, 0))
+            members = fresh[levels >= level]
+            held = self._slots[level - 1].array().view(np.uint32).reshape(-1)
+            missing = members[held[members] == NONE]
+            first = self._lists[level].rows
+            self._lists[level] = grow_or_copy(self._lists[level], first + len(missing), 255)
+            held[missing] = np.arange(first, first + len(missing), dtype=np.uint32)
+
+    def _clear(self, nodes: NDArray[np.uint32]) -> None:
+        """Empty the lists of freed nodes; a node keeps its level and its places when it is used again."""
+        super()._clear(nodes)
+        for table, slots in zip(self._lists[1:], self._slots, strict=True):
+            held = slots.array().view(np.uint32).reshape(-1)[nodes]
+            table.array()[held[held != NONE]] = 255
+
+    def _order(self, order: Any, n: int) -> NDArray[np.uint32]:
+        """The highest node comes first: the descent starts from it, so every layer is met from the beginning."""
+        chosen = super()._order(order, n)
+        if n:
+            top = int(np.argmax(self._levels(chosen)))
+            chosen = np.concatenate([chosen[top : top + 1], chosen[:top], chosen[top + 1 :]])
+        return chosen
+
+    def _elect(self) -> None:
+        """The descent starts from a node of the highest layer that is in use."""
+        n = self._graph.n_nodes
+        firsts = self._store.column("first_rows")[:n]
+        alive = np.flatnonzero(firsts != NONE)
+        if not len(alive):
+            return
+        levels = self._levels(alive)
+        self._graph.entries = [int(alive[np.argmax(levels)])]
+
+    def _describe_graph(self) -> str:
+        return f"HNSW graph with M={self._rules.new_degree}, ef_construction={self._rules.beam}"
+
+    def search(self, queries: Any, k: int = 10, **options: Any) -> Any:
+        """Return the k nearest vectors: see `Vamana.search`; ``effort=`` is what others call ef."""
+        if "ef" in options:
+            raise TypeError("search() has no argument 'ef'; use effort=")
+        return super().search(queries, k, **options)
