@@ -1,8 +1,9 @@
 """Fixtures for all tests, and how much of them is run.
 
 pytest                                 the fast form: soak tests left out, Hypothesis repeats the same examples
-pytest --soak 600 --soak-seed 7        the long form: soak tests too, and 600 seconds more of new Hypothesis examples
+pytest --soak 600 --soak-seed 7        the long form: soak tests, and 600 seconds of new Hypothesis examples
 pytest --sample 0.1 --soak-seed 7      a tenth of the tests, chosen by the seed
+NEARLY_SANITIZED=1 pytest              without the tests marked timing: a sanitizer slows everything down
 NEARLY_TEST=overwrite pytest ...       golden files are written again instead of compared; review the diff
 """
 
@@ -33,14 +34,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "timing: measures seconds; left out under a sanitizer")
     hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "fast")
 
 
+def is_hypothesis(item: pytest.Item) -> bool:
+    return hypothesis.is_hypothesis_test(getattr(item, "obj", None))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    share, seed = config.getoption("--sample"), config.getoption("--soak-seed")
+    share, seed, soak = (config.getoption(name) for name in ("--sample", "--soak-seed", "--soak"))
+    sanitized = bool(os.environ.get("NEARLY_SANITIZED"))
 
     def runs(item: pytest.Item) -> bool:
-        if item.get_closest_marker("soak") and not config.getoption("--soak"):
+        marked = item.get_closest_marker("soak") is not None
+        if (marked and not soak) or (soak and not marked and not is_hypothesis(item)):
+            return False
+        if sanitized and item.get_closest_marker("timing"):
             return False
         return zlib.crc32(f"{seed} {item.nodeid}".encode()) < share * 2**32
 
@@ -53,10 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """In the long form, repeat a Hypothesis test with new seeds until its share of the time is over."""
     seconds, seed = item.config.getoption("--soak"), item.config.getoption("--soak-seed")
-    if not seconds or not hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+    if not seconds or not is_hypothesis(item):
         return (yield)
-    all_of_them = sum(hypothesis.is_hypothesis_test(getattr(other, "obj", None)) for other in item.session.items)
-    deadline = time.monotonic() + seconds / all_of_them
+    deadline = time.monotonic() + seconds / sum(map(is_hypothesis, item.session.items))
     hypothesis.core.global_force_seed = seed  # what --hypothesis-seed sets; reaches state machines too
     try:
         yield

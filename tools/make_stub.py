@@ -8,10 +8,8 @@ import argparse
 import difflib
 import importlib
 import sys
+from importlib import metadata
 from pathlib import Path
-
-import nanobind
-from nanobind.stubgen import StubGen
 
 STUB = Path(__file__).resolve().parents[1] / "src" / "nearly" / "_core.pyi"
 HEADER = """\
@@ -23,6 +21,8 @@ HEADER = """\
 
 def generate() -> str:
     """Return the stub of the module that is installed here."""
+    from nanobind.stubgen import StubGen  # here, so that the rest of this file needs no nanobind
+
     module = importlib.import_module("nearly._core")
     writer = StubGen(module, include_docstrings=True, quiet=True)
     writer.put(module)
@@ -57,7 +57,9 @@ def main() -> int:
         return 0
     changes = difference(STUB.read_text() if STUB.exists() else "", generate())
     if changes:
-        print(f"{changes}\n_core.pyi is stale (nanobind {nanobind.__version__}): run make stubs and commit the file")
+        print(
+            f"{changes}\n_core.pyi is stale (nanobind {metadata.version('nanobind')}): run make stubs, commit the file"
+        )
     return int(bool(changes))
 
 

@@ -1,0 +1,322 @@
+// Readers search a graph while one writer adds, removes, repairs and reuses places. Meant for sanitizers, without Python:
+//
+//     cmake -S . -B build/tsan-native -G Ninja -DNEARLY_PYTHON=OFF -DNEARLY_SANITIZE=thread
+//     cmake --build build/tsan-native && build/tsan-native/stress --seconds 60 --seed 1
+//
+// A vector is a function of its id, so every reader can check every answer: the distance is that of the id it stands
+// beside, ids are there once and in order, and no id is found that was removed before the search began.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/rows.hpp"
+#include "graph/index.hpp"
+#include "quant/codes.hpp"
+#include "quant/plain.hpp"
+
+namespace {
+
+using namespace nearly;
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kDim = 24, kDegree = 12, kCapacity = 1 << 13, kMostIds = 1 << 20, kMostAlive = 2500;
+constexpr int64_t kPinned = 256;  // the first ids are never removed
+constexpr size_t kUpper = 16;     // with two layers every 16th node is in the upper one
+
+// Counts the writer's removals. Relaxed under ThreadSanitizer: a stronger order would hide missing ones in the core.
+#ifdef __SANITIZE_THREAD__
+constexpr auto kOrder = std::memory_order_relaxed;
+#else
+constexpr auto kOrder = std::memory_order_seq_cst;
+#endif
+
+[[noreturn]] void fail(const char* what, int64_t id = -1, double got = 0, double expected = 0) {
+  std::fprintf(stderr, "stress: %s (id %lld, got %g, expected %g)\n", what, static_cast<long long>(id), got, expected);
+  std::abort();
+}
+
+uint64_t mixed(uint64_t x) {  // splitmix64: Steele, Lea and Flood, OOPSLA 2014
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+  return x ^ x >> 31;
+}
+
+// Ids 2j and 2j + 1 have one vector, in [-1, 1]: they share a node.
+void vector_of(int64_t id, float* out) {
+  for (size_t j = 0; j < kDim; ++j) {
+    const uint64_t bits = mixed(static_cast<uint64_t>(id / 2) * kDim + j);
+    out[j] = static_cast<float>(bits >> 40) / static_cast<float>(1 << 23) - 1.0f;
+  }
+}
+
+std::shared_ptr<Table> table(size_t stride) { return std::make_shared<Table>(stride, 0, kCapacity); }
+
+void grow(Table& t, size_t rows, int fill) {
+  const size_t old = t.rows();
+  if (!t.grow(rows)) fail("a table is full");
+  if (rows > old) std::memset(t.row(old), fill, (rows - old) * t.stride());
+}
+
+struct Case {
+  bool codes, layered;
+  const char* name;
+};
+
+class World {
+ public:
+  World(const Case& c, uint64_t seed) : case_(c), random_(seed), gone_(kMostIds) {
+    const auto store = std::make_shared<quant::Plain>(vectors_, kernels::kFloat32, Metric::kL2, kDim);
+    store_ = store;
+    std::shared_ptr<Scorer> travel = store;
+    if (c.codes) {
+      quant::CodeSpec spec;
+      spec.dim = spec.dims = kDim;
+      spec.center.assign(kDim, 0.0f);
+      spec.step.assign(kDim, 2.0f / 255);
+      code_rows_ = table(quant::Codes::row_bytes(spec));
+      codes_ = std::make_shared<quant::Codes>(spec, code_rows_);
+      travel = codes_;
+    }
+    std::vector<graph::Layer> layers{{lists_, nullptr}};
+    if (c.layered) layers.emplace_back(upper_lists_, slots_);
+    index_ = std::make_unique<graph::GraphIndex>(layers, std::vector<Row>{}, travel, store, rows_, 0);
+    rules_.beam = 40;
+    rules_.new_degree = kDegree;
+    rules_.threads = 2;
+    for (int64_t id = 0; id < kPinned; id += 64) add(64);
+  }
+
+  void write_until(Clock::time_point end) {
+    while (Clock::now() < end && next_id_ + 64 < static_cast<int64_t>(kMostIds)) {
+      const size_t alive = row_of_.size();
+      const uint64_t dice = random_() % 16;
+      if (alive < kMostAlive && (dice < 9 || alive < kMostAlive / 4))
+        add(1 + random_() % 48);
+      else if (dice < 15)
+        remove(1 + random_() % 64);
+      else
+        consolidate();
+    }
+  }
+
+  void read_until(Clock::time_point end, uint64_t seed) {
+    std::mt19937_64 random(seed);
+    const std::vector<uint64_t> pinned_rows(kPinned / 64, ~uint64_t{0});  // the first ids have the first rows, for good
+    while (Clock::now() < end) {
+      constexpr size_t kMost = 8, kK = 10;
+      const size_t n = 1 + random() % kMost;
+      float queries[kMost * kDim], distances[kMost * kK];
+      int64_t ids[kMost * kK], asked[kMost];
+      uint32_t counts[kMost];
+      for (size_t q = 0; q < n; ++q) {
+        asked[q] = static_cast<int64_t>(random() % kPinned);
+        vector_of(asked[q], queries + q * kDim);
+      }
+      const bool filtered = random() % 4 == 0;
+      graph::Request r{};
+      r.queries = reinterpret_cast<const uint8_t*>(queries);
+      r.query_bytes = kDim * 4;
+      r.n = n;
+      r.k = kK;
+      r.effort.width = 64;
+      r.depth = 20;
+      if (filtered) r.filter = {pinned_rows.data(), kPinned};
+      r.threads = 1 + random() % 2;
+      r.metric = Metric::kL2;
+      r.ids = ids;
+      r.distances = distances;
+      r.counts = counts;
+      const uint64_t before = clock_.load(kOrder);
+      index_->search(r, {});
+      for (size_t q = 0; q < n; ++q) {
+        check(queries + q * kDim, ids + q * kK, distances + q * kK, counts[q], kK, before, filtered);
+        ++n_asked_;
+        n_found_ += std::find(ids + q * kK, ids + q * kK + counts[q], asked[q]) != ids + q * kK + counts[q];
+      }
+    }
+  }
+
+  // When nobody writes any more, all that is alive must be reached, and nearly all of it found.
+  void finish() {
+    consolidate();
+    index_->connect(rules_.beam);
+    if (const size_t lost = index_->count_unreachable()) fail("nodes cannot be reached", -1, static_cast<double>(lost));
+    if (n_found_ < n_asked_ * 95 / 100) fail("recall", -1, static_cast<double>(n_found_), static_cast<double>(n_asked_));
+    std::printf("%-22s %8llu searches, %7lld ids added, %5zu alive, recall %.4f\n", case_.name,
+                static_cast<unsigned long long>(n_asked_), static_cast<long long>(next_id_), row_of_.size(),
+                static_cast<double>(n_found_) / static_cast<double>(std::max<uint64_t>(1, n_asked_)));
+  }
+
+ private:
+  void check(const float* query, const int64_t* ids, const float* distances, size_t count, size_t k, uint64_t before,
+             bool filtered) const {
+    if (count > k) fail("more answers than asked for", -1, static_cast<double>(count), static_cast<double>(k));
+    for (size_t i = count; i < k; ++i)
+      if (ids[i] != -1 || !std::isinf(distances[i])) fail("an empty place holds something", ids[i], distances[i]);
+    for (size_t i = 0; i < count; ++i) {
+      const int64_t id = ids[i];
+      if (id < 0 || id >= static_cast<int64_t>(kMostIds)) fail("an id that nobody gave", id);
+      if (filtered && id >= kPinned) fail("an id that the filter keeps out", id);
+      const uint64_t gone = gone_[id].load(kOrder);
+      if (gone != 0 && gone <= before) fail("an id that was removed before the search", id);
+      float v[kDim];
+      vector_of(id, v);
+      double sum = 0;
+      for (size_t j = 0; j < kDim; ++j) sum += (static_cast<double>(v[j]) - query[j]) * (static_cast<double>(v[j]) - query[j]);
+      if (std::abs(std::sqrt(sum) - distances[i]) > 1e-4) fail("a wrong distance", id, distances[i], std::sqrt(sum));
+      if (i > 0 && (distances[i] < distances[i - 1] || (distances[i] == distances[i - 1] && id <= ids[i - 1])))
+        fail("answers out of order", id, distances[i], distances[i - 1]);
+    }
+  }
+
+  // Rows are filled and hung on their nodes, then the graph is led to the new nodes.
+  void add(size_t n) {
+    std::vector<Row> fresh;
+    for (size_t i = 0; i < n; ++i) {
+      const int64_t id = next_id_++;
+      const auto [known, is_new] = node_of_.try_emplace(id / 2, kNone);
+      if (is_new) {
+        known->second = take(spare_nodes_, n_nodes_);
+        fresh.push_back(known->second);
+        fill(known->second, id);
+      }
+      const Row row = take(spare_rows_, n_rows_);
+      grow(*ids_, n_rows_, 0xff);
+      grow(*next_, n_rows_, 0xff);
+      rows_->link(row, id, known->second);
+      row_of_[id] = row;
+    }
+    index_->insert(fresh.data(), fresh.size(), rules_, {}, {});
+    if (random_() % 4 == 0) index_->connect(rules_.beam);
+  }
+
+  void fill(Row node, int64_t id) {
+    for (Table* t : {first_.get(), last_.get(), lists_.get()}) grow(*t, n_nodes_, 0xff);
+    grow(*vectors_, n_nodes_, 0);
+    float v[kDim];
+    vector_of(id, v);
+    store_->fill(node, v, 1);
+    if (codes_) {
+      grow(*code_rows_, n_nodes_, 0);
+      codes_->fill(node, v, 1);
+    }
+    if (!case_.layered) return;
+    grow(*slots_, n_nodes_, 0xff);
+    if (node % kUpper) return;
+    grow(*upper_lists_, n_nodes_ / kUpper + 1, 0xff);
+    *slots_->as<Row>(node) = node / kUpper;
+  }
+
+  void remove(size_t n) {
+    for (size_t i = 0; i < n && !row_of_.empty(); ++i) {
+      const auto id = kPinned + static_cast<int64_t>(random_() % static_cast<uint64_t>(next_id_ - kPinned + 1));
+      const auto at = row_of_.find(id);
+      if (at == row_of_.end()) continue;
+      rows_->unlink(at->second, node_of_.at(id / 2));
+      gone_[id].store(clock_.fetch_add(1, kOrder) + 1, kOrder);
+      pending_.push_back(at->second);
+      row_of_.erase(at);
+    }
+  }
+
+  void consolidate() {
+    std::vector<bool> dead(n_nodes_);
+    for (Row v = 0; v < n_nodes_; ++v) dead[v] = rows_->first(v) == kNone;
+    index_->consolidate(dead, rules_, {});
+    elect(dead);
+    index_->connect(rules_.beam);
+    index_->wait_for_readers();
+    // Now nobody can meet what was dead: its places are free.
+    for (auto at = node_of_.begin(); at != node_of_.end();) {
+      const Row node = at->second;
+      if (!dead[node]) {
+        ++at;
+        continue;
+      }
+      std::memset(lists_->row(node), 0xff, lists_->stride());
+      if (case_.layered && node % kUpper == 0)
+        std::memset(upper_lists_->row(node / kUpper), 0xff, upper_lists_->stride());
+      spare_nodes_.push_back(node);
+      at = node_of_.erase(at);
+    }
+    spare_rows_.insert(spare_rows_.end(), pending_.begin(), pending_.end());
+    pending_.clear();
+  }
+
+  void elect(const std::vector<bool>& dead) {
+    std::vector<Row> entries;
+    for (const size_t step : {kUpper, size_t{1}})  // upper nodes first: searches begin at the first entry
+      for (Row v = 0; v < n_nodes_ && entries.size() < 8; v += static_cast<Row>(step))
+        if (!dead[v] && std::find(entries.begin(), entries.end(), v) == entries.end()) entries.push_back(v);
+    index_->set_entries(entries);
+  }
+
+  static Row take(std::vector<Row>& spare, size_t& used) {
+    if (spare.empty()) return static_cast<Row>(used++);
+    const Row last = spare.back();
+    spare.pop_back();
+    return last;
+  }
+
+  const Case case_;
+  std::mt19937_64 random_;
+  std::shared_ptr<Table> vectors_ = table(quant::Plain::row_bytes(kernels::kFloat32, Metric::kL2, kDim));
+  std::shared_ptr<Table> ids_ = table(8), next_ = table(4), first_ = table(4), last_ = table(4);
+  std::shared_ptr<Table> lists_ = table(4 * kDegree * 2), upper_lists_ = table(4 * kDegree), slots_ = table(4);
+  std::shared_ptr<Table> code_rows_;
+  std::shared_ptr<Rows> rows_ = std::make_shared<Rows>(ids_, next_, first_, last_);
+  std::shared_ptr<quant::Plain> store_;
+  std::shared_ptr<quant::Codes> codes_;
+  std::unique_ptr<graph::GraphIndex> index_;
+  graph::BuildRules rules_;
+
+  // The writer's own.
+  int64_t next_id_ = 0;
+  size_t n_nodes_ = 0, n_rows_ = 0;
+  std::unordered_map<int64_t, Row> node_of_, row_of_;
+  std::vector<Row> spare_nodes_, spare_rows_, pending_;
+
+  std::atomic<uint64_t> clock_{0}, n_asked_{0}, n_found_{0};
+  std::vector<std::atomic<uint64_t>> gone_;  // by id: when it was removed, 0 while it is there
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  double seconds = 20;
+  uint64_t seed = 0;
+  size_t n_readers = 3;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string name = argv[i];
+    if (name == "--seconds")
+      seconds = std::atof(argv[i + 1]);
+    else if (name == "--seed")
+      seed = std::strtoull(argv[i + 1], nullptr, 10);
+    else if (name == "--readers")
+      n_readers = std::strtoull(argv[i + 1], nullptr, 10);
+    else
+      return std::fprintf(stderr, "usage: stress [--seconds S] [--seed N] [--readers N]\n"), 2;
+  }
+  const Case cases[] = {{false, false, "plain, one layer"}, {true, false, "codes, one layer"},
+                        {false, true, "plain, two layers"}, {true, true, "codes, two layers"}};
+  for (const Case& c : cases) {
+    World world(c, seed);
+    const auto end = Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000 / std::size(cases)));
+    std::vector<std::thread> readers;
+    for (size_t t = 0; t < n_readers; ++t) readers.emplace_back([&, t] { world.read_until(end, seed * 1000 + t + 1); });
+    world.write_until(end);
+    for (std::thread& reader : readers) reader.join();
+    world.finish();
+  }
+  std::printf("stress: seed %llu, nothing wrong\n", static_cast<unsigned long long>(seed));
+}
