@@ -1,5 +1,6 @@
 // A metric that is a Python function: the same seam, one call a block.
-#include <mutex>
+#include <algorithm>
+#include <cmath>
 
 #include "bind.hpp"
 
@@ -40,6 +41,8 @@ class Callable final : public Scorer {
     const nb::object made = function_(query[0] != 0, query[1], nb::cast(view, nb::rv_policy::copy));
     const auto answer = nb::cast<In<float, 1>>(made);
     require(answer.shape(0) == n, "the metric gave another number of distances than items");
+    require(std::none_of(answer.data(), answer.data() + n, [](float d) { return std::isnan(d); }),
+            "the metric gave a distance that is not a number");
     std::copy(answer.data(), answer.data() + n, out);
   }
   void score_range(const void* prepared, Row first, size_t n, float* out) const override {

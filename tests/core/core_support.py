@@ -1,5 +1,7 @@
 """What the tests of the core share: stored elements with their exact values, and short ways to call _core."""
 
+import signal
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -165,3 +167,27 @@ def scan(
     words = None if mask is None else pack(mask)
     _core.scan(scorer, rows, n_nodes, raw.shape[1], raw, METRICS.index(metric), *answer[:3], words, only, threads)
     return answer
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt once this process has computed for `after` seconds; measures how fast it is answered.
+
+    Time is processor time, so that a busy machine does not fail the test.
+    """
+
+    def __init__(self, after: float) -> None:
+        self.after = after
+
+    def __enter__(self) -> "Interrupt":
+        def handler(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        self.old = signal.signal(signal.SIGPROF, handler)
+        self.start = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, self.after)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, self.old)
+        self.late = time.process_time() - self.start - self.after

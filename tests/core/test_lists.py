@@ -6,6 +6,7 @@ from core_support import (
     ELEMENTS,
     METRICS,
     Answer,
+    Interrupt,
     as_bytes,
     exact_distances,
     make_plain,
@@ -293,3 +294,40 @@ def test_a_stored_vector_is_found_first_at_distance_zero(simd_target, rng, eleme
         )
         assert answer.ids[:, 0].tolist() == list(range(len(raw)))
         assert not answer.distances.any()
+
+
+def test_sums_that_overflow_are_far_away_and_break_nothing(simd_target, rng):
+    # Products of such numbers are infinite, and differences of these are not numbers.
+    x = (rng.choice([-1.0, 1.0], (300, 8)) * 3e38).astype(np.float32)
+    x[::3] = rng.standard_normal((100, 8))
+    queries = (rng.choice([-1.0, 1.0], (BATCH, 8)) * 3e38).astype(np.float32)
+    queries[::2] = rng.standard_normal((9, 8))
+    for metric in ("l2", "ip", "l1", "cosine"):
+        answer = assert_batch_is_single(x, queries, 200, metric)
+        assert not np.isnan(answer.distances).any()
+        assert (answer.ids < 300).all()
+
+
+@pytest.mark.parametrize(("metric", "n_queries"), [("l1", 40_000), ("l2", 20_000)])
+def test_ctrl_c_ends_a_scan_fast(rng, metric, n_queries):
+    vectors = rng.standard_normal((20_000, 64), dtype=np.float32)
+    plain, rows = make_plain(vectors, metric), make_rows(20_000)
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
+        scan(plain, rows, 20_000, vectors[np.arange(n_queries) % 20_000], 10, metric)
+    assert interrupt.late < 0.2
+
+
+def test_ctrl_c_ends_one_long_query_fast():
+    n = 100_000_000  # rows of one byte: never written, so they take no memory
+    vectors, ids, following, first, last = (_core.Table(stride, n, n) for stride in (1, 8, 4, 4, 4))
+    vectors.array()[0] = 9
+    following.array()[0] = 255  # row 0 hangs on node 0; no other node is near enough to be looked at
+    plain = _core.Plain(vectors, ELEMENTS.index("uint8"), METRICS.index("l1"), 1)
+    rows, query = _core.Rows(ids, following, first, last), np.full((1, 1), 9, np.float32)
+    assert scan(plain, rows, 1000, query, 1, "l1").distances.tolist() == [[0.0]]
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.05) as interrupt:
+        scan(plain, rows, n, query, 1, "l1")
+    assert interrupt.late < 0.2
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.05) as interrupt:
+        within(plain, rows, n, query, 0.0, "l1")
+    assert interrupt.late < 0.2

@@ -8,6 +8,7 @@ from core_support import (
     DIMS,
     ELEMENTS,
     METRICS,
+    Interrupt,
     as_bytes,
     between,
     bits,
@@ -458,3 +459,10 @@ def test_principal_axes_of_no_spread_are_still_orthonormal():
         axes, variances = principal_axes(covariance, 9)
         np.testing.assert_allclose(axes @ axes.T, np.eye(9), atol=1e-6)
         assert np.isfinite(variances).all()
+
+
+def test_ctrl_c_ends_principal_axes_fast(rng):
+    covariance = np.cov(rng.standard_normal((900, 600)), rowvar=False)
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
+        principal_axes(covariance, 600)
+    assert interrupt.late < 0.2

@@ -1,6 +1,7 @@
 #include "base/rows.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace nearly {
@@ -42,6 +43,8 @@ void Rows::unlink(Row row, Row node) {
 }
 
 size_t emit(const Rows& rows, Filter filter, Found* found, size_t n, size_t k, int64_t* ids, float* distances) {
+  for (size_t i = 0; i < n; ++i)  // sums that overflowed are far away; a sort must not meet them
+    if (std::isnan(found[i].distance)) found[i].distance = std::numeric_limits<float>::infinity();
   std::sort(found, found + n, nearer);
   size_t out = 0;
   for (size_t i = 0; i < n && out < k;) {

@@ -16,6 +16,8 @@
 namespace nearly {
 namespace {
 
+thread_local bool t_helper = false;  // a thread of the pool
+
 struct Job {
   size_t n, grain;
   const std::function<void(size_t, size_t)>* body;
@@ -60,14 +62,13 @@ class Pool {
 
   void poll_once(Job& job, const Poll& poll) {
     try {
-      poll();
+      poll_if_due(poll);
     } catch (...) {
       fail(job, std::current_exception());
     }
   }
 
   void drain(Job& job, const Poll* poll) {
-    auto polled = std::chrono::steady_clock::now();
     while (!job.stop.load(std::memory_order_relaxed)) {
       const size_t begin = job.next.fetch_add(job.grain);
       if (begin >= job.n) return;
@@ -76,14 +77,12 @@ class Pool {
       } catch (...) {
         return fail(job, std::current_exception());
       }
-      if (poll && *poll && std::chrono::steady_clock::now() - polled > std::chrono::milliseconds(50)) {
-        poll_once(job, *poll);
-        polled = std::chrono::steady_clock::now();
-      }
+      if (poll) poll_once(job, *poll);
     }
   }
 
   void work() {
+    t_helper = true;
     std::unique_lock lock(mutex_);
     for (;;) {
       Job* job = nullptr;
@@ -131,6 +130,17 @@ Pool& pool() {
 
 }  // namespace
 
+// Counted over all loops of a thread: a build is many short ones.
+void poll_if_due(const Poll& poll) {
+  using Clock = std::chrono::steady_clock;
+  thread_local Clock::time_point last = Clock::now();
+  if (!poll || t_helper) return;
+  const auto now = Clock::now();
+  if (now - last < std::chrono::milliseconds(50)) return;
+  last = now;
+  poll();
+}
+
 size_t default_threads() {
   const size_t set = g_threads.load();
   return set ? set : os::hardware_threads();
@@ -145,15 +155,9 @@ void parallel_for(size_t n, size_t grain, size_t threads, const std::function<vo
   threads = std::min(threads ? threads : default_threads(), (n + grain - 1) / grain);
   Job job{.n = n, .grain = grain, .body = &body};
   if (threads > 1) return pool().run(job, threads, poll);
-  auto polled = std::chrono::steady_clock::now();
   for (size_t begin = 0; begin < n; begin += grain) {
     body(begin, std::min(n, begin + grain));
-    if (!poll || begin + grain >= n) continue;
-    const auto now = std::chrono::steady_clock::now();
-    if (now - polled > std::chrono::milliseconds(50)) {
-      poll();
-      polled = now;
-    }
+    if (begin + grain < n) poll_if_due(poll);
   }
 }
 

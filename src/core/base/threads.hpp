@@ -13,6 +13,9 @@ using Poll = std::function<void()>;
 void parallel_for(size_t n, size_t grain, size_t threads, const std::function<void(size_t, size_t)>& body,
                   const Poll& poll = {});
 
+// For bodies that take long: polls when 50 ms have passed since this thread polled last. Helpers do not poll.
+void poll_if_due(const Poll& poll);
+
 size_t default_threads();
 void set_default_threads(size_t n);  // 0: as many as the machine gives this process
 

@@ -1,6 +1,7 @@
 #include "graph/build.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -40,6 +41,7 @@ void distances_to(const Scorer& scorer, Row from, const std::vector<Row>& rows, 
 
 size_t prune(const Scorer& scorer, std::vector<Neighbor>& candidates, size_t limit, float alpha, size_t max_candidates,
              bool fill, Row* out) {
+  std::erase_if(candidates, [](const Neighbor& c) { return std::isnan(c.distance); });  // sums that overflowed
   std::sort(candidates.begin(), candidates.end(), nearer);
   candidates.erase(std::unique(candidates.begin(), candidates.end(),
                                [](const Neighbor& a, const Neighbor& b) { return a.node == b.node; }),

@@ -38,6 +38,8 @@ class GraphIndex::Answer {
   }
 
   Scratch& scratch() { return *scratch_; }
+  // Gives the thread's memory back clean, also when a scorer threw.
+  void drop() { walk_.end(); }
 
   // False when the answer is written.
   bool turn() {
@@ -116,6 +118,12 @@ Work GraphIndex::search(const Request& r, const Poll& poll) const {
     const auto entries = std::atomic_load(&entries_);
     const size_t n_nodes = this->n_nodes();
     thread_local Answer answers[kAbreast];
+    struct Drop {
+      ~Drop() {
+        for (Answer& answer : answers) answer.drop();
+      }
+    };
+    const Drop drop;
     size_t next = begin, active = 0;
     Answer* open[kAbreast];
     for (; active < kAbreast && next < end; ++active) {

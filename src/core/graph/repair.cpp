@@ -69,6 +69,8 @@ void connect(Layer& layer, const Scorer& scorer, std::vector<Row>& entries, cons
 void consolidate(Layer& layer, const Scorer& scorer, const std::vector<bool>& dead, size_t n_nodes,
                  const BuildRules& rules, const Poll& poll) {
   const size_t degree = layer.degree();
+  // Lists may name nodes beyond n_nodes: those of a batch whose insertion was cut short. Their names go too.
+  const auto gone = [&](Row w) { return w >= n_nodes || dead[w]; };
   // New lists are made from a snapshot and written afterwards: the result does not depend on who came first.
   std::vector<Row> touched;
   std::vector<Row> list(degree);
@@ -76,7 +78,7 @@ void consolidate(Layer& layer, const Scorer& scorer, const std::vector<bool>& de
     const Row node = static_cast<Row>(v);
     if (dead[v] || !layer.holds(node)) continue;
     const size_t n = layer.read(node, list.data());
-    if (std::any_of(list.begin(), list.begin() + n, [&](Row w) { return dead[w]; })) touched.push_back(node);
+    if (std::any_of(list.begin(), list.begin() + n, gone)) touched.push_back(node);
   }
   std::vector<Row> fresh(touched.size() * degree);
   std::vector<uint32_t> counts(touched.size());
@@ -88,12 +90,12 @@ void consolidate(Layer& layer, const Scorer& scorer, const std::vector<bool>& de
       const Row node = touched[i];
       rows.clear();
       const auto take = [&](Row w) {
-        if (!dead[w] && w != node && w < n_nodes) rows.push_back(w);
+        if (!gone(w) && w != node) rows.push_back(w);
       };
       const size_t n = layer.read(node, own.data());
       for (size_t j = 0; j < n; ++j) {
         take(own[j]);
-        if (!dead[own[j]]) continue;
+        if (own[j] >= n_nodes || !dead[own[j]]) continue;
         const size_t m = layer.read(own[j], theirs.data());
         for (size_t t = 0; t < m; ++t) take(theirs[t]);
       }

@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kRowBlock = 96;     // rows decoded at a time: with a panel of queries they stay in the second cache
 constexpr size_t kQueryGroup = 256;  // queries that one task carries over all rows
+constexpr double kLargest = 1e37;    // squared norm up to which no product overflows
 
 double norm_squared(const float* x, size_t dim) {
   double part[4] = {};
@@ -56,11 +57,13 @@ class Candidates {
     limit_ = std::min(limit_, nodes_[k_ - 1].most);
     std::erase_if(nodes_, [&](const Entry& e) { return e.least > limit_; });
     full_ = std::max(full_, 2 * nodes_.size());
-    if (nodes_.size() <= most_) return;
+    if (nodes_.size() > most_) give_up();
+  }
+  // Products cannot tell the rows apart (they lie far from the origin, near each other), or overflow.
+  void give_up() {
     limit_ = -std::numeric_limits<double>::infinity();
     nodes_ = {};
   }
-  // Products cannot tell the rows apart (they lie far from the origin, near each other): nothing more is offered.
   bool gave_up() const { return limit_ == -std::numeric_limits<double>::infinity(); }
   template <typename Take> void for_each(Take take) const {
     for (const Entry& e : nodes_) take(e.node);
@@ -106,7 +109,9 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
     for (size_t q = 0; q < n; ++q) {
       float* out = queries.data() + q * dim;
       dense.decode_query(r.queries + (begin + q) * r.query_bytes, out);
-      candidates[q].begin(std::min(r.k, std::max<size_t>(1, n_nodes)), error * norm_squared(out, dim) + tiny);
+      const double norm = norm_squared(out, dim);
+      candidates[q].begin(std::min(r.k, std::max<size_t>(1, n_nodes)), error * norm + tiny);
+      if (norm > kLargest) candidates[q].give_up();
     }
     const kernels::Packed packed(queries.data(), n, dim);
     const size_t width = packed.width();
@@ -115,12 +120,13 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
     std::vector<float> halves(kRowBlock);
     for (size_t q = n; q < thresholds.size(); ++q) thresholds[q] = std::numeric_limits<float>::infinity();
     for (size_t q = 0; q < n; ++q) thresholds[q] = candidates[q].threshold();
-    size_t since_poll = 0;
     for (size_t first = 0; first < n_nodes; first += kRowBlock) {
       const size_t count = std::min(kRowBlock, n_nodes - first);
       dense.decode(static_cast<Row>(first), count, block.data());
       for (size_t i = 0; i < count; ++i) {
         norms[i] = norm_squared(block.data() + i * dim, dim);
+        if (norms[i] > kLargest)
+          for (size_t q = 0; q < n; ++q) candidates[q].give_up(), thresholds[q] = candidates[q].threshold();
         const double h = (reach_of(norms[i]) - error * norms[i]) / 2;
         halves[i] = static_cast<float>(h - std::fabs(h) * 1e-6);
       }
@@ -142,10 +148,7 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
           }
         }
       }
-      if (poll && (since_poll += count * n) > (size_t{1} << 22)) {
-        since_poll = 0;
-        poll();
-      }
+      poll_if_due(poll);
     }
     const Buffer prepared = buffer(scorer.prepared_bytes());
     std::vector<Row> nodes;
@@ -153,7 +156,7 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
     for (size_t q = 0; q < n; ++q) {
       candidates[q].shrink();
       if (candidates[q].gave_up()) {
-        scan(scorer, rows, n_nodes, nullptr, only(r, begin + q), {});
+        scan(scorer, rows, n_nodes, nullptr, only(r, begin + q), poll);
         continue;
       }
       nodes.clear();

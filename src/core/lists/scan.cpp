@@ -12,11 +12,13 @@ constexpr size_t kBlock = 256;
 
 // Calls take(node, distance) for every node, a block at a time.
 template <typename Take>
-void for_each(const Scorer& scorer, const void* prepared, size_t n_nodes, const std::vector<Row>* only, Take take) {
+void for_each(const Scorer& scorer, const void* prepared, size_t n_nodes, const std::vector<Row>* only, const Poll& poll,
+              Take take) {
   float distance[kBlock];
   const size_t n = only ? only->size() : n_nodes;
   for (size_t i = 0; i < n; i += kBlock) {
     const size_t block = std::min(kBlock, n - i);
+    if (i % (64 * kBlock) == 0) poll_if_due(poll);
     if (only)
       scorer.score(prepared, only->data() + i, block, std::numeric_limits<float>::infinity(), distance);
     else
@@ -34,8 +36,8 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vec
     for (size_t q = begin; q < end; ++q) {
       scorer.prepare(r.queries + q * r.query_bytes, prepared.get());
       Best best(std::min(r.k, std::max<size_t>(1, n_nodes)));
-      for_each(scorer, prepared.get(), n_nodes, only, [&](Row node, float d) {
-        if (d > best.bound()) return;
+      for_each(scorer, prepared.get(), n_nodes, only, poll, [&](Row node, float d) {
+        if (!(d <= best.bound())) return;  // nor what is not a number: sums that overflowed
         const Row row = rows.first_passing(node, r.filter);
         if (row != kNone) best.offer({d, node, rows.id(row)});
       });
@@ -53,7 +55,7 @@ Ragged scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, float
     for (size_t q = begin; q < end; ++q) {
       scorer.prepare(r.queries + q * r.query_bytes, prepared.get());
       std::vector<std::pair<float, int64_t>> inside;
-      for_each(scorer, prepared.get(), n_nodes, nullptr, [&](Row node, float d) {
+      for_each(scorer, prepared.get(), n_nodes, nullptr, poll, [&](Row node, float d) {
         const float shown = seen(r.metric, d);
         if (!(shown <= radius)) return;
         for (Row row = rows.first(node); row != kNone; row = rows.next(row))

@@ -28,9 +28,10 @@ uint64_t next(uint64_t& state) {  // splitmix64
 }
 
 // Gram-Schmidt, twice for accuracy; a row that vanishes is drawn anew.
-void orthonormalize(std::vector<double>& rows, size_t n, size_t d, uint64_t& state) {
+void orthonormalize(std::vector<double>& rows, size_t n, size_t d, uint64_t& state, const Poll& poll) {
   for (size_t i = 0; i < n; ++i) {
     double* x = rows.data() + i * d;
+    poll_if_due(poll);
     for (int tries = 0;; ++tries) {
       const double before = std::sqrt(dot(x, x, d));
       for (int pass = 0; pass < 2; ++pass)
@@ -60,7 +61,7 @@ std::vector<double> multiply(const std::vector<double>& rows, size_t n, const fl
 }
 
 // Cyclic Jacobi on a small symmetric matrix; vectors' rows become its eigenvectors.
-void jacobi(std::vector<double>& a, std::vector<double>& vectors, size_t n) {
+void jacobi(std::vector<double>& a, std::vector<double>& vectors, size_t n, const Poll& poll) {
   vectors.assign(n * n, 0.0);
   for (size_t i = 0; i < n; ++i) vectors[i * n + i] = 1.0;
   double total = 0;
@@ -70,7 +71,8 @@ void jacobi(std::vector<double>& a, std::vector<double>& vectors, size_t n) {
     for (size_t p = 0; p < n; ++p)
       for (size_t q = p + 1; q < n; ++q) off += a[p * n + q] * a[p * n + q];
     if (off <= 1e-18 * total) return;
-    for (size_t p = 0; p < n; ++p)
+    for (size_t p = 0; p < n; ++p) {
+      poll_if_due(poll);
       for (size_t q = p + 1; q < n; ++q) {
         const double apq = a[p * n + q];
         if (apq * apq <= 1e-24 * total / static_cast<double>(n * n)) continue;
@@ -91,6 +93,7 @@ void jacobi(std::vector<double>& a, std::vector<double>& vectors, size_t n) {
           vectors[q * n + k] = s * u + c * v;
         }
       }
+    }
   }
 }
 
@@ -103,11 +106,11 @@ void principal_axes(const float* covariance, size_t d, size_t n_axes, size_t rou
   uint64_t state = seed;
   std::vector<double> basis(n * d);
   for (double& x : basis) x = static_cast<double>(next(state) >> 11) * 0x1p-53 - 0.5;
-  orthonormalize(basis, n, d, state);
+  orthonormalize(basis, n, d, state, poll);
   if (n < d)
     for (size_t round = 0; round < rounds; ++round) {
       basis = multiply(basis, n, covariance, d, poll);
-      orthonormalize(basis, n, d, state);
+      orthonormalize(basis, n, d, state, poll);
     }
   const std::vector<double> image = multiply(basis, n, covariance, d, poll);
   std::vector<double> inner(n * n), rotation;
@@ -115,7 +118,7 @@ void principal_axes(const float* covariance, size_t d, size_t n_axes, size_t rou
     for (size_t j = 0; j < n; ++j) inner[i * n + j] = dot(basis.data() + i * d, image.data() + j * d, d);
   for (size_t i = 0; i < n; ++i)
     for (size_t j = 0; j < i; ++j) inner[i * n + j] = inner[j * n + i] = (inner[i * n + j] + inner[j * n + i]) / 2;
-  jacobi(inner, rotation, n);
+  jacobi(inner, rotation, n, poll);
   std::vector<size_t> order(n);
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t x, size_t y) { return inner[x * n + x] > inner[y * n + y]; });

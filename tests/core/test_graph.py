@@ -1,0 +1,549 @@
+"""Graphs: building, searching, repairing, through _core; what a graph promises whatever its scorer."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from core_support import (
+    METRICS,
+    NONE,
+    Answer,
+    Interrupt,
+    as_bytes,
+    empty_answer,
+    exact_distances,
+    make_plain,
+    make_rows,
+    make_table,
+    pack,
+    scan,
+)
+from numpy.typing import NDArray
+
+from nearly import _core
+
+
+class Made(NamedTuple):
+    """A graph and what it is made of."""
+
+    graph: Any
+    table: Any
+    scorer: Any
+    rows: Any
+    metric: str
+
+    @property
+    def lists(self) -> NDArray[np.uint32]:
+        return self.table.array().view(np.uint32)
+
+    def insert(self, nodes: Any, *, beam: int = 40, alpha: float = 1.2, threads: int = 1, **more: Any) -> None:
+        nodes = np.asarray(nodes, np.uint32)
+        degree = more.pop("new_degree", self.table.stride // 4)
+        self.graph.insert(nodes, self.scorer.n_rows, beam, degree, alpha, threads=threads, **more)
+
+    def search(self, queries: NDArray[Any], k: int, width: int = 60, **more: Any) -> Answer:
+        raw, answer = as_bytes(queries), empty_answer(len(queries), k)
+        mask = more.pop("mask", None)
+        words = None if mask is None else pack(mask)
+        settings = {"depth": k, "filter": words, "threads": 1, **more}
+        depth = settings.pop("depth")
+        work = self.graph.search(raw.shape[1], raw, METRICS.index(self.metric), width, depth, *answer[:3], **settings)
+        return answer._replace(work=work)
+
+    def reachable(self) -> set[int]:
+        """Walk the lists from the entries, in Python."""
+        met, todo = set(self.graph.entries), list(self.graph.entries)
+        while todo:
+            for v in self.lists[todo.pop()].tolist():
+                if v != NONE and v not in met:
+                    met.add(v)
+                    todo.append(v)
+        return met
+
+
+def make(scorer, n, *, degree=12, metric="l2", n_nodes=0, entries=(), rows=None, store=None):
+    """A graph without edges over scored rows."""
+    table = make_table(4 * degree, n)
+    rows = make_rows(n) if rows is None else rows
+    graph = _core.Graph([table], [], list(entries), scorer, store or scorer, rows, n_nodes)
+    return Made(graph, table, scorer, rows, metric)
+
+
+def build(vectors, *, metric="l2", degree=12, threads=1, **more):
+    made = make(make_plain(vectors, metric), len(vectors), degree=degree, metric=metric)
+    made.insert(np.arange(len(vectors)), threads=threads, **more)
+    return made
+
+
+def clustered(rng, n, dim, n_clusters=12):
+    centers = rng.standard_normal((n_clusters, dim)) * 3
+    return (centers[rng.integers(0, n_clusters, n)] + rng.standard_normal((n, dim))).astype(np.float32)
+
+
+def assert_well_formed(made, n, degree):
+    lists = made.lists[:n]
+    assert lists.shape[1] == degree
+    for node, row in enumerate(lists.tolist()):
+        named = [v for v in row if v != NONE]
+        assert row[: len(named)] == named, "a hole in a list"
+        assert len(set(named)) == len(named), "a neighbor twice"
+        assert node not in named, "a node names itself"
+        assert all(v < n for v in named)
+    _core.check_lists(made.table, n, n, True)
+
+
+# ---------------------------------------------------------------- building
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "l1"])
+def test_a_graph_finds_what_a_scan_finds(simd_target, rng, metric):
+    vectors, queries = clustered(rng, 1200, 16), clustered(rng, 40, 16)
+    made = build(vectors, metric=metric, degree=16)
+    truth = scan(made.scorer, made.rows, 1200, queries, 10, metric)
+    got = made.search(queries, 10, width=100)
+    hits = [len(set(a) & set(b)) for a, b in zip(got.ids.tolist(), truth.ids.tolist(), strict=True)]
+    assert np.mean(hits) >= 9.8
+    expected = np.stack([exact_distances(metric, q, vectors[i]) for q, i in zip(queries, got.ids, strict=True)])
+    np.testing.assert_allclose(got.distances, expected, rtol=1e-5, atol=1e-5)
+    assert (np.diff(got.distances, axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize(("metric", "n_bytes"), [("hamming", 8), ("jaccard", 5)])
+def test_a_graph_of_bits(simd_target, rng, metric, n_bytes):
+    vectors = np.unique(rng.integers(0, 256, (500, n_bytes), dtype=np.uint8), axis=0)
+    made = build(vectors, metric=metric, degree=16)
+    made.graph.connect(40)
+    got = made.search(vectors, 1, width=80)
+    assert np.mean(got.distances == 0) >= 0.95
+
+
+@pytest.mark.parametrize("degree", [1, 2, 5, 16])
+def test_lists_are_well_formed(rng, degree):
+    vectors = clustered(rng, 400, 6)
+    for fill in (False, True):
+        made = build(vectors, degree=degree, fill=fill)
+        assert_well_formed(made, 400, degree)
+        if fill and degree == 5:
+            assert (made.lists != NONE).mean() > 0.9
+
+
+def test_new_nodes_start_with_no_more_edges_than_asked_for(rng):
+    vectors = clustered(rng, 300, 6)
+    made = build(vectors[:299], degree=16)
+    lone = make(make_plain(vectors), 300, degree=16)
+    lone.insert(np.arange(299), new_degree=16)
+    assert lone.lists[:299].tobytes() == made.lists.tobytes()
+    lone.insert([299], new_degree=3)
+    assert (lone.lists[299] != NONE).sum() <= 3
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_the_same_lists_whatever_the_threads(rng, metric):
+    vectors = clustered(rng, 700, 12)
+    one = build(vectors, metric=metric, threads=1)
+    for threads in (2, 4, 2):
+        assert build(vectors, metric=metric, threads=threads).lists.tobytes() == one.lists.tobytes()
+
+
+def test_the_same_lists_when_added_in_parts_by_any_number_of_threads(rng):
+    vectors = clustered(rng, 600, 8)
+
+    def grown(threads):
+        made = make(make_plain(vectors), 600)
+        for part in np.array_split(np.random.default_rng(1).permutation(600), 5):
+            made.insert(part, threads=threads)
+        return made.lists.tobytes()
+
+    assert grown(1) == grown(2) == grown(4)
+
+
+def test_integer_data_give_the_same_graph_on_every_target(rng):
+    vectors = np.unique(rng.integers(0, 256, (500, 20), dtype=np.uint8), axis=0)
+    before, lists = _core.simd_target(), set()
+    for target in _core.simd_targets():
+        assert _core.use_simd_target(target)
+        lists.add(build(vectors).lists.tobytes())
+    assert _core.use_simd_target(before)
+    assert len(lists) == 1
+
+
+def test_a_second_pass_keeps_the_graph_whole(rng):
+    vectors = clustered(rng, 500, 8)
+    made = build(vectors, alpha=1.0)
+    made.insert(np.arange(500), keep_old=True)
+    assert_well_formed(made, 500, 12)
+    got = made.search(vectors, 1)
+    assert (got.ids[:, 0] == np.arange(500)).mean() > 0.99
+
+
+def test_progress_is_reported_and_may_end_a_build(rng):
+    vectors, seen = clustered(rng, 500, 6), []
+    made = make(make_plain(vectors), 500)
+    made.insert(np.arange(500), progress=seen.append)
+    assert seen == sorted(set(seen))
+    assert seen[-1] == 500
+
+    def stop(done):
+        if done > 100:
+            raise RuntimeError("enough")
+
+    again = make(make_plain(vectors), 500)
+    with pytest.raises(RuntimeError, match="enough"):
+        again.insert(np.arange(500), progress=stop)
+    assert 100 < again.graph.n_nodes < 500
+    assert (again.search(vectors[:50], 1).distances == 0).mean() > 0.9
+    again.insert(np.arange(again.graph.n_nodes, 500))
+    assert again.graph.n_nodes == 500
+
+
+# ---------------------------------------------------------------- searching
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+@pytest.mark.parametrize("n_queries", [0, 1, 9])
+def test_hardly_any_nodes(n, n_queries):
+    made = build(np.eye(4, dtype=np.float32)[:n] if n else np.zeros((0, 4), np.float32))
+    queries = np.tile(np.array([[1.0, 0.5, 0, 0]], np.float32), (n_queries, 1))
+    for k in (0, 1, 5):
+        got = made.search(queries, k, width=5)
+        assert got.ids.tolist() == [[0, 1, 2, -1, -1][: min(k, n)] + [-1] * (k - min(k, n))] * n_queries
+        assert got.counts.tolist() == [min(k, n)] * n_queries
+    assert made.graph.n_nodes == n
+    made.graph.connect(5)
+    assert made.graph.count_unreachable() == 0
+
+
+def test_an_answer_does_not_depend_on_its_company(simd_target, rng):
+    vectors, queries = clustered(rng, 900, 12), clustered(rng, 101, 12)
+    made = build(vectors)
+    batch = made.search(queries, 8, width=30)
+    shuffled = rng.permutation(101)
+    for threads in (1, 2, 4):
+        other = made.search(queries[shuffled], 8, width=30, threads=threads)
+        assert other.same(Answer(batch.ids[shuffled], batch.distances[shuffled], batch.counts[shuffled]))
+        assert other.work == batch.work
+    for q in (0, 50, 100):
+        alone = made.search(queries[q : q + 1], 8, width=30)
+        assert alone.same(Answer(batch.ids[q : q + 1], batch.distances[q : q + 1], batch.counts[q : q + 1]))
+
+
+def test_one_query_by_the_short_door_is_answered_alike(rng):
+    vectors, queries = clustered(rng, 500, 12), clustered(rng, 20, 12)
+    made = build(vectors)
+    batch = made.search(queries, 7, width=30)
+    for q, query in enumerate(queries):
+        ids, distances = np.empty(7, np.int64), np.empty(7, np.float32)
+        made.graph.search_one(query, 12, 0, 30, 7, ids, distances, 0, None, None)
+        assert ids.tolist() == batch.ids[q].tolist()
+        assert distances.tolist() == batch.distances[q].tolist()
+
+
+def test_a_wider_search_does_more_and_finds_more(rng):
+    vectors, queries = (
+        rng.standard_normal((3000, 24), dtype=np.float32),
+        rng.standard_normal((50, 24), dtype=np.float32),
+    )
+    made = build(vectors, degree=16)
+    truth = scan(made.scorer, made.rows, 3000, queries, 10)
+    recalls, works = [], []
+    for width in (10, 40, 160):
+        got = made.search(queries, 10, width=width)
+        recalls.append(
+            np.mean([len(set(a) & set(b)) for a, b in zip(got.ids.tolist(), truth.ids.tolist(), strict=True)])
+        )
+        works.append(got.work[0])
+    assert recalls == sorted(recalls)
+    assert recalls[0] < recalls[-1] > 9
+    assert works == sorted(works)
+    assert works[0] < works[-1] / 3
+
+
+def test_every_row_of_a_node_is_answered_and_filters_act_on_rows(rng):
+    vectors = clustered(rng, 60, 4)
+    n_rows = 3000
+    nodes = rng.integers(0, 60, n_rows)
+    rows = make_rows(n_rows, ids=np.arange(n_rows), nodes=nodes, n_nodes=60)
+    made = make(make_plain(vectors), 60, rows=rows)
+    made.insert(np.arange(60))
+    got = made.search(vectors[:5], 40, width=60)
+    truth = scan(made.scorer, rows, 60, vectors[:5], 40)
+    assert got.same(truth)
+    mask = rng.random(n_rows) < 0.1
+    filtered = made.search(vectors[:5], 40, width=60, mask=mask)
+    assert filtered.same(scan(made.scorer, rows, 60, vectors[:5], 40, mask=mask))
+
+
+def test_travel_by_codes_is_ranked_by_the_store(rng):
+    vectors = clustered(rng, 800, 16)
+    store = make_plain(vectors)
+    half = (np.ptp(vectors, axis=0).max() / 255).astype(np.float32)
+    table = _core.Table(_core.Codes.row_bytes(16, 8, False), 800, 800)
+    center = ((vectors.min(axis=0) + vectors.max(axis=0)) / 2).astype(np.float32)
+    none = np.zeros(0, np.float32)
+    codes = _core.Codes(
+        table, 16, 16, 8, False, 0, 0.0, center, np.full(16, half), np.zeros(0, np.int8), none, none, none
+    )
+    codes.fill(store, 0, 800)
+    made = make(codes, 800, degree=16, store=store)
+    made.insert(np.arange(800))
+    got = made.search(vectors[:100], 10, width=60, depth=30)
+    truth = scan(store, made.rows, 800, vectors[:100], 10)
+    assert (got.ids == truth.ids).mean() > 0.98
+    assert not got.distances[:, 0].any()  # exact: a stored vector is at 0, whatever its code
+    assert got.work[2] == 100 * 30
+
+
+def test_the_width_follows_from_the_first_hops(rng):
+    vectors, queries = clustered(rng, 2000, 8), clustered(rng, 60, 8)
+    made = build(vectors)
+    bounds, widths = np.array([1.0, 4.0], np.float32), np.array([10, 40, 160], np.uint32)
+    hardness = np.full(60, np.nan, np.float32)
+    got = made.search(queries, 10, probe=6, bounds=bounds, widths=widths, hardness=hardness)
+    assert (hardness >= 0).all()
+    assert len(set(np.searchsorted(bounds, hardness).tolist())) > 1, "the data must show more than one level"
+    again = np.full(60, np.nan, np.float32)
+    other = made.search(queries[::-1], 10, probe=6, bounds=bounds, widths=widths, hardness=again, threads=2)
+    assert again[::-1].tolist() == hardness.tolist()
+    assert other.ids[::-1].tolist() == got.ids.tolist()
+
+
+def test_hardness_does_not_depend_on_earlier_queries(rng):
+    # A search that ends before the probe has a hardness too: the best distance that it saw.
+    vectors = np.array([[0.0], [1.0], [5.0]], np.float32)
+    made = build(vectors)
+    queries = np.array([[0.5], [9.0], [5.0], [100.0]], np.float32)
+    hardness = np.full(4, np.nan, np.float32)
+    settings = {"probe": 50, "bounds": np.zeros(0, np.float32), "widths": np.array([10], np.uint32)}
+    made.search(queries, 1, hardness=hardness, **settings)
+    assert hardness.tolist() == [0.25, 16.0, 0.0, 95.0**2]
+
+
+# ---------------------------------------------------------------- keeping whole
+
+
+def test_connect_makes_every_node_reachable(rng):
+    # Clusters far apart, and lists too short to hold bridges.
+    vectors = np.concatenate([clustered(rng, 150, 4, 1) + 1000 * i for i in range(6)])
+    made = build(vectors, degree=4, beam=10)
+    made.graph.connect(20)
+    assert made.graph.count_unreachable() == 0
+    assert made.reachable() == set(range(len(vectors)))
+    assert_well_formed(made, len(vectors), 4)
+
+
+def test_count_unreachable_counts(rng):
+    vectors = clustered(rng, 50, 4, 1)
+    made = build(vectors)
+    made.graph.connect(20)
+    assert made.graph.count_unreachable() == 0
+    lists = made.lists
+    lists[lists == 7] = lists[7, 0]  # nobody names node 7 any more
+    lost = set(range(50)) - made.reachable()
+    assert 7 in lost
+    assert made.graph.count_unreachable() == len(lost)
+    made.graph.entries = [*made.graph.entries, 7]
+    assert made.graph.count_unreachable() == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_consolidation_leaves_no_dead_names(rng, threads):
+    vectors = clustered(rng, 600, 8)
+    made = build(vectors)
+    dead = np.zeros(600, np.uint8)
+    dead[rng.permutation(600)[:250]] = 1
+    gone = np.flatnonzero(dead).astype(np.uint32)
+    made.rows.unlink(gone, gone)
+    made.graph.consolidate(dead, 40, 12, 1.2, threads)
+    made.graph.connect(40)
+    alive = np.flatnonzero(dead == 0)
+    assert not set(gone.tolist()) & set(made.lists[alive].ravel().tolist())
+    assert not set(gone.tolist()) & set(made.graph.entries)
+    assert made.reachable() == set(alive.tolist())
+    assert_well_formed(made, 600, 12)
+    got = made.search(vectors[alive], 1)
+    assert (got.ids[:, 0] == alive).mean() > 0.99
+    again = build(vectors)
+    again.graph.consolidate(dead, 40, 12, 1.2, 3 - threads)
+    assert again.lists[alive].tobytes() != build(vectors).lists[alive].tobytes()
+
+
+def test_consolidation_does_not_depend_on_threads(rng):
+    vectors = clustered(rng, 400, 8)
+    dead = (rng.random(400) < 0.3).astype(np.uint8)
+    lists = []
+    for threads in (1, 2, 4):
+        made = build(vectors)
+        made.graph.consolidate(dead, 40, 12, 1.2, threads)
+        lists.append(made.lists.tobytes())
+    assert lists[0] == lists[1] == lists[2]
+
+
+def test_everything_may_die(rng):
+    vectors = clustered(rng, 30, 4)
+    made = build(vectors)
+    every = np.arange(30, dtype=np.uint32)
+    made.rows.unlink(every, every)
+    made.graph.consolidate(np.ones(30, np.uint8), 20, 12, 1.2, 1)
+    assert made.graph.entries == []
+    assert made.search(vectors[:3], 2).counts.tolist() == [0, 0, 0]
+    made.rows.link(every, np.arange(30, 60), every)  # the places are free again
+    made.lists[:] = NONE
+    made.insert(every)
+    made.graph.connect(20)
+    assert made.search(vectors, 1).ids[:, 0].tolist() == list(range(30, 60))
+
+
+def test_freed_nodes_take_new_vectors(rng):
+    vectors = clustered(rng, 300, 6)
+    made = build(vectors)
+    dead = np.zeros(300, np.uint8)
+    dead[50:100] = 1
+    gone = np.arange(50, 100, dtype=np.uint32)
+    made.rows.unlink(gone, gone)
+    made.graph.consolidate(dead, 40, 12, 1.2, 1)
+    made.graph.wait_for_readers()
+    made.lists[gone] = NONE
+    fresh = clustered(rng, 50, 6)
+    made.scorer.fill(50, as_bytes(fresh))
+    made.rows.link(gone, np.arange(1000, 1050), gone)
+    made.insert(gone)
+    made.graph.connect(40)
+    assert made.graph.count_unreachable() == 0
+    assert made.search(fresh, 1).ids[:, 0].tolist() == list(range(1000, 1050))
+    assert_well_formed(made, 300, 12)
+
+
+# ---------------------------------------------------------------- a Python function as the metric
+
+
+class Function:
+    """A metric over numbers, for `_core.Callable`, that can be told to fail."""
+
+    def __init__(self, items, queries=()):
+        self.items, self.queries, self.calls, self.fail_at = np.asarray(items, float), queries, 0, -1
+
+    def __call__(self, stored, which, rows):
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise ZeroDivisionError("the metric failed")
+        query = self.items[which] if stored else self.queries[which]
+        return np.abs(self.items[rows] - query).astype(np.float32)
+
+
+def build_function(items, **more):
+    function = Function(items)
+    made = make(_core.Callable(function, len(items)), len(items), degree=6, metric="l1")
+    made.insert(np.arange(len(items)), **more)
+    made.graph.connect(20)
+    return made, function
+
+
+def ask(made, function, queries, k=3, **more):
+    function.queries = queries
+    return made.search(np.arange(len(queries), dtype=np.int64)[:, None], k, width=20, **more)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_function_is_a_metric(rng, threads):
+    items = rng.permutation(1000)[:200]
+    made, function = build_function(items, threads=threads)
+    queries = items[:40] + 0.25
+    got = ask(made, function, queries, threads=threads)
+    expected = np.sort(np.abs(items[None] - queries[:, None]), axis=1)[:, :3]
+    assert (got.distances == expected).mean() > 0.97
+    assert made.lists.tobytes() == build_function(items)[0].lists.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_failing_metric_ends_a_search_and_leaves_the_index_as_it_was(rng, threads):
+    items = rng.permutation(1000)[:200]
+    made, function = build_function(items)
+    queries = items[:30] + 0.25
+    before = ask(made, function, queries)
+    for fail_at in (1, 2, 5, 40, 90):
+        function.calls, function.fail_at = 0, fail_at
+        with pytest.raises(ZeroDivisionError, match="the metric failed"):
+            ask(made, function, queries, threads=threads)
+        function.fail_at = -1
+        assert ask(made, function, queries).same(before)
+
+
+def test_a_failed_search_does_not_disturb_a_build_on_the_same_thread(rng):
+    items = rng.permutation(1000)[:200]
+    expected = build_function(items)[0].lists.tobytes()
+    made, function = build_function(items)
+    for fail_at in (3, 20, 60):
+        function.calls, function.fail_at = 0, fail_at
+        with pytest.raises(ZeroDivisionError):
+            ask(made, function, items[:30] + 0.25)
+        assert build_function(items)[0].lists.tobytes() == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_failing_metric_ends_a_build_and_leaves_a_searchable_graph(rng, threads):
+    items = rng.permutation(2000)[:300]
+    for fail_at in (1, 10, 300, 1500):
+        function = Function(items)
+        made = make(_core.Callable(function, 300), 300, degree=6, metric="l1")
+        function.fail_at = fail_at
+        with pytest.raises(ZeroDivisionError):
+            made.insert(np.arange(300), threads=threads)
+        function.fail_at = -1
+        done = made.graph.n_nodes
+        assert done < 300
+        if done:
+            made.graph.connect(20)
+            assert made.graph.count_unreachable() == 0
+            found = ask(made, function, items[:done].astype(float), k=1)
+            assert (found.distances == 0).mean() > 0.95
+        dead = (np.arange(done) % 3 == 0).astype(np.uint8)
+        made.graph.consolidate(dead, 20, 6, 1.2, threads)  # lists may name nodes that were never finished
+        kept = made.lists[:done][dead == 0]
+        assert (dead[kept[kept != NONE]] == 0).all()  # those names are gone as well, or this index is out of range
+        made.insert(np.arange(done, 300), threads=threads)
+        made.graph.connect(20)
+        assert made.graph.n_nodes == 300
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda rows: np.zeros(len(rows) + 1, np.float32), ValueError),
+        (lambda rows: np.zeros((len(rows), 1), np.float32), Exception),
+        (lambda rows: None, Exception),
+        (lambda rows: np.full(len(rows), np.nan, np.float32), ValueError),
+    ],
+    ids=["too many", "wrong shape", "nothing", "not numbers"],
+)
+def test_a_metric_that_answers_nonsense_is_an_error(answer, error):
+    scorer = _core.Callable(lambda stored, which, rows: answer(rows), 40)
+    made = make(scorer, 40, degree=6, metric="l1")
+    with pytest.raises(error):
+        made.insert(np.arange(40))
+
+
+# ---------------------------------------------------------------- Ctrl-C
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_ends_a_build_fast_and_leaves_a_searchable_graph(rng, threads):
+    vectors = rng.standard_normal((20_000, 32), dtype=np.float32)
+    made = make(make_plain(vectors), 20_000, degree=24)
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.15) as interrupt:
+        made.insert(np.arange(20_000), beam=200, threads=threads)
+    assert interrupt.late < 0.2 * threads
+    done = made.graph.n_nodes
+    assert 100 < done < 20_000
+    got = made.search(vectors[: done // 4], 1, width=100)
+    assert (got.distances == 0).mean() > 0.95
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_ends_a_search_fast(rng, threads):
+    vectors = rng.standard_normal((2000, 16), dtype=np.float32)
+    made = build(vectors, beam=20)
+    queries = np.repeat(vectors, 50, axis=0)
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
+        made.search(queries, 10, width=400, threads=threads)
+    assert interrupt.late < 0.2 * threads
+    assert (made.search(vectors[:200], 1).distances == 0).mean() > 0.9
