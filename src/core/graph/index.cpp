@@ -7,7 +7,7 @@
 namespace nearly::graph {
 namespace {
 
-constexpr size_t kAbreast = 6;  // queries that one thread has under way: bench_levers.py, interleaving
+constexpr size_t kAbreast = 6;  // queries that one thread has under way: see the levers in benchmarks/README.md
 constexpr size_t kChunk = 48;   // queries that a thread takes at a time
 
 }  // namespace

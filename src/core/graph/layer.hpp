@@ -24,6 +24,10 @@ class Layer {
   bool holds(Row node) const {
     return !slots_ || __atomic_load_n(slots_->as<Row>(node), __ATOMIC_ACQUIRE) != kNone;
   }
+  void prefetch(Row node) const {
+    const Row* words = list(node);
+    for (size_t i = 0; i < degree_ && i < 64; i += 16) __builtin_prefetch(words + i);
+  }
   static Row load(const Row* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 
   size_t read(Row node, Row* out) const {

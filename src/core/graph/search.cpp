@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <new>
 
@@ -25,6 +26,12 @@ void* Scratch::prepared(size_t bytes) {
   return prepared_;
 }
 
+namespace {
+
+constexpr size_t kClearAtOnce = 4096;  // words of the seen set that are cheaper to clear than to remember
+
+}  // namespace
+
 void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
                  size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch) {
   end();  // of a walk that an exception cut short
@@ -41,6 +48,7 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   waiting_ = false;
   scratch.expanded.clear();
   const size_t words = (n_nodes + 63) / 64;
+  sparse_ = words > kClearAtOnce;
   if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
   if (scratch.pool.size() < width_ + 1) scratch.pool.resize(width_ + 1);
   size_t n = 0;
@@ -52,14 +60,19 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
     }
   }
   next_ = 0;
-  if (size_ > 0) __builtin_prefetch(layer.list(node_of(scratch.pool[0])));
+  if (size_ > 0) layer.prefetch(node_of(scratch.pool[0]));
 }
 
 // Leaves no bit behind, also when a scorer throws.
 void Walk::end() {
   if (!scratch_) return;
-  for (const uint32_t word : scratch_->dirty_) scratch_->seen_[word] = 0;
-  scratch_->dirty_.clear();
+  if (sparse_) {
+    for (const uint32_t word : scratch_->dirty_) scratch_->seen_[word] = 0;
+    scratch_->dirty_.clear();
+  } else {
+    std::memset(scratch_->seen_.data(), 0, (n_nodes_ + 63) / 64 * 8);
+  }
+  if (hops_ < effort_.probe) scratch_->hardness = size_ > 0 ? distance_of(scratch_->pool[0]) : __builtin_huge_valf();
   scratch_->pool.resize(size_);
   scratch_ = nullptr;
 }
@@ -67,15 +80,10 @@ void Walk::end() {
 // True the first time.
 inline bool Walk::mark(Row node) {
   uint64_t& word = scratch_->seen_[node / 64];
-  const uint64_t bit = uint64_t{1} << (node % 64);
-  if (word & bit) return false;
-  if (word == 0) scratch_->dirty_.push_back(node / 64);
-  word |= bit;
-  return true;
-}
-
-inline float Walk::bound() const {
-  return size_ == width_ ? distance_of(scratch_->pool[size_ - 1]) : __builtin_huge_valf();
+  const uint64_t bit = uint64_t{1} << (node % 64), before = word;
+  if (sparse_ && before == 0) scratch_->dirty_.push_back(node / 64);
+  word = before | bit;
+  return !(before & bit);
 }
 
 inline void Walk::insert(Candidate c) {
@@ -84,27 +92,31 @@ inline void Walk::insert(Candidate c) {
     if (c >= pool[size_ - 1]) return;
     --size_;
   }
-  // From the back: most candidates that get in belong near the end.
+  // From the back in a small pool, where shifting finds the place on its way; by halves in a large one.
   size_t at = size_;
-  while (at > 0 && pool[at - 1] > c) {
-    pool[at] = pool[at - 1];
-    --at;
+  if (size_ <= 32) {
+    for (; at > 0 && pool[at - 1] > c; --at) pool[at] = pool[at - 1];
+  } else {
+    at = static_cast<size_t>(std::lower_bound(pool, pool + size_, c) - pool);
+    std::memmove(pool + at + 1, pool + at, (size_ - at) * sizeof(Candidate));
   }
   pool[at] = c;
   ++size_;
   if (at < next_) {
     next_ = at;
-    __builtin_prefetch(layer_->list(node_of(c)));
+    layer_->prefetch(node_of(c));
   }
 }
 
 void Walk::score(const Row* rows, size_t n) {
   float distance[kMaxBlock];
-  scorer_->score(prepared_, rows, n, bound(), distance);
+  float bound = size_ == width_ ? distance_of(scratch_->pool[size_ - 1]) : __builtin_huge_valf();
+  scorer_->score(prepared_, rows, n, bound, distance);
   scratch_->work.distances += n;
   for (size_t i = 0; i < n; ++i) {
-    const uint32_t worst = size_ == width_ ? static_cast<uint32_t>(scratch_->pool[size_ - 1] >> 32) : ~0u;
-    if (ordered(distance[i]) <= worst) insert(candidate(distance[i], rows[i]));
+    if (distance[i] > bound) continue;
+    insert(candidate(distance[i], rows[i]));
+    if (size_ == width_) bound = distance_of(scratch_->pool[size_ - 1]);
   }
 }
 
@@ -132,11 +144,12 @@ void Walk::read_list() {
       if (v == kNone) break;
       continue;
     }
-    if (mark(v)) fresh_[n_fresh_++] = v;
+    fresh_[n_fresh_] = v;  // kept or overwritten by the next: no branch to guess
+    n_fresh_ += mark(v);
   }
   scorer_->prefetch(fresh_, n_fresh_);
   while (next_ < size_ && scratch_->pool[next_] & 1) ++next_;
-  if (next_ < size_) __builtin_prefetch(layer_->list(node_of(scratch_->pool[next_])));
+  if (next_ < size_) layer_->prefetch(node_of(scratch_->pool[next_]));
 }
 
 bool Walk::turn() {

@@ -57,7 +57,7 @@ class Scratch {
   void* prepared(size_t bytes);
   std::vector<Candidate> pool;      // sorted, ascending
   std::vector<Candidate> expanded;  // candidates whose list was read, in order; filled when asked for
-  float hardness = 0;               // the best distance after the probe
+  float hardness = 0;               // the best distance after the probe, or at the end of a walk that it outlasted
   Work work;
 
  private:
@@ -87,7 +87,6 @@ class Walk {
 
  private:
   bool mark(Row node);
-  float bound() const;
   void insert(Candidate c);
   void score(const Row* rows, size_t n);
   void read_list();
@@ -101,8 +100,8 @@ class Walk {
   size_t n_nodes_ = 0, width_ = 0;
   size_t size_ = 0, next_ = 0;  // of the pool; the first candidate not expanded
   size_t hops_ = 0, n_fresh_ = 0;
-  bool keep_ = false, waiting_ = false;
-  Row fresh_[kMaxBlock];
+  bool keep_ = false, waiting_ = false, sparse_ = false;
+  Row fresh_[kMaxBlock + 1];
 };
 
 // A whole walk at once.

@@ -19,6 +19,20 @@ __all__ = ["CallableHNSW"]
 _EFFORT = 64
 
 
+class _Source:
+    """Items and their metric: what the core's scorer calls. Knows nothing of the index, so that nothing goes in circles."""
+
+    def __init__(self, metric: Any, items: list[Any]) -> None:
+        self.metric = metric
+        self.items = items
+        self.query = threading.local()
+
+    def __call__(self, stored: bool, which: int, rows: NDArray[np.uint32]) -> NDArray[np.float32]:
+        """Distances from a query, or from a stored item, to stored items."""
+        item = self.items[which] if stored else self.query.item
+        return np.ascontiguousarray(self.metric(item, [self.items[r] for r in rows.tolist()]), np.float32)
+
+
 class CallableHNSW:
     """What ``HNSW(items, metric=f)`` makes: approximate search among items of any kind.
 
@@ -59,28 +73,23 @@ class CallableHNSW:
         self._m = arrays.check_int(M, "M", low=2, high=256)
         self._beam = max(self._m, arrays.check_int(ef_construction, "ef_construction", low=1, high=65536))
         self._seed = arrays.check_seed(seed)
-        self._items: list[Any] = []
         self._next_id = 0
-        self._setup(metric, 0)
+        self._setup(metric, [])
         if listed:
             self._append(listed, given)
 
-    def _setup(self, metric: Any, n: int) -> None:
+    def _setup(self, metric: Any, items: list[Any]) -> None:
+        n = len(items)
         self._metric = metrics.get(metric)
-        self._queries = threading.local()
+        self._source = _Source(self._metric, items)
         self._writing = threading.RLock()
-        self._scorer = _core.Callable(self._distances, n)
+        self._scorer = _core.Callable(self._source, n)
         self._ids = new_table(8, n, 255)
         self._next, self._first, self._last = (new_table(4, n, 255) for _ in range(3))
         self._lists = new_table(8 * self._m, n, 255)
         self._removed = np.zeros(n, bool)
         self._map: IdMap | None = None
         self._graph: Any = None
-
-    def _distances(self, stored: bool, which: int, rows: NDArray[np.uint32]) -> NDArray[np.float32]:
-        """What the core calls: distances from a query, or from a stored item, to stored items."""
-        item = self._items[which] if stored else self._queries.item
-        return np.ascontiguousarray(self._metric(item, [self._items[r] for r in rows.tolist()]), np.float32)
 
     def _assemble(self, entries: list[int], linked: int) -> None:
         self._rows = _core.Rows(self._ids, self._next, self._first, self._last)
@@ -90,7 +99,7 @@ class CallableHNSW:
         old, n = len(self._items), len(self._items) + len(items)
         if ids is None:
             ids = np.arange(self._next_id, self._next_id + len(items), dtype=np.int64)
-        self._items = [*self._items, *items]
+        self._source.items = [*self._items, *items]
         self._scorer.set_rows(n)
         self._ids = grow_or_copy(self._ids, n, 255)
         self._next = grow_or_copy(self._next, n, 255)
@@ -107,6 +116,10 @@ class CallableHNSW:
         self._next_id = max(self._next_id, int(ids.max()) + 1)
         self._map = None
         return ids
+
+    @property
+    def _items(self) -> list[Any]:
+        return self._source.items
 
     def __len__(self) -> int:
         return len(self._items) - int(self._removed.sum())
@@ -185,7 +198,7 @@ class CallableHNSW:
             passing, bits = int(flags.sum()), np.packbits(flags, bitorder="little").view(np.uint64)
         ids, distances = np.empty((1, k), np.int64), np.empty((1, k), np.float32)
         counts, handle = np.empty(1, np.uint32), np.zeros((1, 8), np.uint8)
-        self._queries.item = query
+        self._source.query.item = query
         try:
             if self._graph is not None and not exact and passing**2 > 16 * width * n:
                 stretch = int(np.ceil(width * n / max(1, passing)))
@@ -198,7 +211,7 @@ class CallableHNSW:
                 self._rows = _core.Rows(self._ids, self._next, self._first, self._last)
                 _core.scan(self._scorer, self._rows, n, 8, handle, 1, ids, distances, counts, bits, None, 1)
         finally:
-            self._queries.item = None
+            self._source.query.item = None
         return Hits(ids, distances, True, SearchContext(self._metric, plan, 1.0 if plan.startswith("exact") else None))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -219,12 +232,12 @@ class CallableHNSW:
         n = storage.config_int(file, "n", 0, 2**31 - 1)
         self._m, self._beam = storage.config_int(file, "M", 2, 256), storage.config_int(file, "ef_construction", 1, 65536)
         self._seed, self._next_id = storage.config_int(file, "seed", 0), storage.config_int(file, "next_id", 0)
-        self._items = _as_items(items, "items")
-        if len(self._items) != n:
-            raise InputError(f"items has {len(self._items)} entries, but the index was built over {n}")
+        listed = _as_items(items, "items")
+        if len(listed) != n:
+            raise InputError(f"items has {len(listed)} entries, but the index was built over {n}")
         if verify:
             file.verify()
-        self._setup(metric, n)
+        self._setup(metric, listed)
         ids = storage.require(file, "ids", np.uint8, (n, 8)).view(np.int64).reshape(-1)
         removed = storage.require(file, "removed", np.bool_, (n,))
         entries = [int(e) for e in storage.require(file, "entries", np.uint32, (None,))]

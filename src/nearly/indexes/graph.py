@@ -20,10 +20,10 @@ from nearly.tuning.curve import PROBE
 
 __all__ = ["GraphIndex", "Rules"]
 
-_ENTRIES = 64  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
+_ENTRIES = 16  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
 _SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
-_DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+_DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
 
 class Rules(NamedTuple):

@@ -15,7 +15,6 @@ from nearly.quantizers.scalar import Scalar
 __all__ = ["Reduced"]
 
 _ENERGY = 0.90  # share of the variance that an automatic choice of dims must keep
-_HEADER = 4  # bytes of a code row that are no code
 _ROUNDS = 6  # of orthogonal iteration: the subspace then holds all but about 1e-3 of the best one's energy
 
 
@@ -66,13 +65,11 @@ class Reduced:
         mean = rows.mean(axis=0, dtype=np.float64)
         covariance = _covariance(rows - mean.astype(np.float32))
         total = float(np.trace(covariance))
-        wanted = self.dims if self.dims is not None else min(inputs, _line_dims(inputs)[-1])
-        axes, variances = _principal(covariance, wanted, seed)
-        kept = np.cumsum(np.maximum(variances, 0)) / total if total > 0 else np.ones(wanted)
-        dims = wanted if self.dims is not None else next(
-            (d for d in _line_dims(inputs) if d <= wanted and kept[d - 1] >= _ENERGY), wanted
-        )  # fmt: skip
-        axes = axes[:dims]
+        for dims in [self.dims] if self.dims is not None else _line_dims(inputs, self.code):
+            axes, variances = _principal(covariance, dims, seed)
+            energy = float(np.maximum(variances, 0).sum()) / total if total > 0 else 1.0
+            if energy >= _ENERGY:
+                break
         scale = np.maximum(np.abs(axes).max(axis=1), np.finfo(np.float32).tiny) / 127
         whole = np.rint(axes / scale[:, None]).astype(np.int8)
         scale = scale.astype(np.float32)
@@ -84,14 +81,15 @@ class Reduced:
         return FittedCodes(
             dim=sample.shape[1], dims=dims, bits=self.code.bits, per_vector=self.code.scale == "vector", metric=metric,
             norm_bound=norm_bound if metric == "ip" else 0.0, center=center, step=step, matrix=_layout(whole),
-            matrix_scale=scale, offset=offset, mean=mean.astype(np.float32), energy=float(kept[dims - 1]),
+            matrix_scale=scale, offset=offset, mean=mean.astype(np.float32), energy=min(1.0, energy),
         )  # fmt: skip
 
 
-def _line_dims(inputs: int) -> list[int]:
-    """Numbers of 8-bit components that fill whole cache lines together with their factor, rising."""
-    dims = [lines * 64 - _HEADER for lines in (1, 2, 3, 4, 6, 8) if lines * 64 - _HEADER <= inputs]
-    return dims or [inputs]
+def _line_dims(inputs: int, code: Scalar) -> list[int]:
+    """Numbers of components whose codes fill whole cache lines together with their factors, rising."""
+    header = 12 if code.scale == "vector" else 4
+    fitting = [(lines * 64 - header) * 8 // code.bits for lines in (1, 2, 3, 4, 6, 8)]
+    return [dims for dims in fitting if dims <= inputs] or [inputs]
 
 
 def _covariance(rows: Floats) -> Floats:

@@ -34,16 +34,18 @@ inline void code_block(const int8_t* query, const uint8_t* const* row, size_t si
       }
     }
   }
-  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
-    int32_t total = reduce(sum[r]);
+  if constexpr (kRows == 4)
+    reduce4(sum, out);
+  else
+    out[0] = reduce(sum[0]);
+  if (j == size) return;
+  for (size_t r = 0; r < kRows; ++r)
     for (size_t t = j; t < size; ++t) {
       if constexpr (kBits == 8)
-        total += query[t] * row[r][t];
+        out[r] += query[t] * row[r][t];
       else
-        total += query[t] * (row[r][t] & 15) + query[size + t] * (row[r][t] >> 4);
+        out[r] += query[t] * (row[r][t] & 15) + query[size + t] * (row[r][t] >> 4);
     }
-    out[r] = total;
-  }
 }
 
 template <int kBits>
@@ -64,7 +66,7 @@ void code_dots(const int8_t* query, const uint8_t* base, size_t stride, const ui
 // out[p] = sum_j query[j] * matrix[j][p]. Pairs of zeros are skipped: pictures and histograms are full of them.
 void project_query(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out) {
   memset(out, 0, outputs * sizeof *out);
-  constexpr size_t kBlock = 4;  // vectors of outputs kept in registers
+  constexpr size_t kBlock = 8;  // vectors of outputs kept in registers
   for (size_t first = 0; first < outputs; first += kBlock * kLanes) {
     const size_t vectors = (outputs - first) / kLanes < kBlock ? (outputs - first) / kLanes : kBlock;
     Ints sum[kBlock];

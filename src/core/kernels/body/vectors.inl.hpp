@@ -81,6 +81,24 @@ inline int32_t reduce(Ints v) {
 #endif
 }
 
+// Four sums at once: the same totals as reduce(), integers being exact in any order.
+inline void reduce4(const Ints* v, int32_t* out) {
+#if defined(__AVX2__)
+#if NEARLY_BYTES == 64
+  __m256i h[4];
+  for (size_t i = 0; i < 4; ++i)
+    h[i] = _mm256_add_epi32(_mm512_castsi512_si256((__m512i)v[i]), _mm512_extracti64x4_epi64((__m512i)v[i], 1));
+  const __m256i a = _mm256_hadd_epi32(h[0], h[1]), b = _mm256_hadd_epi32(h[2], h[3]);
+#else
+  const __m256i a = _mm256_hadd_epi32((__m256i)v[0], (__m256i)v[1]), b = _mm256_hadd_epi32((__m256i)v[2], (__m256i)v[3]);
+#endif
+  const __m256i c = _mm256_hadd_epi32(a, b);
+  store_as(out, _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1)));
+#else
+  for (size_t i = 0; i < 4; ++i) out[i] = reduce(v[i]);
+#endif
+}
+
 // kLanes stored elements as floats; `one` is the same for a single element. Both exact.
 inline Floats load(const float* p) { return load_as<Floats>(p); }
 inline Floats load(const int8_t* p) {
