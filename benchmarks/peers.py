@@ -219,7 +219,9 @@ class Faiss(Peer):
             return [[()]]
         if factory.startswith("HNSW"):
             return super().efforts()
-        return [[(probes, refine) for probes in PROBES] for refine in ((4, 10, 25) if "RFlat" in factory else (1,))]
+        return [
+            [(probes, refine) for probes in PROBES[1:]] for refine in ((4, 10, 25, 60) if "RFlat" in factory else (1,))
+        ]
 
     def tune(self, effort: Effort, threads: int) -> None:
         self.faiss.omp_set_num_threads(threads)
@@ -485,10 +487,9 @@ PEERS: dict[str, tuple[type[Peer], dict[str, Any]]] = {
     "scann": (Scann, {}),
     "svs-f16": (Svs, {"dtype": "float16"}),
     "svs-f32": (Svs, {"dtype": "float32"}),
-    "svs-f16-l2": (Svs, {"dtype": "float16", "cosine_as": "l2"}),
-    "faiss-ivf-pq": (Faiss, {"factory": "IVF{lists},PQ{parts}x4fs,RFlat"}),
-    "faiss-ivf-rabitq": (Faiss, {"factory": "IVF{lists},RaBitQfs,RFlat"}),
-    "faiss-ivf-rabitq8": (Faiss, {"factory": "RR{dim},IVF{lists},RaBitQ8"}),
+    "faiss-ivf-pq": (Faiss, {"factory": "IVF{lists},PQ{parts}x4fs,RFlat", "cosine_as": "l2"}),
+    "faiss-ivf-rabitq": (Faiss, {"factory": "IVF{lists},RaBitQfs,RFlat", "cosine_as": "l2"}),
+    "faiss-ivf-rabitq8": (Faiss, {"factory": "RR{dim},IVF{lists},RaBitQ8", "cosine_as": "l2"}),
     "faiss-hnsw-sq8": (Faiss, {"factory": "HNSW32_SQ8"}),
     "faiss-hnsw": (Faiss, {"factory": "HNSW32"}),
     "faiss-flat": (Faiss, {"factory": "Flat"}),

@@ -131,7 +131,7 @@ def chart(records: list[Record], path: Path, *, mode: str = "batch", lowest: flo
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    libraries: dict[str, list[measure.Point]] = {}
+    libraries: dict[str, list[measure.Point]] = {}  # all configurations together
     for record in sweeps(records):
         libraries.setdefault(record["peer"].split("-")[0], []).extend(points(record, mode))
     lines = {name: [p for p in measure.frontier(found) if p[0] >= lowest] for name, found in libraries.items()}
@@ -157,6 +157,8 @@ def write(path: Path, chart_path: Path | None = None) -> None:
         return
     path.with_suffix(".md").write_text(markdown(records))
     print("\n" + markdown(records))
+    if not sweeps(records):
+        return
     try:
         chart(records, chart_path or path.with_suffix(".svg"))
     except ModuleNotFoundError as error:

@@ -90,8 +90,8 @@ def test_a_worker_that_takes_too_long_is_ended(exact_worker):
 
 def test_names_select_a_library_or_one_configuration():
     assert peers.names_for("l2", ["hnswlib", "svs-f16"]) == ["svs-f16", "hnswlib-16", "hnswlib-32"]
-    assert "svs-f16-l2" in peers.names_for("cosine", ["svs"])
-    assert "svs-f16-l2" not in peers.names_for("ip")  # only unit vectors have this form
+    assert "rabitqlib-symqg0-l2" in peers.names_for("cosine", ["rabitqlib"])
+    assert "rabitqlib-symqg0-l2" not in peers.names_for("ip")  # only unit vectors have this form
     with pytest.raises(SystemExit, match="no peer hnsw"):
         peers.names_for("l2", ["hnsw"])
 
