@@ -10,6 +10,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "base/metric.hpp"
@@ -30,6 +31,17 @@ using Out = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
 
 inline void require(bool ok, const char* message) {
   if (!ok) throw nb::value_error(message);
+}
+
+// Whether n things fit from `first` on; no sum that could overflow.
+inline bool fits(size_t first, size_t n, size_t room) { return first <= room && n <= room - first; }
+
+inline bool writable(const std::shared_ptr<Table>& table) { return !table || !table->borrowed(); }
+
+// A metric that is a Python function runs within a search or a build, whose memory is its thread's own.
+inline thread_local int in_metric = 0;
+inline void require_outside_metric() {
+  if (in_metric > 0) throw std::runtime_error("a metric may not search or change a graph while it is asked for distances");
 }
 
 inline Metric metric_from(int m) {

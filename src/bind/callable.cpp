@@ -20,6 +20,7 @@ class Callable final : public Scorer {
 
   size_t n_rows() const override { return n_rows_; }
   size_t n_bytes() const override { return 0; }
+  size_t query_bytes() const override { return 8; }
   size_t prepared_bytes() const override { return 16; }
   void prepare(const void* query, void* prepared) const override {
     auto* out = static_cast<int64_t*>(prepared);
@@ -35,6 +36,11 @@ class Callable final : public Scorer {
     if (n == 0) return;
     const auto* query = static_cast<const int64_t*>(prepared);
     nb::gil_scoped_acquire gil;
+    struct Inside {
+      Inside() { ++in_metric; }
+      ~Inside() { --in_metric; }
+    };
+    const Inside inside;
     if (PyErr_CheckSignals() != 0) throw nb::python_error();
     const size_t shape[1] = {n};
     const nb::ndarray<nb::numpy, const Row, nb::ndim<1>> view(rows, 1, shape, nb::handle());

@@ -20,18 +20,19 @@ std::shared_ptr<GraphIndex> make(std::vector<std::shared_ptr<Table>> lists, std:
                                  std::vector<Row> entries, std::shared_ptr<Scorer> travel, std::shared_ptr<Scorer> store,
                                  std::shared_ptr<Rows> rows, size_t n_nodes) {
   require(!lists.empty() && slots.size() + 1 == lists.size(), "one slot table for each layer but the ground");
-  require(n_nodes < graph::kMaxNodes && n_nodes <= lists[0]->rows() && n_nodes <= travel->n_rows() &&
-              n_nodes <= store->n_rows() && n_nodes <= rows->first_rows()->rows(), "fewer rows than nodes");
+  require(travel->query_bytes() == store->query_bytes(), "travel and store are for other queries");
   for (const Row e : entries) require(e < n_nodes, "an entry does not exist");
   std::vector<graph::Layer> layers;
   for (size_t l = 0; l < lists.size(); ++l) {
-    require(lists[l]->stride() % 4 == 0 && lists[l]->stride() / 4 <= 512, "degree in [1, 512]");
-    require(l == 0 || slots[l - 1]->stride() == 4, "slots are 4 bytes");
+    const size_t stride = lists[l] ? lists[l]->stride() : 0;
+    require(stride % 4 == 0 && stride >= 4 && stride / 4 <= graph::kMaxBlock, "degree in [1, 512]");
+    require(l == 0 || (slots[l - 1] && slots[l - 1]->stride() == 4), "slots are 4 bytes");
     layers.emplace_back(lists[l], l == 0 ? nullptr : slots[l - 1]);
   }
-  return std::make_shared<GraphIndex>(std::move(layers), std::move(entries), travel, store, rows, n_nodes);
+  auto made = std::make_shared<GraphIndex>(std::move(layers), std::move(entries), travel, store, rows, n_nodes);
+  require(n_nodes < graph::kMaxNodes && n_nodes <= made->room(), "fewer rows than nodes");
+  return made;
 }
-
 
 nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                  size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
@@ -42,8 +43,11 @@ nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> que
   r.query_bytes = queries.shape(1);
   r.n = queries.shape(0);
   r.k = ids.shape(1);
-  require(queries.shape(1) == query_bytes && ids.shape(0) == r.n && distances.shape(0) == r.n &&
-              distances.shape(1) == r.k && counts.shape(0) == r.n && width >= 1, "search: shapes disagree");
+  require_outside_metric();
+  require(queries.shape(1) == query_bytes && query_bytes == index.query_bytes() && ids.shape(0) == r.n &&
+              distances.shape(0) == r.n && distances.shape(1) == r.k && counts.shape(0) == r.n,
+          "search: shapes disagree");
+  require(width >= 1 && width <= graph::kMaxNodes, "search: width in [1, 2^31]");
   if (filter) r.filter = {filter->data(), filter->shape(0) * 64};
   r.effort.width = width;
   if (widths) {
@@ -76,7 +80,10 @@ nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> que
 nb::tuple search_one(const GraphIndex& index, In<float, 1> query, size_t dim, int metric, size_t width, size_t depth,
                      Out<int64_t, 1> ids, Out<float, 1> distances, size_t probe, std::optional<In<float, 1>> bounds,
                      std::optional<In<uint32_t, 1>> widths) {
-  require(query.shape(0) == dim && ids.shape(0) == distances.shape(0), "search_one: shapes disagree");
+  require_outside_metric();
+  require(query.shape(0) == dim && dim * 4 == index.query_bytes() && ids.shape(0) == distances.shape(0),
+          "search_one: shapes disagree");
+  require(width >= 1 && width <= graph::kMaxNodes, "search_one: width in [1, 2^31]");
   uint32_t count = 0;
   graph::Request r{};
   r.queries = reinterpret_cast<const uint8_t*>(query.data());
@@ -105,8 +112,15 @@ nb::tuple search_one(const GraphIndex& index, In<float, 1> query, size_t dim, in
   return nb::make_tuple(work.distances, work.hops, work.ranked);
 }
 
+void require_may_change(const GraphIndex& index) {
+  require_outside_metric();
+  require(!index.borrowed(), "the lists are borrowed; copy them");
+}
+
 void insert(GraphIndex& index, In<uint32_t, 1> nodes, size_t n_rows, size_t beam, size_t new_degree, float alpha,
             size_t max_candidates, bool keep_old, bool fill, size_t threads, nb::object progress) {
+  require_may_change(index);
+  require(n_rows <= index.room() && n_rows < graph::kMaxNodes, "insert: a table is too short");
   for (size_t i = 0; i < nodes.shape(0); ++i) require(nodes.data()[i] < n_rows, "insert: a node does not exist");
   const auto r = rules(beam, new_degree, alpha, max_candidates, keep_old, fill, threads);
   std::function<void(size_t)> report;
@@ -119,9 +133,13 @@ void insert(GraphIndex& index, In<uint32_t, 1> nodes, size_t n_rows, size_t beam
   index.insert(nodes.data(), nodes.shape(0), r, report, poll());
 }
 
-// Lists name nodes that exist, are filled from the front, hold no node twice and not their owner.
-void check_lists(const Table& lists, size_t n_lists, size_t n_nodes, bool owners) {
-  require(lists.stride() % 4 == 0 && n_lists <= lists.rows(), "check_lists: shapes disagree");
+// Lists name nodes that exist and that their layer holds, are filled from the front, and do not name their owner.
+// `slots`: where the layer keeps the list of each node; none for the ground, where list i is node i's.
+void check_lists(const Table& lists, size_t n_lists, size_t n_nodes, bool owners, const Table* slots) {
+  require(lists.stride() % 4 == 0 && n_lists <= lists.rows() && (!slots || (slots->stride() == 4 && n_nodes <= slots->rows())),
+          "check_lists: shapes disagree");
+  for (size_t v = 0; slots && v < n_nodes; ++v)
+    require(*slots->as<Row>(v) == kNone || *slots->as<Row>(v) < n_lists, "a node's list does not exist");
   const size_t degree = lists.stride() / 4;
   for (size_t i = 0; i < n_lists; ++i) {
     const Row* list = lists.as<Row>(i);
@@ -131,7 +149,8 @@ void check_lists(const Table& lists, size_t n_lists, size_t n_nodes, bool owners
         ended = true;
         continue;
       }
-      require(!ended && list[j] < n_nodes && !(owners && list[j] == i), "a neighbor list is damaged");
+      require(!ended && list[j] < n_nodes && !(owners && list[j] == i) && (!slots || *slots->as<Row>(list[j]) != kNone),
+              "a neighbor list is damaged");
     }
   }
 }
@@ -150,12 +169,14 @@ void graph(nb::module_& m) {
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
            "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
       .def("connect", [](GraphIndex& g, size_t beam) {
-             require(beam >= 1, "connect: beam is at least 1");
+             require_may_change(g);
+             require(beam >= 1 && beam <= 65536, "connect: beam in [1, 65536]");
              nb::gil_scoped_release release;
              g.connect(beam);
            }, "beam"_a)
       .def("count_unreachable", &GraphIndex::count_unreachable, nb::call_guard<nb::gil_scoped_release>())
       .def("consolidate", [](GraphIndex& g, In<uint8_t, 1> dead, size_t beam, size_t new_degree, float alpha, size_t threads) {
+             require_may_change(g);
              require(dead.shape(0) >= g.n_nodes(), "consolidate: one flag a node");
              const std::vector<bool> flags(dead.data(), dead.data() + dead.shape(0));
              const auto r = rules(beam, new_degree, alpha, 500, false, false, threads);
@@ -168,7 +189,8 @@ void graph(nb::module_& m) {
              g.set_entries(std::move(entries));
            })
       .def_prop_ro("n_nodes", &GraphIndex::n_nodes);
-  m.def("check_lists", &check_lists, "lists"_a, "n_lists"_a, "n_nodes"_a, "owners"_a);
+  m.def("check_lists", &check_lists, "lists"_a, "n_lists"_a, "n_nodes"_a, "owners"_a,
+        "slots"_a.none() = nb::none());
 }
 
 }  // namespace nearly::bind

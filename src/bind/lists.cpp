@@ -26,7 +26,7 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_b
           Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, Words filter,
           std::optional<In<uint32_t, 1>> only, size_t threads) {
   const size_t n = queries.shape(0), k = ids.shape(1);
-  require(queries.shape(1) == query_bytes && ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k &&
+  require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k &&
               counts.shape(0) == n && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
           "scan: shapes disagree");
   if (k == 0) return std::fill_n(counts.data(), n, 0u), void();
@@ -41,7 +41,7 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_b
   }
   // Enough queries to share the rows' loads: products by blocks, where the metric is made of products.
   const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
-  const bool blocks = plain && !only && n >= 8 &&
+  const bool blocks = plain && !only && n >= 8 && r.metric == plain->metric() &&
                       (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
   nb::gil_scoped_release release;
   if (!blocks) return lists::scan(scorer, rows, n_nodes, only ? &chosen : nullptr, r, poll());
@@ -64,7 +64,7 @@ template <typename T> nb::object to_array(const std::vector<std::vector<T>>& par
 
 nb::tuple scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries,
                       int metric, float radius, Words filter, size_t threads) {
-  require(queries.shape(1) == query_bytes && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
+  require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
           "scan_radius: shapes disagree");
   const lists::Request r = request(queries, 0, metric, filter, threads);
   lists::Ragged found;

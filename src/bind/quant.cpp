@@ -25,7 +25,7 @@ std::shared_ptr<quant::Plain> make_plain(std::shared_ptr<Table> rows, int elemen
 
 void plain_fill(quant::Plain& p, size_t first, In<uint8_t, 2> vectors, size_t threads) {
   const size_t bytes = p.dim() * quant::Plain::element_bytes(p.element());
-  require(vectors.shape(1) == bytes && first + vectors.shape(0) <= p.n_rows() && !p.rows()->borrowed(),
+  require(vectors.shape(1) == bytes && fits(first, vectors.shape(0), p.n_rows()) && !p.rows()->borrowed(),
           "Plain.fill: shapes disagree, or the table is borrowed");
   nb::gil_scoped_release release;
   parallel_for(vectors.shape(0), 1024, threads, [&](size_t begin, size_t end) {
@@ -87,20 +87,20 @@ void codes_fill(quant::Codes& c, const quant::Plain& store, size_t first, size_t
 }
 
 void codes_fill_floats(quant::Codes& c, size_t first, In<float, 2> vectors) {
-  require(vectors.shape(1) == c.spec().dim && first + vectors.shape(0) <= c.n_rows() && !c.rows()->borrowed(),
+  require(vectors.shape(1) == c.spec().dim && fits(first, vectors.shape(0), c.n_rows()) && !c.rows()->borrowed(),
           "Codes.encode: shapes disagree");
   nb::gil_scoped_release release;
   c.fill(first, vectors.data(), vectors.shape(0));
 }
 
 void codes_decode(const quant::Codes& c, size_t first, Out<float, 2> out) {
-  require(first + out.shape(0) <= c.n_rows() && out.shape(1) == c.spec().dims, "Codes.decode: shapes disagree");
+  require(fits(first, out.shape(0), c.n_rows()) && out.shape(1) == c.spec().dims, "Codes.decode: shapes disagree");
   for (size_t i = 0; i < out.shape(0); ++i) c.decode(static_cast<Row>(first + i), out.data() + i * c.spec().dims);
 }
 
 // Distances in the unit of comparison from one query to some rows: for tests and fitting.
 void score(const Scorer& s, size_t query_bytes, In<uint8_t, 1> query, In<uint32_t, 1> rows, Out<float, 1> out) {
-  require(query.shape(0) == query_bytes && out.shape(0) == rows.shape(0), "score: shapes disagree");
+  require(query.shape(0) == query_bytes && query_bytes == s.query_bytes() && out.shape(0) == rows.shape(0), "score: shapes disagree");
   for (size_t i = 0; i < rows.shape(0); ++i) require(rows.data()[i] < s.n_rows(), "score: row out of range");
   std::vector<uint8_t> memory(s.prepared_bytes() + 64);
   auto* prepared = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
@@ -130,7 +130,8 @@ size_t place(DistinctRows& d, quant::Plain& store, In<uint8_t, 2> vectors, size_
              Out<uint32_t, 1> nodes, Out<uint32_t, 1> fresh) {
   const size_t n = vectors.shape(0);
   require(vectors.shape(1) == d.bytes && nodes.shape(0) == n && fresh.shape(0) == n && store.rows() == d.rows &&
-              !d.rows->borrowed() && n_nodes + n <= d.rows->rows() + spare.shape(0), "place: shapes disagree");
+              d.bytes == store.dim() * quant::Plain::element_bytes(store.element()) && !d.rows->borrowed() &&
+              fits(n_nodes, n - std::min(n, spare.shape(0)), d.rows->rows()), "place: shapes disagree");
   for (size_t i = 0; i < spare.shape(0); ++i) require(spare.data()[i] < n_nodes, "place: a spare node does not exist");
   nb::gil_scoped_release release;
   size_t n_fresh = 0, n_spare = 0;

@@ -26,6 +26,17 @@ nb::object array_of(std::shared_ptr<Table> self) {
   return nb::cast(nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>>(self->row(0), 2, shape, owner));
 }
 
+// Before anything is changed.
+void check_links(const Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
+  require(rows.shape(0) == nodes.shape(0), "Rows: lengths differ");
+  require(writable(r.ids()) && writable(r.next_rows()) && writable(r.first_rows()) && writable(r.last_rows()),
+          "Rows: a table is borrowed; copy it");
+  for (size_t i = 0; i < rows.shape(0); ++i)
+    require(rows.data()[i] < r.ids()->rows() && rows.data()[i] < r.next_rows()->rows() &&
+                nodes.data()[i] < r.first_rows()->rows() && nodes.data()[i] < r.last_rows()->rows(),
+            "Rows: row or node out of range");
+}
+
 size_t check_nodes(const Rows& rows, size_t n_rows, size_t n_nodes) {
   // Every chain ends, names rows that exist, ascends by id; no row hangs twice. Returns the rows that hang.
   require(rows.ids()->rows() >= n_rows && rows.next_rows()->rows() >= n_rows && rows.first_rows()->rows() >= n_nodes &&
@@ -81,22 +92,13 @@ void tables(nb::module_& m) {
              return std::make_shared<Rows>(ids, next, first, last);
            }), "ids"_a, "next"_a, "first"_a, "last"_a)
       .def("link", [](Rows& r, In<uint32_t, 1> rows, In<int64_t, 1> ids, In<uint32_t, 1> nodes) {
-             const size_t n = rows.shape(0);
-             require(ids.shape(0) == n && nodes.shape(0) == n, "Rows.link: lengths differ");
-             for (size_t i = 0; i < n; ++i) {
-               require(rows.data()[i] < r.ids()->rows() && rows.data()[i] < r.next_rows()->rows() &&
-                           nodes.data()[i] < r.first_rows()->rows() && nodes.data()[i] < r.last_rows()->rows(),
-                       "Rows.link: row or node out of range");
-               r.link(rows.data()[i], ids.data()[i], nodes.data()[i]);
-             }
+             require(ids.shape(0) == rows.shape(0), "Rows.link: lengths differ");
+             check_links(r, rows, nodes);
+             for (size_t i = 0; i < rows.shape(0); ++i) r.link(rows.data()[i], ids.data()[i], nodes.data()[i]);
            }, "rows"_a.noconvert(), "ids"_a.noconvert(), "nodes"_a.noconvert())
       .def("unlink", [](Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
-             require(rows.shape(0) == nodes.shape(0), "Rows.unlink: lengths differ");
-             for (size_t i = 0; i < rows.shape(0); ++i) {
-               require(rows.data()[i] < r.ids()->rows() && nodes.data()[i] < r.first_rows()->rows(),
-                       "Rows.unlink: out of range");
-               r.unlink(rows.data()[i], nodes.data()[i]);
-             }
+             check_links(r, rows, nodes);
+             for (size_t i = 0; i < rows.shape(0); ++i) r.unlink(rows.data()[i], nodes.data()[i]);
            }, "rows"_a, "nodes"_a)
       .def("check", &check_nodes, "n_rows"_a, "n_nodes"_a);
 

@@ -15,6 +15,8 @@ class Scorer {
 
   virtual size_t n_rows() const = 0;
   virtual size_t n_bytes() const = 0;
+  // Bytes of a query that `prepare` reads.
+  virtual size_t query_bytes() const = 0;
   // Bytes that `prepare` writes; the caller's buffer is 64-byte aligned.
   virtual size_t prepared_bytes() const = 0;
   // `query`: dim floats, or packed bits for bit metrics.

@@ -1,5 +1,6 @@
 // A graph over nodes: layers, entry points, a scorer to travel by and one to rank by.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -48,6 +49,17 @@ class GraphIndex {
   void connect(size_t beam);
   size_t count_unreachable() const;
   void consolidate(const std::vector<bool>& dead, const BuildRules& rules, const Poll& poll);
+
+  size_t query_bytes() const { return travel_->query_bytes(); }
+  // Nodes that every table has a place for.
+  size_t room() const {
+    size_t n = std::min({layers_[0].lists()->rows(), travel_->n_rows(), store_->n_rows(), rows_->first_rows()->rows()});
+    for (size_t l = 1; l < layers_.size(); ++l) n = std::min(n, layers_[l].slots()->rows());
+    return n;
+  }
+  bool borrowed() const {
+    return std::any_of(layers_.begin(), layers_.end(), [](const Layer& layer) { return layer.lists()->borrowed(); });
+  }
 
   std::vector<Row> entries() const { return *std::atomic_load(&entries_); }
   void set_entries(std::vector<Row> entries) {

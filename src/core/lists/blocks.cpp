@@ -11,8 +11,8 @@
 namespace nearly::lists {
 namespace {
 
-constexpr size_t kRowBlock = 96;     // rows decoded at a time: with a panel of queries they stay in the second cache
-constexpr size_t kQueryGroup = 256;  // queries that one task carries over all rows
+constexpr size_t kRowBlock = 48;     // rows decoded at a time: with a panel of queries they stay in the second cache
+constexpr size_t kQueryGroup = 1024;  // queries that one task carries over all rows
 constexpr double kLargest = 1e37;    // squared norm up to which no product overflows
 
 double norm_squared(const float* x, size_t dim) {

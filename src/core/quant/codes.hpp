@@ -46,6 +46,7 @@ class Codes final : public Scorer {
 
   size_t n_rows() const override { return rows_->rows(); }
   size_t n_bytes() const override { return rows_->n_bytes(); }
+  size_t query_bytes() const override { return spec_.dim * 4; }
   size_t prepared_bytes() const override;
   void prepare(const void* query, void* prepared) const override;
   void prepare_row(Row row, void* prepared) const override;

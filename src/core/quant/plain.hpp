@@ -31,6 +31,7 @@ class Plain final : public Scorer {
 
   size_t n_rows() const override { return rows_->rows(); }
   size_t n_bytes() const override { return rows_->n_bytes(); }
+  size_t query_bytes() const override { return is_bits(metric_) ? dim_ : dim_ * 4; }
   size_t prepared_bytes() const override { return 64 + dim_ * 4 + 64; }
   void prepare(const void* query, void* prepared) const override;
   void prepare_row(Row row, void* prepared) const override;

@@ -1,15 +1,17 @@
 """The commands and their options. What they do is in the modules beside this one; here is what they are called."""
 
 import time
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import nearly
+from nearly import metrics
 from nearly.cli import output
 from nearly.cli.inputs import (
+    check_kind,
     check_output,
     make_index,
     parse_size,
@@ -19,27 +21,91 @@ from nearly.cli.inputs import (
     read_vectors,
 )
 from nearly.cli.measure import TARGETS, Measured, Truth, efforts, exact, measure, measured_table, probes, targets
-from nearly.metrics import METRICS
 
 __all__ = ["app"]
 
-Kind = Enum("Kind", {name: name for name in ("auto", "vamana", "hnsw", "flat")}, type=str)
-MetricName = Enum("MetricName", {name: name for name in METRICS}, type=str)
-
 app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 failed (unusable data, a damaged or missing file), 2 wrong usage.",
-)  # fmt: skip
+)
+
+
+class Kind(StrEnum):
+    """Values of --index."""
+
+    auto = "auto"
+    vamana = "vamana"
+    hnsw = "hnsw"
+    flat = "flat"
+
+
+def _known_metric(name: str | None) -> str | None:
+    try:
+        return name and metrics.get(name).name
+    except nearly.InputError as problem:
+        raise typer.BadParameter(str(problem)) from problem
+
+
+def _known_size(text: str | None) -> str | None:
+    if text is not None:
+        parse_size(text)
+    return text
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 IndexFile = Annotated[Path, typer.Argument(help="An index that build or index.save wrote.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Default: all cores.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same bytes. Default: 0.")]
-K = Annotated[int, typer.Option("-k", min=1, help="Neighbors wanted.")]
-RecallTarget = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Share of the true neighbors to find.")]
+Neighbors = Annotated[int, typer.Option("-k", min=1, help="Neighbors wanted.")]
 Name = Annotated[str | None, typer.Option(help="Which array, where the file holds several (HDF5, npz, Parquet).")]
-Metric = Annotated[MetricName | None, typer.Option(help="Default: what the file says, else l2.")]
+TruthName = Annotated[str | None, typer.Option(help="Which array of the --truth file.")]
+Metric = Annotated[
+    str | None,
+    typer.Option(callback=_known_metric, help=f"{', '.join(metrics.METRICS)}. Default: what the file says, else l2."),
+]
+KindOption = Annotated[Kind, typer.Option("--index", help="auto chooses, and says why.")]
+File = Annotated[Path, typer.Argument(help="Vectors: npy, npz, fvecs, bvecs, fbin, u8bin, i8bin, hdf5, parquet.")]
+Out = Annotated[Path, typer.Argument(help="The index to write; an older index there is replaced.")]
+BuildRecall = Annotated[
+    float | None, typer.Option("--recall", min=0.0, max=1.0, help="What searches deliver on average. Default: 0.95.")
+]
+Recall = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="Share of the true neighbors to find. Default: as built."),
+]
+Recalls = Annotated[
+    list[float] | None,
+    typer.Option("--recall", min=0.0, max=1.0, help="May be repeated. Default: 0.8, 0.9, 0.95, 0.99."),
+]
+Effort = Annotated[int | None, typer.Option(min=1, help="Candidates to keep, instead of a recall.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Compare with every vector.")]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", callback=_known_size, help="What building may take beyond the input: 500MB, 2GiB."),
+]
+Typical = Annotated[Path | None, typer.Option("--queries", help="Queries like those to come, for calibration.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace OUT even where it is no index.")]
+QueryFile = Annotated[Path | None, typer.Option("--queries", help="A file of queries.")]
+TypedVector = Annotated[list[str] | None, typer.Option(metavar='"1,2,3"', help="A query; may be repeated.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Check every byte against its checksum.")]
+Queries = Annotated[Path, typer.Argument(help="A file of queries.")]
+MaybeQueries = Annotated[Path | None, typer.Argument(help="Default: 500 made from the stored vectors.")]
+TruthFile = Annotated[
+    Path | None, typer.Option(help="Ids of the true neighbors, a row per query. Default: exact search.")
+]
+Data = Annotated[Path | None, typer.Option(help="Your own vectors, in any file that build reads.")]
+DataQueries = Annotated[
+    Path | None, typer.Option("--queries", help="Queries for --data. Default: those in the file, or rows held out.")
+]
+Ask = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="A question in words; may be repeated. Not with --data."),
+]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder for the page and the index.")]
+Limit = Annotated[int | None, typer.Option(min=1, hidden=True)]
 
 
 @app.callback(invoke_without_command=True)
@@ -58,23 +124,24 @@ def root(
 
 @app.command()
 def build(
-    file: Annotated[Path, typer.Argument(help="Vectors: npy, npz, fvecs, bvecs, fbin, u8bin, i8bin, hdf5, parquet.")],
-    out: Annotated[Path, typer.Argument(help="The index to write; an older index there is replaced.")],
+    file: File,
+    out: Out,
     metric: Metric = None,
-    recall: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="What searches deliver on average. Default: 0.95.")] = None,
-    index: Annotated[Kind, typer.Option(help="auto chooses, and says why.")] = Kind("auto"),
-    queries: Annotated[Path | None, typer.Option(help="Queries like those to come, for calibration.")] = None,
-    memory_limit: Annotated[str | None, typer.Option(metavar="SIZE", help="What building may take beyond the input: 500MB, 2GiB.")] = None,
+    recall: BuildRecall = None,
+    index: KindOption = Kind.auto,
+    queries: Typical = None,
+    memory_limit: MemoryLimit = None,
     name: Name = None,
     seed: Seed = None,
     threads: Threads = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT even where it is no index.")] = False,
+    force: Force = False,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Build an index of the vectors in FILE and write it to OUT."""
     limit = None if memory_limit is None else parse_size(memory_limit)
+    check_kind(index.value, memory_limit=limit, recall=recall, queries=queries, seed=seed)
     check_output(out, force=force)
-    vectors, _, found = read_vectors(file, name=name, metric=metric and metric.value)
+    vectors, _, found = read_vectors(file, name=name, metric=metric)
     typical = None if queries is None else read_queries(queries, metric=found)
     started = time.perf_counter()
     made = make_index(vectors, index.value, metric=found, recall=recall, queries=typical, memory_limit=limit, seed=seed,
@@ -84,19 +151,20 @@ def build(
     if json:
         print(output.as_json({**_described(made, out), "build_seconds": seconds}))
     else:
-        print(f"{out}: {len(made):,} vectors of dimension {made.dim}, {made.metric}, {output.as_bytes(out.stat().st_size)}, "
-              f"built in {seconds:.1f} s\n  {made.plan}")  # fmt: skip
+        size = output.as_bytes(out.stat().st_size)
+        print(f"{out}: {len(made):,} vectors of dimension {made.dim}, {made.metric}, {size}, built in {seconds:.1f} s")
+        print(f"  {made.plan}")
 
 
 @app.command()
 def search(
     index: IndexFile,
-    queries: Annotated[Path | None, typer.Option(help="A file of queries.")] = None,
-    vector: Annotated[list[str] | None, typer.Option(metavar='"1,2,3"', help="A query; may be repeated.")] = None,
-    k: K = 10,
-    recall: RecallTarget = None,
-    effort: Annotated[int | None, typer.Option(min=1, help="Candidates to keep, instead of a recall.")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
+    queries: QueryFile = None,
+    vector: TypedVector = None,
+    k: Neighbors = 10,
+    recall: Recall = None,
+    effort: Effort = None,
+    exact: Exact = False,
     name: Name = None,
     threads: Threads = None,
     json: Json = False,
@@ -108,22 +176,28 @@ def search(
         raise typer.BadParameter("--recall, --effort and --exact exclude one another; pass one")
     if name is not None and queries is None:
         raise typer.BadParameter("--name is for --queries FILE")
-    opened = nearly.load(index)
-    rows = (parse_vectors(vector or [], metric=opened.metric) if queries is None
-            else read_queries(queries, metric=opened.metric, name=name))  # fmt: skip
+    opened: Any = nearly.load(index)
+    if queries is None:
+        rows = parse_vectors(vector or [], metric=opened.metric)
+    else:
+        rows = read_queries(queries, metric=opened.metric, name=name)
     started = time.perf_counter()
     hits = opened.search(rows, k, threads=threads, **_settings(opened, recall, effort, exact))
     seconds = time.perf_counter() - started
     if json:
         answers = [{"ids": one.ids, "distances": one.distances, "scores": one.scores} for one in hits]
-        print(output.as_json({"k": k, "metric": opened.metric, "plan": hits.plan, "expected_recall": hits.expected_recall,
-                              "seconds": seconds, "queries": answers}))  # fmt: skip
+        about = {"k": k, "metric": opened.metric, "plan": hits.plan, "expected_recall": hits.expected_recall}
+        print(output.as_json({**about, "seconds": seconds, "queries": answers}))
         return
-    lines = ([str(i), str(rank), str(hit.id), f"{hit.distance:.6g}", f"{score:.6g}"] for i, one in enumerate(hits)
-             for rank, (hit, score) in enumerate(zip(one, one.scores, strict=True)))  # fmt: skip
+    lines = (
+        [str(i), str(rank), str(hit.id), f"{hit.distance:.6g}", f"{score:.6g}"]
+        for i, one in enumerate(hits)
+        for rank, (hit, score) in enumerate(zip(one, one.scores, strict=True))
+    )
     print(output.table(["query", "rank", "id", "distance", "score"], lines, indent=""))
     expected = "" if hits.expected_recall is None else f", expected recall {hits.expected_recall:.3f}"
-    output.note(f"{len(rows)} {'query' if len(rows) == 1 else 'queries'} in {seconds * 1e3:.3g} ms{expected}; {hits.plan}")
+    number = "1 query" if len(rows) == 1 else f"{len(rows):,} queries"
+    output.note(f"{number} in {seconds * 1e3:.3g} ms{expected}; {hits.plan}")
 
 
 def _settings(index: Any, recall: float | None, effort: int | None, exact: bool) -> dict[str, Any]:
@@ -136,13 +210,9 @@ def _settings(index: Any, recall: float | None, effort: int | None, exact: bool)
 
 
 @app.command()
-def info(
-    index: IndexFile,
-    verify: Annotated[bool, typer.Option("--verify", help="Check every byte against its checksum.")] = False,
-    json: Json = False,
-) -> None:
+def info(index: IndexFile, verify: Verify = False, json: Json = False) -> None:
     """Say what an index is, and what effort each recall takes."""
-    opened = nearly.load(index, verify=verify)
+    opened: Any = nearly.load(index, verify=verify)
     about = {**_described(opened, index), "verified": verify, "recall_targets": _efforts_of(opened)}
     if json:
         print(output.as_json(about))
@@ -150,25 +220,37 @@ def info(
     print(f"{index}: {type(opened).__name__}, {len(opened):,} vectors of dimension {opened.dim}, {opened.metric}")
     print(f"  file    {output.as_bytes(about['file_bytes'])}{', every checksum is right' if verify else ''}")
     print(f"  plan    {opened.plan}")
-    rows = [[f"{row['recall']:g}", _span(row["efforts"]), f"{row['expected']:.3f}"] if row["met"]
-            else [f"{row['recall']:g}", "exact scan", "1.000"] for row in about["recall_targets"]]  # fmt: skip
+    rows = [
+        [
+            f"{row['recall']:g}",
+            *((_span(row["efforts"]), f"{row['expected']:.3f}") if row["met"] else ("exact scan", "1.000")),
+        ]
+        for row in about["recall_targets"]
+    ]
     if rows:
         print(f"  effort for 10 neighbors, calibrated on {opened.curve.n_queries} queries ({opened.curve.source}):")
         print(output.table(["recall", "effort", "expected"], rows, indent="    "))
 
 
 def _described(index: Any, path: Path) -> dict[str, Any]:
-    return {
-        "path": str(path), "index": type(index).__name__, "vectors": len(index), "dim": index.dim, "metric": index.metric,
-        "file_bytes": path.stat().st_size, "index_bytes": index.n_bytes, "plan": index.plan,
-    }  # fmt: skip
+    about = {"path": str(path), "index": type(index).__name__, "vectors": len(index), "dim": index.dim}
+    sizes = {"file_bytes": path.stat().st_size, "index_bytes": index.n_bytes}
+    return {**about, "metric": index.metric, **sizes, "plan": index.plan}
 
 
 def _efforts_of(index: Any) -> list[dict[str, Any]]:
     curve = getattr(index, "curve", None)
     chosen = {} if curve is None else {target: curve.choose(10, target) for target in TARGETS}
-    return [{"recall": target, "k": 10, "met": choice.met, "efforts": sorted({int(w) for w in choice.widths}),
-             "expected": choice.expected} for target, choice in chosen.items()]  # fmt: skip
+    return [
+        {
+            "recall": target,
+            "k": 10,
+            "met": choice.met,
+            "efforts": sorted({int(width) for width in choice.widths}),
+            "expected": choice.expected,
+        }
+        for target, choice in chosen.items()
+    ]
 
 
 def _span(efforts: list[int]) -> str:
@@ -178,38 +260,41 @@ def _span(efforts: list[int]) -> str:
 @app.command()
 def evaluate(
     index: IndexFile,
-    queries: Annotated[Path, typer.Argument(help="A file of queries.")],
-    truth: Annotated[Path | None, typer.Option(help="Ids of the true neighbors, a row per query. Default: exact search.")] = None,
-    k: K = 10,
-    recall: Annotated[list[float] | None, typer.Option(min=0.0, max=1.0, help="May be repeated. Default: 0.8, 0.9, 0.95, 0.99.")] = None,
+    queries: Queries,
+    truth: TruthFile = None,
+    k: Neighbors = 10,
+    recall: Recalls = None,
     name: Name = None,
-    truth_name: Annotated[str | None, typer.Option(help="The same for --truth.")] = None,
+    truth_name: TruthName = None,
     threads: Threads = None,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Measure the recall that an index delivers for QUERIES, beside what was asked."""
     if truth_name is not None and truth is None:
         raise typer.BadParameter("--truth-name is for --truth FILE")
-    opened = nearly.load(index)
+    opened: Any = nearly.load(index)
     rows = read_queries(queries, metric=opened.metric, name=name)
     if truth is None:
         known = Truth.by_search(opened, rows, k, threads=threads)
     else:
         known = Truth.by_ids(opened, rows, k, read_truth(truth, metric=opened.metric, name=truth_name), truth.name)
-    asked = {} if isinstance(opened, nearly.Flat) else targets(tuple(recall or TARGETS))
-    _print_measured(opened, measure(opened, rows, k, known, {**asked, **exact(opened)}, threads=threads), len(rows), k, known, json)
+    if recall and isinstance(opened, nearly.Flat):
+        raise typer.BadParameter("--recall has no meaning for a Flat index, which is always exact")
+    asked = {} if isinstance(opened, nearly.Flat) else targets(recall or TARGETS)
+    measured = measure(opened, rows, k, known, {**asked, **exact(opened)}, threads=threads)
+    _print_measured(opened, measured, len(rows), k, known, json)
 
 
 @app.command()
 def bench(
     index: IndexFile,
-    queries: Annotated[Path | None, typer.Argument(help="Default: 500 made from the stored vectors.")] = None,
-    k: K = 10,
+    queries: MaybeQueries = None,
+    k: Neighbors = 10,
     name: Name = None,
     threads: Threads = None,
     seed: Seed = None,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Measure speed against recall of an index at rising effort, beside exact search.
 
     Other libraries are measured beside this one in one run by benchmarks/ of the source: make bench Q=peers.
@@ -218,12 +303,14 @@ def bench(
         raise typer.BadParameter("--name is for QUERIES")
     if seed is not None and queries is not None:
         raise typer.BadParameter("--seed is for queries that are made; leave it out")
-    opened = nearly.load(index)
-    rows = (probes(opened, 500, seed=seed or 0) if queries is None
-            else read_queries(queries, metric=opened.metric, name=name))  # fmt: skip
+    opened: Any = nearly.load(index)
+    made = "made: stored vectors moved half the way to their 10th neighbor" if queries is None else ""
+    if queries is None:
+        rows = probes(opened, 500, seed=seed or 0)
+    else:
+        rows = read_queries(queries, metric=opened.metric, name=name)
     known = Truth.by_search(opened, rows, k, threads=threads)
     ways = {**efforts(opened, rows, k, known, threads=threads), **exact(opened)}
-    made = "made: stored vectors moved half the way to their 10th neighbor" if queries is None else ""
     _print_measured(opened, measure(opened, rows, k, known, ways, threads=threads), len(rows), k, known, json, made)
     if not json:
         print("  beside other libraries: make bench Q=peers, in the source of nearly")
@@ -233,29 +320,31 @@ def _print_measured(
     index: Any, rows: list[Measured], n_queries: int, k: int, truth: Truth, json: bool, made: str = ""
 ) -> None:
     if json:
-        print(output.as_json({"index": type(index).__name__, "vectors": len(index), "metric": index.metric, "k": k,
-                              "queries": n_queries, "queries_made": bool(made), "truth": truth.source,
-                              "threads": nearly.get_threads(), "rows": [row.as_dict() for row in rows]}))  # fmt: skip
+        about = {"index": type(index).__name__, "vectors": len(index), "metric": index.metric, "k": k}
+        asked = {"queries": n_queries, "queries_made": bool(made), "truth": truth.source}
+        measured = {"threads": nearly.get_threads(), "rows": [row.as_dict() for row in rows]}
+        print(output.as_json({**about, **asked, **measured}))
         return
-    print(f"{type(index).__name__}: {len(index):,} vectors of dimension {index.dim}, {index.metric}; "
-          f"{n_queries:,} queries{f' ({made})' if made else ''}, k = {k}; truth: {truth.source}")  # fmt: skip
+    queries = f"{n_queries:,} queries{f' ({made})' if made else ''}"
+    print(f"{type(index).__name__}: {len(index):,} vectors of dimension {index.dim}, {index.metric}")
+    print(f"  {queries}, k = {k}; truth: {truth.source}")
     print(measured_table(rows))
 
 
 @app.command()
 def demo(
-    data: Annotated[Path | None, typer.Option(help="Your own vectors, in any file that build reads.")] = None,
-    ask: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A question in words; may be repeated. Not with --data.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the page and the index.")] = Path("nearly-demo"),
+    data: Data = None,
+    ask: Ask = None,
+    out: OutFolder = Path("nearly-demo"),
     metric: Metric = None,
-    queries: Annotated[Path | None, typer.Option(help="Queries for --data. Default: those in the file, or rows held out.")] = None,
+    queries: DataQueries = None,
     name: Name = None,
-    index: Annotated[Kind, typer.Option(help="auto chooses, and says why.")] = Kind("auto"),
+    index: KindOption = Kind.auto,
     seed: Seed = None,
     threads: Threads = None,
-    limit: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+    limit: Limit = None,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Index real data, ask for recall, see it delivered: the documentation inside this Python, or --data FILE.
 
     Nothing is downloaded. Writes nearly-demo/report.html and nearly-demo/index.nearly, or where --out says.
@@ -270,8 +359,18 @@ def demo(
         raise typer.BadParameter(f"{out} is a file; name a folder")
     from nearly.cli.demo import Settings, run  # late: it reads and measures, and the others need nothing of it
 
-    settings = Settings(out=out, data=data, name=name, metric=metric and metric.value, queries=queries, ask=tuple(ask or ()),
-                        index=index.value, seed=seed or 0, threads=threads, limit=limit)  # fmt: skip
+    settings = Settings(
+        out=out,
+        data=data,
+        name=name,
+        metric=metric,
+        queries=queries,
+        ask=tuple(ask or ()),
+        index=index.value,
+        seed=seed or 0,
+        threads=threads,
+        limit=limit,
+    )
     report = run(settings, (lambda line: None) if json else print)
     if json:
         print(output.as_json(report.as_dict()))

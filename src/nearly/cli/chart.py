@@ -55,19 +55,21 @@ def _drawn(sweep: Sequence[Measured], asked: Sequence[Measured], exact: Measured
         yield f'<text class="tick" x="{x(recall)}" y="{_BOTTOM + 18}" text-anchor="middle">{recall:g}</text>'
     yield f'<text class="tick" x="{_RIGHT}" y="{_BOTTOM + 18}" text-anchor="middle">exact</text>'
     yield f'<text class="axis" x="{_LEFT}" y="14">queries per second (logarithmic)</text>'
-    middle = (_LEFT + _RIGHT) / 2
-    yield f'<text class="axis" x="{middle}" y="{_HEIGHT - 12}" text-anchor="middle">recall delivered (stretched to 1)</text>'
+    middle, below = (_LEFT + _RIGHT) / 2, _HEIGHT - 12
+    yield f'<text class="axis" x="{middle}" y="{below}" text-anchor="middle">recall delivered (stretched to 1)</text>'
 
     yield f'<path class="exactline" d="M{_LEFT} {y(exact.batch)}H{_RIGHT}"/>'
     yield f'<rect class="exact" x="{_RIGHT - 5}" y="{y(exact.batch, 5)}" width="10" height="10">{_title(exact)}</rect>'
     yield f'<text class="label" x="{_RIGHT - 10}" y="{y(exact.batch, 10)}" text-anchor="end">exact search</text>'
-    yield f'<polyline class="line" points="{" ".join(f"{x(row.delivered)},{y(row.batch)}" for row in sweep)}"/>'
+    points = " ".join(f"{x(row.delivered)},{y(row.batch)}" for row in sweep)
+    yield f'<polyline class="line" fill="none" points="{points}"/>'
     for row in sweep:
         yield f'<circle class="dot" cx="{x(row.delivered)}" cy="{y(row.batch)}" r="3">{_title(row)}</circle>'
     for row in asked:
         at = float(x(row.delivered))
         yield f'<circle class="target" cx="{at}" cy="{y(row.batch)}" r="6">{_title(row)}</circle>'
-        yield f'<text class="label" x="{at + 9:.1f}" y="{y(row.batch, 9)}">asked {row.settings["recall"]:g}</text>'
+        label = f"asked {row.settings['recall']:g}"  # below and to the left of the ring: the line is above it
+        yield f'<text class="label" x="{at - 8:.1f}" y="{y(row.batch, -17)}" text-anchor="end">{label}</text>'
 
 
 def _stretched(recall: float) -> float:

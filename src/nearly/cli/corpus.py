@@ -110,7 +110,7 @@ def _split(name: str, text: str) -> Iterator[Paragraph]:
 
 def _compiled() -> Iterator[tuple[str, str]]:
     """Docstrings that only exist at run time: of modules in C, and of NumPy's functions and arrays."""
-    for module_name in sorted(set(_COMPILED)):
+    for module_name in sorted(set(_COMPILED), key=lambda name: (name != "builtins", name)):
         try:
             module = importlib.import_module(module_name)
         except ImportError:  # a module that this platform has not

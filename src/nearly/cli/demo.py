@@ -155,9 +155,11 @@ def run(settings: Settings, say: Callable[[str], None]) -> Report:
     kept = np.setdiff1d(np.arange(len(vectors)), held)
     queries = vectors[held] if material.queries is None else material.queries[:_MOST_QUERIES]
     with clock.step("build") as done:
-        seed = None if settings.index == "flat" else settings.seed
         base = vectors[kept] if len(held) else vectors
-        index = make_index(base, settings.index, metric=material.metric, seed=seed, threads=settings.threads, ids=kept)
+        ids = kept if len(held) else None  # an id is a row of the file, also where rows were held out
+        index = make_index(
+            base, settings.index, metric=material.metric, seed=settings.seed, threads=settings.threads, ids=ids
+        )
         done(f"{index.plan}, {as_bytes(index.n_bytes)}")
     with clock.step("measure") as done:
         truth = _checked(index, vectors, queries, kept, settings.threads)
@@ -165,7 +167,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> Report:
         steps = efforts(index, queries, _K, truth, threads=settings.threads)
         ways = {**steps, **asked, **exact(index)}
         measured = measure(index, queries, _K, truth, ways, threads=settings.threads, single={*asked, "exact"})
-        done(f"{len(queries):,} queries{' that were held out of the index' if len(held) else ''}")
+        done(f"{len(queries):,} queries ({_origin(settings, len(held) > 0)})")
     rows, sweep = measured[len(steps) :], measured[: len(steps)]
     answered = [] if material.texts else list(_nearest_rows(index, queries, held))
     if len(held):
@@ -216,14 +218,16 @@ def _from_file(settings: Settings, clock: _Clock) -> _Material:
             queries = read_queries(settings.queries, metric=metric)
         vectors = vectors[: settings.limit]
         if len(vectors) < _LEAST_VECTORS:
-            raise InputError(f"{settings.data.name} holds {len(vectors)} vectors, but at least {_LEAST_VECTORS} are wanted")
+            raise InputError(
+                f"{settings.data.name} holds {len(vectors)} vectors, but at least {_LEAST_VECTORS} are wanted"
+            )
         done(f"{settings.data.name}: {len(vectors):,} vectors of dimension {vectors.shape[1]}, {metric}")
     return _Material(settings.data.name, vectors, queries, metric, None, None)
 
 
 def _origin(settings: Settings, held: bool) -> str:
     if held:
-        return f"{'paragraphs' if settings.data is None else 'rows'} that were not in the index"
+        return f"{'paragraphs' if settings.data is None else 'rows'} held out of the index"
     return settings.queries.name if settings.queries is not None else "the test set of the file"
 
 
@@ -264,7 +268,8 @@ def _lines(report: Report) -> Iterator[str]:
         for answer in one.answers:
             near = f"{answer.near:.3f}" if words else f"{answer.near:8.5g}"
             yield f"    {near}  {answer.name:<{width}}  {answer.text}"[:120].rstrip()
-    yield f"\nRecall asked and delivered: {report.n_queries:,} {report.queries}, k = {report.k}\n({report.truth})"
+    yield f"\nRecall asked and delivered: {report.n_queries:,} queries ({report.queries}), k = {report.k}"
+    yield f"  truth: {report.truth}"
     yield measured_table(report.rows)
     yield f"\nPage   {report.page_path}\nIndex  {report.index_path}, {as_bytes(report.index_bytes)}"
     yield f"Go on  nearly info {report.index_path}\n       nearly bench {report.index_path}"

@@ -13,7 +13,16 @@ from nearly import evaluate, storage
 from nearly.errors import FormatError, InputError
 from nearly.metrics import METRICS
 
-__all__ = ["check_output", "make_index", "parse_size", "parse_vectors", "read_queries", "read_truth", "read_vectors"]
+__all__ = [
+    "check_kind",
+    "check_output",
+    "make_index",
+    "parse_size",
+    "parse_vectors",
+    "read_queries",
+    "read_truth",
+    "read_vectors",
+]
 
 Array = NDArray[Any]
 _BITS = tuple(name for name, metric in METRICS.items() if metric.input == "bits")
@@ -127,22 +136,34 @@ def check_output(path: Path, *, force: bool) -> None:
             raise typer.BadParameter(f"{path} is there and is no index; choose another name, or --force") from problem
 
 
+def check_kind(kind: str, *, memory_limit: object, **approximate: object) -> None:
+    """Refuse options that a kind of index cannot use: none is ignored."""
+    if kind == "flat":
+        for name, value in approximate.items():
+            if value is not None:
+                raise typer.BadParameter(f"--{name} has no meaning for --index flat, which is always exact")
+    if kind != "auto" and memory_limit is not None:
+        raise typer.BadParameter("--memory-limit chooses between indexes; leave --index out")
+
+
 def make_index(
     vectors: Array, kind: str, *, metric: str, recall: float | None = None, queries: Array | None = None,
     memory_limit: int | None = None, seed: int | None = None, threads: int | None = None, ids: Any = None,
 ) -> Any:  # fmt: skip
-    """Build the index that was asked for; what a kind cannot use is refused, not ignored."""
-    if kind == "flat":
-        for name, value in (("--recall", recall), ("--queries", queries), ("--seed", seed)):
-            if value is not None:
-                raise typer.BadParameter(f"{name} has no meaning for --index flat, which is always exact")
-    if kind != "auto" and memory_limit is not None:
-        raise typer.BadParameter("--memory-limit chooses between indexes; leave --index out")
+    """Build the index that was asked for."""
     if kind == "flat":
         return nearly.Flat(vectors, ids=ids, metric=metric, threads=threads)
     target, seed = 0.95 if recall is None else recall, seed or 0
     if kind == "auto":
-        return nearly.build(vectors, metric=metric, recall=target, queries=queries, memory_limit=memory_limit, seed=seed,
-                            threads=threads, ids=ids)  # fmt: skip
+        return nearly.build(
+            vectors,
+            metric=metric,
+            recall=target,
+            ids=ids,
+            queries=queries,
+            memory_limit=memory_limit,
+            seed=seed,
+            threads=threads,
+        )
     made = {"vamana": nearly.Vamana, "hnsw": nearly.HNSW}[kind]
     return made(vectors, metric=metric, recall=target, queries=queries, seed=seed, threads=threads, ids=ids)

@@ -24,6 +24,7 @@ TARGETS = (0.8, 0.9, 0.95, 0.99)
 EFFORTS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 900, 1280)
 _ENOUGH = 0.9995  # recall at which a sweep ends
 _ROUNDS = 3
+_SECONDS = 0.1  # of one pass
 _RTOL, _ATOL = 1e-5, 1e-6  # rounding of float32 distances; the second for cosine, 1 minus a number near 1
 
 
@@ -182,7 +183,7 @@ def _one_by_one(index: Any, k: int, settings: Mapping[str, Any]) -> Search:
     return run
 
 
-def queries_per_second(runs: Mapping[Any, Search], queries: Array, *, seconds: float = 0.1) -> dict[Any, float]:
+def queries_per_second(runs: Mapping[Any, Search], queries: Array) -> dict[Any, float]:
     """Return the median speed of each search over a few rounds, in which all take turns.
 
     Parameters
@@ -190,16 +191,18 @@ def queries_per_second(runs: Mapping[Any, Search], queries: Array, *, seconds: f
     runs : mapping of key to callable
         Each searches for the queries that it is given.
     queries : ndarray of shape (n_queries, dim)
-    seconds : float
-        About what one pass takes: of fewer queries where that is enough, of all again and again where it is not.
+
+    Notes
+    -----
+    A pass takes about a tenth of a second: of fewer queries where that is enough, of all again and again where not.
     """
     passes: dict[Any, tuple[Array, int]] = {}
     for key, run in runs.items():
         for part in _growing(queries):
             passed = _timed(run, part)
-            if passed >= seconds:
+            if passed >= _SECONDS:
                 break
-        passes[key] = part, max(1, round(seconds / max(passed, 1e-6)))
+        passes[key] = part, max(1, round(_SECONDS / max(passed, 1e-6)))
     rates: dict[Any, list[float]] = {key: [] for key in runs}
     for _ in range(_ROUNDS):
         for key, (part, repeats) in passes.items():

@@ -62,18 +62,15 @@ def page(report: "Report") -> str:
 <p class="soft">nearly {nearly.__version__} on {escape(report.source)}: {report.n_vectors:,} vectors of dimension
 {report.dim}, {escape(report.metric)}.</p>
 {_facts(report)}
-<h2>Speed against recall</h2>
-<p class="soft">The line is one index at rising effort. A ring is a recall that was asked for: where it lies is what was
-delivered, and how fast. Up and to the right is better.</p>
-<figure>{chart(report.sweep, report.rows)}</figure>
+{_chart(report)}
 <h2>Recall asked and delivered</h2>
-<p class="soft">{report.n_queries:,} {escape(report.queries)}, {report.k} neighbors each. Truth: {escape(report.truth)}.
+<p class="soft">{report.n_queries:,} queries ({escape(report.queries)}), {report.k} neighbors each. Truth: {escape(report.truth)}.
 Expected is what the index said before it knew these queries. {report.threads} threads for a batch, one for a single
 query; {escape(report.simd)}; all searches took turns.</p>
 <div class="wide">{_table(report.rows)}</div>
 <h2>{found}</h2>
 {_how(report)}
-{"".join(_asked(one) for one in report.asked)}
+{"".join(_asked(one, ".3f" if report.near == "score" else ".5g") for one in report.asked)}
 <h2>What was built</h2>
 <p>{escape(report.plan)}.</p>
 <p class="soft">{_seconds(report)}; the file has {as_bytes(report.index_bytes)}.</p>
@@ -102,6 +99,15 @@ def _facts(report: "Report") -> str:
     return f'<div class="facts">{cells}</div>'
 
 
+def _chart(report: "Report") -> str:
+    if not report.sweep:
+        return ""  # an exact index: one point is no curve
+    return f"""<h2>Speed against recall</h2>
+<p class="soft">The line is one index at rising effort. A ring is a recall that was asked for: where it lies is what was
+delivered, and how fast. Up and to the right is better.</p>
+<figure>{chart(report.sweep, report.rows)}</figure>"""
+
+
 def _table(rows: list[Measured]) -> str:
     exact = rows[-1]
     head = ("search", "expected", "delivered", "batch, per second", "× exact", "one by one, per second", "× exact")
@@ -125,13 +131,13 @@ def _how(report: "Report") -> str:
     )
 
 
-def _asked(one: "Asked") -> str:
+def _asked(one: "Asked", near: str) -> str:
     def text(words: str) -> str:
         short = words if len(words) <= _LONGEST else words[:_LONGEST].rsplit(" ", 1)[0] + " …"
         return f'<span class="text">{escape(short)}</span>' if short else ""
 
     lines = "".join(
-        f"<li><span>{answer.near:.4g}</span><span><code>{escape(answer.name)}</code>{text(answer.text)}</span></li>"
+        f"<li><span>{answer.near:{near}}</span><span><code>{escape(answer.name)}</code>{text(answer.text)}</span></li>"
         for answer in one.answers
     )
     return f'<div class="asked"><h3>{escape(one.question)}</h3><ol>{lines}</ol></div>'

@@ -100,7 +100,8 @@ class Words:
             row = self._known.get(word)
             vector = self._words[row] if row is not None else self._of([word])[0] * np.float32(self._unknown)
             wide += vector * np.float32(math.log1p(often))
-        return _unit((wide @ self._axes)[None])[0]
+        found: Floats = _unit((wide @ self._axes)[None])[0]
+        return found
 
     def _of(self, words: Sequence[str]) -> Floats:
         """Words as they are projected, before their weights."""
@@ -134,5 +135,6 @@ def _sums(rows: NDArray[np.float32] | NDArray[np.int8], starts: NDArray[np.int64
 
 def _unit(rows: Floats) -> Floats:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    np.divide(rows, norms, out=(out := np.zeros_like(rows)), where=norms > 1e-6)
+    out = np.zeros_like(rows)
+    np.divide(rows, norms, out=out, where=norms > 1e-6)
     return out

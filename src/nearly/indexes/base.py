@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,6 +18,10 @@ from nearly.metrics import Metric
 __all__ = ["Index", "Progress"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
+_OTHERS_SAY = {
+    "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort", "efSearch": "effort",
+    "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
+}  # fmt: skip
 
 
 class Index:
@@ -180,11 +184,18 @@ class Index:
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def _refuse(unknown: Mapping[str, Any]) -> None:
+        """Say which argument of `search` is meant by a name that others use."""
+        for name in unknown:
+            meant = _OTHERS_SAY.get(name)
+            raise TypeError(f"search() has no argument {name!r}" + (f"; use {meant}=" if meant else ""))
+
     def _queries(self, queries: Any) -> tuple[NDArray[np.uint8], bool]:
         """Queries as the core takes them: bytes of float32 rows, or packed bits."""
         bits = self._store.metric.input == "bits"
         made, single = arrays.as_queries(queries, bits=bits)
-        if made.dim != self.dim and len(self) + self._n_rows > 0:
+        if made.dim != self.dim:
             raise DimensionError("queries", got=made.dim, expected=self.dim)
         if made.kind in ("float32", "float16", "bfloat16"):
             arrays.check_finite(made, "queries")

@@ -57,6 +57,7 @@ class Flat(Index):
         exact: bool = True,
         where: Any = None,
         threads: int | None = None,
+        **unknown: Any,
     ) -> Hits:
         """Return the k nearest vectors.
 
@@ -77,6 +78,7 @@ class Flat(Index):
         -------
         Hits
         """
+        self._refuse(unknown)
         if not exact:
             raise InputError("Flat is always exact; leave exact= out, or use nearly.Vamana")
         if recall is not None:

@@ -287,6 +287,7 @@ class GraphIndex(Index):
         exact: bool = False,
         where: Any = None,
         threads: int | None = None,
+        **unknown: Any,
     ) -> Hits:
         """Return the k nearest vectors, at the recall that the index was built for unless told otherwise.
 
@@ -309,9 +310,11 @@ class GraphIndex(Index):
         Hits
             ``plan`` names the effort and what it was calibrated on; ``expected_recall`` is the estimate.
         """
+        if unknown:
+            self._refuse(unknown)
         if where is None and not exact and effort is None and threads is None and arrays.is_row(queries, self._store.dim):
             how = self._efforts.get((k, recall, None))
-            if how is not None and not how.scan and not self._n_removed and not np.isnan(queries.dot(queries)):
+            if how is not None and not how.scan and not self._n_removed and math.isfinite(queries.dot(queries)):
                 ids, distances = np.empty(k, np.int64), np.empty(k, np.float32)
                 work = self._graph.search_one(
                     queries, self._store.dim, self._store.metric.number, how.width, how.depth, ids, distances,

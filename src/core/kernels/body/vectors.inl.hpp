@@ -26,7 +26,7 @@ template <typename V> inline V load_as(const void* p) {
   return v;
 }
 template <typename V> inline void store_as(void* p, V v) { memcpy(p, &v, sizeof v); }
-inline Floats splat(float x) { return Floats{} + x; }
+inline Floats splat(float x) { return x - Floats{}; }  // x + 0 would turn -0 into 0, so it costs an addition
 
 inline Floats fma(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__) && NEARLY_BYTES == 64
