@@ -195,11 +195,13 @@ class Index:
         """Queries as the core takes them: bytes of float32 rows, or packed bits."""
         bits = self._store.metric.input == "bits"
         made, single = arrays.as_queries(queries, bits=bits)
-        if made.dim != self.dim:
+        if made.dim != self.dim and self._n_rows:
             raise DimensionError("queries", got=made.dim, expected=self.dim)
         if made.kind in ("float32", "float16", "bfloat16"):
             arrays.check_finite(made, "queries")
         rows = made.array if bits else made.as_float32()
+        if made.dim != self.dim:  # the first vectors decide the dimension of an empty index: nothing is found in any
+            rows = np.zeros((len(rows), self.dim), rows.dtype)
         rows = np.ascontiguousarray(rows)
         return rows.view(np.uint8).reshape(len(rows), rows.shape[1] * rows.itemsize), single
 

@@ -78,6 +78,8 @@ class Flat(Index):
         -------
         Hits
         """
+        if unknown.keys() & {"effort", "ef", "ef_search"}:
+            raise TypeError("search() of Flat takes no effort: it is always exact")
         self._refuse(unknown)
         if not exact:
             raise InputError("Flat is always exact; leave exact= out, or use nearly.Vamana")

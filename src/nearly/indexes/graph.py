@@ -312,15 +312,23 @@ class GraphIndex(Index):
         """
         if unknown:
             self._refuse(unknown)
-        if where is None and not exact and effort is None and threads is None and arrays.is_row(queries, self._store.dim):
-            how = self._efforts.get((k, recall, None))
-            if how is not None and not how.scan and not self._n_removed and math.isfinite(queries.dot(queries)):
+        # One contiguous float32 row is the case that overhead matters for: straight to the core.
+        if (
+            where is None
+            and not exact
+            and arrays.is_row(queries, self._store.dim)
+            and (threads is None or (type(threads) is int and threads > 0))
+        ):
+            how = self._efforts.get((k, recall, effort))
+            squared = queries.dot(queries)
+            if how is not None and not how.scan and not self._n_removed and squared - squared == 0:  # finite
                 ids, distances = np.empty(k, np.int64), np.empty(k, np.float32)
                 work = self._graph.search_one(
                     queries, self._store.dim, self._store.metric.number, how.width, how.depth, ids, distances,
                     PROBE, how.bounds, how.widths,
                 )  # fmt: skip
-                return Hits(ids, distances, True, how.context, work)
+                if ids[k - 1] >= 0 or len(self) < k:
+                    return Hits(ids, distances, True, how.context, work)
         return self._search(queries, k, recall, effort, exact, where, threads)
 
     def _search(

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import arrays
-from nearly.errors import InputError
 from nearly.indexes.base import Progress
 from nearly.indexes.graph import GraphIndex, Rules
 from nearly.indexes.store import NONE, grow_or_copy, new_table
@@ -139,9 +138,3 @@ class HNSW(GraphIndex):
 
     def _describe_graph(self) -> str:
         return f"HNSW graph with M={self._rules.new_degree}, ef_construction={self._rules.beam}"
-
-    def search(self, queries: Any, k: int = 10, **options: Any) -> Any:
-        """Return the k nearest vectors: see `Vamana.search`; ``effort=`` is what others call ef."""
-        if "ef" in options:
-            raise TypeError("search() has no argument 'ef'; use effort=")
-        return super().search(queries, k, **options)

@@ -1,0 +1,82 @@
+"""What the contract tests share: every kind of index with every quantizer under every metric, built once."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nearly
+from nearly.indexes import INDEXES
+from nearly.metrics import METRICS
+from nearly.quantizers import QUANTIZERS
+
+N, DIM, SEED = 600, 24, 3
+# The settings of a quantizer that differ in what they store; one that is not listed is tested as it is by default.
+VARIANTS: dict[str, list[Any]] = {
+    "scalar": [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")],
+    "reduced": [nearly.Reduced(), nearly.Reduced(dims=12), nearly.Reduced(dims=16, code=nearly.Scalar(4, "vector"))],
+}
+CODED = ("l2", "cosine", "ip")
+
+
+class Case(NamedTuple):
+    """A row of INDEXES with one of its settings."""
+
+    kind: str
+    quantizer: Any
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.quantizer}-{self.metric}".replace(" ", "").replace("'", "")
+
+    def make(self, vectors: Any, **options: Any) -> Any:
+        """Return an index of this kind."""
+        if self.quantizer is not None:
+            options = {"quantizer": self.quantizer, "seed": 1, **options}
+        return INDEXES[self.kind](vectors, metric=self.metric, **options)
+
+
+def _cases() -> list[Case]:
+    made = []
+    for kind in INDEXES:
+        if kind == "flat":
+            made += [Case(kind, None, metric) for metric in METRICS]
+            continue
+        for name, quantizer in QUANTIZERS.items():
+            for spec in VARIANTS.get(name) or [quantizer()]:
+                made += [Case(kind, spec, metric) for metric in METRICS if name == "plain" or metric in CODED]
+    return made
+
+
+CASES = _cases()
+# One setting of each kind and metric, for what does not depend on the quantizer.
+SIMPLE = [c for c in CASES if c.quantizer in (None, nearly.Plain(), nearly.Scalar())]
+L2 = [c for c in SIMPLE if c.metric == "l2"]
+KINDS = [c for c in L2 if c.quantizer in (None, nearly.Scalar())]
+
+
+def points(metric: str, n: int = N, dim: int = DIM, seed: int = SEED) -> NDArray[Any]:
+    """Return vectors that a metric takes: floats in loose clusters, or packed bits."""
+    rng = np.random.default_rng(seed)
+    if METRICS[metric].input == "bits":
+        return rng.integers(0, 256, (n, dim), dtype=np.uint8)
+    centers = np.random.default_rng(0).standard_normal((20, dim), dtype=np.float32)
+    return centers[rng.integers(20, size=n)] + rng.standard_normal((n, dim), dtype=np.float32)
+
+
+@cache
+def built(case: Case, n: int = N) -> Any:
+    """Return an index over ``points``; tests that change an index make their own."""
+    return case.make(points(case.metric, n))
+
+
+def queries(metric: str, n: int = 40) -> NDArray[Any]:
+    """Return points like those stored, but others."""
+    return points(metric, n, seed=SEED + 1)
+
+
+def same(a: Any, b: Any) -> None:
+    """Two answers are equal bit for bit."""
+    assert a.ids.tolist() == b.ids.tolist()
+    assert a.distances.tobytes() == b.distances.tobytes()
