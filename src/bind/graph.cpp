@@ -1,5 +1,6 @@
 // Graphs: searching, building, repairing.
 #include "graph/index.hpp"
+#include "kernels/table.hpp"
 
 #include "bind.hpp"
 
@@ -76,31 +77,49 @@ nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> que
   return nb::make_tuple(work.distances, work.hops, work.ranked);
 }
 
-// One float32 query, arguments by position: the least that a call can cost. Returns how many were found.
-nb::tuple search_one(const GraphIndex& index, In<float, 1> query, size_t dim, int metric, size_t width, size_t depth,
-                     Out<int64_t, 1> ids, Out<float, 1> distances, size_t probe, std::optional<In<float, 1>> bounds,
-                     std::optional<In<uint32_t, 1>> widths) {
+// What a search for k neighbors needs to know beside the query: made once, so that a call passes four arguments.
+struct Plan {
+  size_t dim, width, depth, probe = 0;
+  Metric metric;
+  std::vector<float> bounds;
+  std::vector<uint32_t> widths;
+};
+
+std::shared_ptr<Plan> make_plan(size_t dim, int metric, size_t width, size_t depth, size_t probe,
+                                std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths) {
+  require(width >= 1 && width <= graph::kMaxNodes, "Plan: width in [1, 2^31]");
+  auto plan = std::make_shared<Plan>();
+  plan->dim = dim;
+  plan->width = width;
+  plan->depth = depth;
+  plan->metric = metric_from(metric);
+  if (widths) {
+    require(widths->shape(0) >= 1 && bounds && bounds->shape(0) + 1 == widths->shape(0) && probe >= 1,
+            "Plan: one width more than bounds, and a probe");
+    plan->probe = probe;
+    plan->bounds.assign(bounds->data(), bounds->data() + bounds->shape(0));
+    plan->widths.assign(widths->data(), widths->data() + widths->shape(0));
+  }
+  return plan;
+}
+
+// One float32 query: the least that a call can cost. None when the query holds a NaN or an infinity.
+nb::object search_one(const GraphIndex& index, const Plan& plan, In<float, 1> query, Out<int64_t, 1> ids,
+                      Out<float, 1> distances) {
   require_outside_metric();
-  require(query.shape(0) == dim && dim * 4 == index.query_bytes() && ids.shape(0) == distances.shape(0),
+  require(query.shape(0) == plan.dim && plan.dim * 4 == index.query_bytes() && ids.shape(0) == distances.shape(0),
           "search_one: shapes disagree");
-  require(width >= 1 && width <= graph::kMaxNodes, "search_one: width in [1, 2^31]");
   uint32_t count = 0;
   graph::Request r{};
   r.queries = reinterpret_cast<const uint8_t*>(query.data());
-  r.query_bytes = dim * 4;
+  r.query_bytes = plan.dim * 4;
+  if (kernels::active().first_nonfinite[kernels::kFloat32](r.queries, r.query_bytes, 1, plan.dim) == 0) return nb::none();
   r.n = 1;
   r.k = ids.shape(0);
-  r.effort.width = width;
-  if (widths) {
-    require(bounds && bounds->shape(0) + 1 == widths->shape(0) && probe >= 1, "search_one: one width more than bounds");
-    r.effort.probe = probe;
-    r.effort.bounds = bounds->data();
-    r.effort.widths = widths->data();
-    r.effort.n_levels = widths->shape(0);
-  }
-  r.depth = std::max(depth, r.k);
+  r.effort = {plan.width, plan.probe, plan.bounds.data(), plan.widths.data(), plan.widths.size()};
+  r.depth = std::max(plan.depth, r.k);
   r.threads = 1;
-  r.metric = metric_from(metric);
+  r.metric = plan.metric;
   r.ids = ids.data();
   r.distances = distances.data();
   r.counts = &count;
@@ -158,14 +177,16 @@ void check_lists(const Table& lists, size_t n_lists, size_t n_nodes, bool owners
 }  // namespace
 
 void graph(nb::module_& m) {
+  nb::class_<Plan>(m, "Plan", "The effort of a search, ready for use.")
+      .def(nb::new_(&make_plan), "dim"_a, "metric"_a, "width"_a, "depth"_a, "probe"_a = 0,
+           "bounds"_a.noconvert() = nb::none(), "widths"_a.noconvert() = nb::none());
   nb::class_<GraphIndex>(m, "Graph", "Layers of neighbor lists, searched through scorers.")
       .def(nb::new_(&make), "lists"_a, "slots"_a, "entries"_a, "travel"_a, "store"_a, "rows"_a, "n_nodes"_a)
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "depth"_a,
            "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0)
-      .def("search_one", &search_one, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-           nb::arg().noconvert(), nb::arg().noconvert(), nb::arg(), nb::arg().none(), nb::arg().none())
+      .def("search_one", &search_one, nb::arg(), nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert())
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
            "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
       .def("connect", [](GraphIndex& g, size_t beam) {

@@ -19,8 +19,8 @@ __all__ = ["Index", "Progress"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 _OTHERS_SAY = {
-    "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort", "efSearch": "effort",
-    "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
+    "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort",
+    "efSearch": "effort", "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
 }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ class _Effort(NamedTuple):
     widths: NDArray[np.uint32] | None
     context: SearchContext
     scan: bool
+    core: Any = None  # the same for `search_one`
 
 
 class GraphIndex(Index):
@@ -241,6 +242,11 @@ class GraphIndex(Index):
         known = self._efforts.get(key)
         if known is None:
             known = self._resolve(k, recall, effort)
+            core = _core.Plan(
+                self._store.query_bytes // 4, self._store.metric.number, known.width, known.depth, PROBE, known.bounds,
+                known.widths,
+            )  # fmt: skip
+            known = known._replace(core=core)
             self._efforts[key] = known
         return known
 
@@ -317,17 +323,13 @@ class GraphIndex(Index):
             where is None
             and not exact
             and arrays.is_row(queries, self._store.dim)
-            and (threads is None or (type(threads) is int and threads > 0))
+            and (threads is None or (type(threads) is int and 0 < threads <= 1024))
         ):
             how = self._efforts.get((k, recall, effort))
-            squared = queries.dot(queries)
-            if how is not None and not how.scan and not self._n_removed and squared - squared == 0:  # finite
+            if how is not None and not how.scan and not self._n_removed:
                 ids, distances = np.empty(k, np.int64), np.empty(k, np.float32)
-                work = self._graph.search_one(
-                    queries, self._store.dim, self._store.metric.number, how.width, how.depth, ids, distances,
-                    PROBE, how.bounds, how.widths,
-                )  # fmt: skip
-                if ids[k - 1] >= 0 or len(self) < k:
+                work = self._graph.search_one(how.core, queries, ids, distances)
+                if work is not None and (ids[-1] >= 0 or len(self) < k):
                     return Hits(ids, distances, True, how.context, work)
         return self._search(queries, k, recall, effort, exact, where, threads)
 
