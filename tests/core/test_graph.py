@@ -1,78 +1,22 @@
 """Graphs: building, searching, repairing, through _core; what a graph promises whatever its scorer."""
 
-from typing import Any, NamedTuple
-
 import numpy as np
 import pytest
 from core_support import (
-    METRICS,
     NONE,
     Answer,
+    Function,
     Interrupt,
     as_bytes,
-    empty_answer,
+    build,
     exact_distances,
+    make_graph,
     make_plain,
     make_rows,
-    make_table,
-    pack,
     scan,
 )
-from numpy.typing import NDArray
 
 from nearly import _core
-
-
-class Made(NamedTuple):
-    """A graph and what it is made of."""
-
-    graph: Any
-    table: Any
-    scorer: Any
-    rows: Any
-    metric: str
-
-    @property
-    def lists(self) -> NDArray[np.uint32]:
-        return self.table.array().view(np.uint32)
-
-    def insert(self, nodes: Any, *, beam: int = 40, alpha: float = 1.2, threads: int = 1, **more: Any) -> None:
-        nodes = np.asarray(nodes, np.uint32)
-        degree = more.pop("new_degree", self.table.stride // 4)
-        self.graph.insert(nodes, self.scorer.n_rows, beam, degree, alpha, threads=threads, **more)
-
-    def search(self, queries: NDArray[Any], k: int, width: int = 60, **more: Any) -> Answer:
-        raw, answer = as_bytes(queries), empty_answer(len(queries), k)
-        mask = more.pop("mask", None)
-        words = None if mask is None else pack(mask)
-        settings = {"depth": k, "filter": words, "threads": 1, **more}
-        depth = settings.pop("depth")
-        work = self.graph.search(raw.shape[1], raw, METRICS.index(self.metric), width, depth, *answer[:3], **settings)
-        return answer._replace(work=work)
-
-    def reachable(self) -> set[int]:
-        """Walk the lists from the entries, in Python."""
-        met, todo = set(self.graph.entries), list(self.graph.entries)
-        while todo:
-            for v in self.lists[todo.pop()].tolist():
-                if v != NONE and v not in met:
-                    met.add(v)
-                    todo.append(v)
-        return met
-
-
-def make(scorer, n, *, degree=12, metric="l2", n_nodes=0, entries=(), rows=None, store=None):
-    """A graph without edges over scored rows."""
-    table = make_table(4 * degree, n)
-    rows = make_rows(n) if rows is None else rows
-    graph = _core.Graph([table], [], list(entries), scorer, store or scorer, rows, n_nodes)
-    return Made(graph, table, scorer, rows, metric)
-
-
-def build(vectors, *, metric="l2", degree=12, threads=1, **more):
-    made = make(make_plain(vectors, metric), len(vectors), degree=degree, metric=metric)
-    made.insert(np.arange(len(vectors)), threads=threads, **more)
-    return made
 
 
 def clustered(rng, n, dim, n_clusters=12):
@@ -130,7 +74,7 @@ def test_lists_are_well_formed(rng, degree):
 def test_new_nodes_start_with_no_more_edges_than_asked_for(rng):
     vectors = clustered(rng, 300, 6)
     made = build(vectors[:299], degree=16)
-    lone = make(make_plain(vectors), 300, degree=16)
+    lone = make_graph(make_plain(vectors), 300, degree=16)
     lone.insert(np.arange(299), new_degree=16)
     assert lone.lists[:299].tobytes() == made.lists.tobytes()
     lone.insert([299], new_degree=3)
@@ -149,7 +93,7 @@ def test_the_same_lists_when_added_in_parts_by_any_number_of_threads(rng):
     vectors = clustered(rng, 600, 8)
 
     def grown(threads):
-        made = make(make_plain(vectors), 600)
+        made = make_graph(make_plain(vectors), 600)
         for part in np.array_split(np.random.default_rng(1).permutation(600), 5):
             made.insert(part, threads=threads)
         return made.lists.tobytes()
@@ -178,7 +122,7 @@ def test_a_second_pass_keeps_the_graph_whole(rng):
 
 def test_progress_is_reported_and_may_end_a_build(rng):
     vectors, seen = clustered(rng, 500, 6), []
-    made = make(make_plain(vectors), 500)
+    made = make_graph(make_plain(vectors), 500)
     made.insert(np.arange(500), progress=seen.append)
     assert seen == sorted(set(seen))
     assert seen[-1] == 500
@@ -187,7 +131,7 @@ def test_progress_is_reported_and_may_end_a_build(rng):
         if done > 100:
             raise RuntimeError("enough")
 
-    again = make(make_plain(vectors), 500)
+    again = make_graph(make_plain(vectors), 500)
     with pytest.raises(RuntimeError, match="enough"):
         again.insert(np.arange(500), progress=stop)
     assert 100 < again.graph.n_nodes < 500
@@ -231,9 +175,14 @@ def test_one_query_by_the_short_door_is_answered_alike(rng):
     vectors, queries = clustered(rng, 500, 12), clustered(rng, 20, 12)
     made = build(vectors)
     batch = made.search(queries, 7, width=30)
+    plan = _core.Plan(12, 0, 30, 7)
+    assert (
+        made.graph.search_one(plan, queries[0] * np.float32(np.nan), np.empty(7, np.int64), np.empty(7, np.float32))
+        is None
+    )
     for q, query in enumerate(queries):
         ids, distances = np.empty(7, np.int64), np.empty(7, np.float32)
-        made.graph.search_one(query, 12, 0, 30, 7, ids, distances, 0, None, None)
+        assert made.graph.search_one(plan, query, ids, distances) is not None
         assert ids.tolist() == batch.ids[q].tolist()
         assert distances.tolist() == batch.distances[q].tolist()
 
@@ -263,7 +212,7 @@ def test_every_row_of_a_node_is_answered_and_filters_act_on_rows(rng):
     n_rows = 3000
     nodes = rng.integers(0, 60, n_rows)
     rows = make_rows(n_rows, ids=np.arange(n_rows), nodes=nodes, n_nodes=60)
-    made = make(make_plain(vectors), 60, rows=rows)
+    made = make_graph(make_plain(vectors), 60, rows=rows)
     made.insert(np.arange(60))
     got = made.search(vectors[:5], 40, width=60)
     truth = scan(made.scorer, rows, 60, vectors[:5], 40)
@@ -284,7 +233,7 @@ def test_travel_by_codes_is_ranked_by_the_store(rng):
         table, 16, 16, 8, False, 0, 0.0, center, np.full(16, half), np.zeros(0, np.int8), none, none, none
     )
     codes.fill(store, 0, 800)
-    made = make(codes, 800, degree=16, store=store)
+    made = make_graph(codes, 800, degree=16, store=store)
     made.insert(np.arange(800))
     got = made.search(vectors[:100], 10, width=60, depth=30)
     truth = scan(store, made.rows, 800, vectors[:100], 10)
@@ -416,23 +365,9 @@ def test_freed_nodes_take_new_vectors(rng):
 # ---------------------------------------------------------------- a Python function as the metric
 
 
-class Function:
-    """A metric over numbers, for `_core.Callable`, that can be told to fail."""
-
-    def __init__(self, items, queries=()):
-        self.items, self.queries, self.calls, self.fail_at = np.asarray(items, float), queries, 0, -1
-
-    def __call__(self, stored, which, rows):
-        self.calls += 1
-        if self.calls == self.fail_at:
-            raise ZeroDivisionError("the metric failed")
-        query = self.items[which] if stored else self.queries[which]
-        return np.abs(self.items[rows] - query).astype(np.float32)
-
-
 def build_function(items, **more):
     function = Function(items)
-    made = make(_core.Callable(function, len(items)), len(items), degree=6, metric="l1")
+    made = make_graph(_core.Callable(function, len(items)), len(items), degree=6, metric="l1")
     made.insert(np.arange(len(items)), **more)
     made.graph.connect(20)
     return made, function
@@ -484,7 +419,7 @@ def test_a_failing_metric_ends_a_build_and_leaves_a_searchable_graph(rng, thread
     items = rng.permutation(2000)[:300]
     for fail_at in (1, 10, 300, 1500):
         function = Function(items)
-        made = make(_core.Callable(function, 300), 300, degree=6, metric="l1")
+        made = make_graph(_core.Callable(function, 300), 300, degree=6, metric="l1")
         function.fail_at = fail_at
         with pytest.raises(ZeroDivisionError):
             made.insert(np.arange(300), threads=threads)
@@ -517,7 +452,7 @@ def test_a_failing_metric_ends_a_build_and_leaves_a_searchable_graph(rng, thread
 )
 def test_a_metric_that_answers_nonsense_is_an_error(answer, error):
     scorer = _core.Callable(lambda stored, which, rows: answer(rows), 40)
-    made = make(scorer, 40, degree=6, metric="l1")
+    made = make_graph(scorer, 40, degree=6, metric="l1")
     with pytest.raises(error):
         made.insert(np.arange(40))
 
@@ -528,7 +463,7 @@ def test_a_metric_that_answers_nonsense_is_an_error(answer, error):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_ends_a_build_fast_and_leaves_a_searchable_graph(rng, threads):
     vectors = rng.standard_normal((20_000, 32), dtype=np.float32)
-    made = make(make_plain(vectors), 20_000, degree=24)
+    made = make_graph(make_plain(vectors), 20_000, degree=24)
     with pytest.raises(KeyboardInterrupt), Interrupt(0.15) as interrupt:
         made.insert(np.arange(20_000), beam=200, threads=threads)
     assert interrupt.late < 0.2 * threads
