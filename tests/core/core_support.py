@@ -1,4 +1,4 @@
-"""What the tests of the core share: stored elements with their exact values, and short ways to call _core."""
+"""What the tests of the core share: elements with their exact values, and short ways to call _core."""
 
 import signal
 import time
@@ -167,6 +167,77 @@ def scan(
     words = None if mask is None else pack(mask)
     _core.scan(scorer, rows, n_nodes, raw.shape[1], raw, METRICS.index(metric), *answer[:3], words, only, threads)
     return answer
+
+
+class Graph(NamedTuple):
+    """A graph and what it is made of."""
+
+    graph: Any
+    table: Any
+    scorer: Any
+    rows: Any
+    metric: str
+
+    @property
+    def lists(self) -> NDArray[np.uint32]:
+        return self.table.array().view(np.uint32)
+
+    def insert(self, nodes: Any, *, beam: int = 40, alpha: float = 1.2, threads: int = 1, **more: Any) -> None:
+        nodes = np.asarray(nodes, np.uint32)
+        degree = more.pop("new_degree", self.table.stride // 4)
+        self.graph.insert(nodes, self.scorer.n_rows, beam, degree, alpha, threads=threads, **more)
+
+    def search(self, queries: NDArray[Any], k: int, width: int = 60, **more: Any) -> Answer:
+        raw, answer = as_bytes(queries), empty_answer(len(queries), k)
+        mask = more.pop("mask", None)
+        words = None if mask is None else pack(mask)
+        settings = {"depth": k, "filter": words, "threads": 1, **more}
+        depth = settings.pop("depth")
+        work = self.graph.search(raw.shape[1], raw, METRICS.index(self.metric), width, depth, *answer[:3], **settings)
+        return answer._replace(work=work)
+
+    def reachable(self) -> set[int]:
+        """Walk the lists from the entries, in Python."""
+        met, todo = set(self.graph.entries), list(self.graph.entries)
+        while todo:
+            for v in self.lists[todo.pop()].tolist():
+                if v != NONE and v not in met:
+                    met.add(v)
+                    todo.append(v)
+        return met
+
+
+def make_graph(
+    scorer: Any, n: int, *, degree: int = 12, metric: str = "l2", rows: Any = None, store: Any = None
+) -> Graph:
+    """Return a graph over n scored rows that holds none of them yet."""
+    table = make_table(4 * degree, n)
+    rows = make_rows(n) if rows is None else rows
+    graph = _core.Graph([table], [], [], scorer, store or scorer, rows, 0)
+    return Graph(graph, table, scorer, rows, metric)
+
+
+def build(vectors: NDArray[Any], *, metric: str = "l2", degree: int = 12, threads: int = 1, **more: Any) -> Graph:
+    """Return a graph of all vectors, inserted in order; more edges are not added to reach the last of them."""
+    made = make_graph(make_plain(vectors, metric), len(vectors), degree=degree, metric=metric)
+    made.insert(np.arange(len(vectors)), threads=threads, **more)
+    return made
+
+
+class Function:
+    """A metric over numbers, for `_core.Callable`, that can be told to fail."""
+
+    def __init__(self, items: Any) -> None:
+        self.items: NDArray[np.float64] = np.asarray(items, float)
+        self.queries: Any = ()
+        self.calls, self.fail_at = 0, -1
+
+    def __call__(self, stored: bool, which: int, rows: NDArray[np.uint32]) -> NDArray[np.float32]:
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise ZeroDivisionError("the metric failed")
+        query = self.items[which] if stored else self.queries[which]
+        return np.abs(self.items[rows] - query).astype(np.float32)
 
 
 class Interrupt:
