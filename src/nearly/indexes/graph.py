@@ -261,8 +261,8 @@ class GraphIndex(Index):
                            False)  # fmt: skip
         target = self._recall if recall is None else recall
         if curve is None:
-            if len(self) < calibration.LEAST:
-                plan = f"exact scan: {len(self)} vectors are too few to calibrate a graph on"
+            if self._calibrates or len(self) < calibration.LEAST:  # many rows may be few distinct vectors
+                plan = f"exact scan: {self._n_nodes} distinct vectors are too few to calibrate a graph on"
                 return _Effort(1, depth, None, None, SearchContext(metric, plan, 1.0), True)
             raise StateError("this index was built with calibrate=False, so a recall target has no meaning; "
                              "pass effort=, or call calibrate()")  # fmt: skip
@@ -347,6 +347,8 @@ class GraphIndex(Index):
             return self._scan(rows, k, single, chosen, workers, f"exact scan of {len(self)} vectors, as asked")
         how = self._effort(k, recall, effort)
         passing = len(self) if chosen is None else chosen[1]
+        if passing == len(self):
+            chosen = None  # all pass: the very search without a filter
         if how.scan:
             return self._scan(rows, k, single, chosen, workers, how.context.plan)
         if chosen is not None and passing**2 <= _SCAN_FACTOR * how.width * max(1, self._n_nodes):
@@ -421,7 +423,7 @@ class GraphIndex(Index):
         self._efforts = {}
         if self._curve is not None and self._changed > self._curve_size:
             self.calibrate()  # what was measured is less than half of what is there
-        elif self._curve is None and self._calibrates and len(self) >= calibration.LEAST:
+        elif self._curve is None and self._calibrates and self._n_nodes >= calibration.LEAST:
             self.calibrate()
 
     _calibrates: bool = True
