@@ -26,6 +26,7 @@ _ENOUGH = 0.9995  # recall at which a sweep ends
 _ROUNDS = 3
 _SECONDS = 0.1  # of one pass
 _RTOL, _ATOL = 1e-5, 1e-6  # rounding of float32 distances; the second for cosine, 1 minus a number near 1
+_WRONG = 1e-3  # a difference, relative to the largest distance of a query, that is no rounding
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,22 @@ class Truth:
         return cls(ids, np.sort(distances, axis=1), source)
 
     def recalls(self, hits: Any) -> NDArray[np.float64]:
-        """Return the share of each query's results that are true neighbors, or as near as the k-th of them."""
+        """Return the share of each query's results that are true neighbors, or as near as the k-th of them.
+
+        Raises
+        ------
+        FormatError
+            If something was found nearer than what this names: then it is not the truth, and recall has no meaning.
+        """
+        largest = np.abs(np.where(np.isfinite(self.distances), self.distances, 0)).max(axis=1, keepdims=True)
+        nearer = hits.distances < self.distances - _WRONG * largest - _ATOL
+        if nearer.any():
+            i, rank = np.argwhere(nearer)[0]
+            said, found = self.distances[i, rank], hits.distances[i, rank]
+            raise FormatError(
+                f"{self.source} is not the truth of these queries and vectors: at rank {rank} of query {i} it has "
+                f"distance {said:.6g}, but {found:.6g} was found"
+            )
         known = (hits.ids[:, :, None] == self.ids[:, None, :]).any(axis=2) & (hits.ids >= 0)
         near = np.where(known, -np.inf, hits.distances)
         return evaluate.recalls_by_distance(hits.ids, near, self.distances, rtol=_RTOL, atol=_ATOL)

@@ -64,9 +64,9 @@ def page(report: "Report") -> str:
 {_facts(report)}
 {_chart(report)}
 <h2>Recall asked and delivered</h2>
-<p class="soft">{report.n_queries:,} queries ({escape(report.queries)}), {report.k} neighbors each. Truth: {escape(report.truth)}.
-Expected is what the index said before it knew these queries. {report.threads} threads for a batch, one for a single
-query; {escape(report.simd)}; all searches took turns.</p>
+<p class="soft">{report.n_queries:,} queries ({escape(report.queries)}), {report.k} neighbors each.
+Truth: {escape(report.truth)}. Expected is what the index said before it knew these queries. {report.threads} threads
+for a batch, one for a single query; {escape(report.simd)}; all searches took turns.</p>
 <div class="wide">{_table(report.rows)}</div>
 <h2>{found}</h2>
 {_how(report)}

@@ -69,8 +69,10 @@ class Words:
     """
 
     def __init__(self, texts: Sequence[Mapping[str, float]], *, dim: int, seed: int = 0) -> None:
-        table = np.random.default_rng(seed).integers(0, 2, (_BUCKETS, _WIDTH), dtype=np.int8)
-        self._signs = table * np.int8(2) - np.int8(1)
+        drawn = np.frombuffer(np.random.default_rng(seed).bytes(_BUCKETS * _WIDTH // 8), np.uint8)
+        self._signs = np.unpackbits(drawn).view(np.int8).reshape(_BUCKETS, _WIDTH)
+        self._signs *= 2
+        self._signs -= 1
         self._known = {word: i for i, word in enumerate(dict.fromkeys(word for text in texts for word in text))}
         starts = np.cumsum([0, *map(len, texts)])
         which = np.fromiter((self._known[word] for text in texts for word in text), np.int64, starts[-1])
