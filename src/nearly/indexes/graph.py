@@ -23,6 +23,7 @@ __all__ = ["GraphIndex", "Rules"]
 _ENTRIES = 16  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
 _SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
+_DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
 
@@ -331,7 +332,11 @@ class GraphIndex(Index):
                 work = self._graph.search_one(how.core, queries, ids, distances)
                 if work is not None and (ids[-1] >= 0 or len(self) < k):
                     return Hits(ids, distances, True, how.context, work)
-        return self._search(queries, k, recall, effort, exact, where, threads)
+        if where is None:
+            return self._search(queries, k, recall, effort, exact, None, threads)
+        return self._steadily(  # type: ignore[no-any-return]
+            lambda: self._search(queries, k, recall, effort, exact, where, threads)
+        )
 
     def _search(
         self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: int | None
@@ -406,9 +411,11 @@ class GraphIndex(Index):
                     self._travel = self._fitted.scorer(codes)
                 for first, last in _runs(fresh):
                     self._travel.fill(self._store.scorer, first, last, threads)
+                self._check_codes(fresh, threads)
             self._lay_out(n_old, fresh)
             self._assemble(self._graph.n_nodes)
-        self._insert(np.random.default_rng(self._seed + len(self)).permutation(fresh), threads, None)
+        again, self._relink = self._relink, np.zeros(0, np.uint32)
+        self._insert(np.random.default_rng(self._seed + len(self)).permutation(np.union1d(fresh, again)), threads, None)
         if len(self._graph.entries) < min(_ENTRIES, self._n_nodes) or self.layered:
             self._elect()
         self._unlinked += len(fresh)
@@ -417,6 +424,40 @@ class GraphIndex(Index):
             self._unlinked = 0
         self._note_change(len(vectors))
         return given
+
+    def _check_codes(self, fresh: NDArray[np.uint32], threads: int) -> None:
+        """See whether the codes hold for new vectors too; fit them anew, or travel by the vectors, where they do not."""
+        self._unproven = np.concatenate([self._unproven, fresh])
+        if len(self._unproven) < max(32, self._n_nodes // 100):
+            return
+        fresh, self._unproven = self._unproven, np.zeros(0, np.uint32)
+        old = np.setdiff1d(self._alive_sample(4000), fresh)
+        before = self._containment(old, old)
+        if self._containment(fresh, old) >= before - _DRIFT:
+            return
+        self._fit_codes(threads)
+        if min(self._containment(fresh, old), self._containment(old, old)) < before - _DRIFT:
+            self._fitted = self._codes = None
+            self._travel = self._store.scorer
+        self._relink = fresh  # those of earlier calls were linked by what the old codes said
+        self._changed = self._curve_size + 1  # what was calibrated no longer holds
+
+    _unproven = np.zeros(0, np.uint32)  # nodes added since codes were last checked
+    _relink = np.zeros(0, np.uint32)
+
+    def _containment(self, nodes: NDArray[np.uint32], others: NDArray[np.uint32]) -> float:
+        """Share of the true 10 nearest that codes rank among the first 20, of some nodes in a sample of their like."""
+        rng = np.random.default_rng(self._seed)
+        probes, like = rng.permutation(nodes)[:48], rng.permutation(nodes)[:2000]
+        crowd = np.union1d(like, rng.permutation(others)[:1000]).astype(np.uint32)
+        exact, coded = np.empty(len(crowd), np.float32), np.empty(len(crowd), np.float32)
+        shares = []
+        for probe in probes:
+            self._store.scorer.between(int(probe), crowd, exact)
+            self._travel.between(int(probe), crowd, coded)
+            nearest = np.argsort(exact, kind="stable")[1:11]
+            shares.append(np.isin(nearest, np.argsort(coded, kind="stable")[:21]).mean())
+        return float(np.mean(shares)) if shares else 1.0
 
     def _note_change(self, n: int) -> None:
         self._changed += n
