@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,9 @@ class Index:
     _n_nodes: int
     _next_id: int
     _own_ids: bool  # ids were passed, so a mask has no meaning
-    _ids: IdMap | None
+    _ids: tuple[int, IdMap] | None  # the map, and the change it was made after
+    _change: int = 0  # counts changes of rows
+    _reuse: int = 0  # counts, in twos, what gives rows another meaning; odd meanwhile
     _distinct: Any
     _spare_rows: list[int]
     _spare_nodes: list[int]
@@ -75,6 +77,7 @@ class Index:
         if ids is None:
             ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
         rows_spare = self._spare_rows[:n]
+        self._reuse += 2 if rows_spare else 0
         n_rows = self._n_rows + n - len(rows_spare)
         store = store.sized(n_rows, self._n_nodes + max(0, n - len(self._spare_nodes)))
         if store is not self._store:
@@ -96,7 +99,7 @@ class Index:
         self._n_rows = n_rows
         self._n_nodes += max(0, n_fresh - len(spare))
         self._next_id = max(self._next_id, int(ids.max()) + 1) if n else self._next_id
-        self._ids = None
+        self._change += 1
         return ids, fresh
 
     def _replaced(self) -> None:
@@ -117,8 +120,8 @@ class Index:
     @property
     def ids(self) -> NDArray[np.int64]:
         """Ids in the index, ascending."""
-        present = self._store.column("nodes")[: self._n_rows] != NONE
-        return np.sort(self._store.column("ids")[: self._n_rows][present])
+        n, store = self._n_rows, self._store
+        return np.sort(store.column("ids")[:n][store.column("nodes")[:n] != NONE])
 
     @property
     def n_bytes(self) -> int:
@@ -141,7 +144,7 @@ class Index:
     _n_removed: int = 0  # rows removed whose slot is not free yet
 
     def __contains__(self, id: object) -> bool:
-        if isinstance(id, bool) or not isinstance(id, int | np.integer):
+        if isinstance(id, bool) or not isinstance(id, int | np.integer) or not 0 <= id < 2**63:
             return False
         return bool(self._id_map().rows(np.array([id], np.int64))[1][0])
 
@@ -170,17 +173,23 @@ class Index:
         """
         single = isinstance(ids, int | np.integer) and not isinstance(ids, bool)
         wanted = arrays.as_ids(ids, unique=False)
-        rows = self._id_map().known(wanted, "get")
-        made = self._store.raw(self._store.column("nodes")[rows])
+
+        def read() -> Vectors:
+            rows, store = self._id_map().known(wanted, "get"), self._store
+            nodes = store.column("nodes")
+            found = nodes[np.minimum(rows, len(nodes) - 1)]
+            return store.raw(np.where(found == NONE, 0, found))  # of rows that lost their meaning: read again then
+
+        made: Vectors = self._steadily(read)
         out = made.array if made.kind in ("bits", "int8") else made.as_float32()
         return out[0] if single else out
 
     def _id_map(self) -> IdMap:
-        found = self._ids
-        if found is None:
-            store, n = self._store, self._n_rows
-            found = self._ids = IdMap(store.column("ids")[:n], store.column("nodes")[:n])
-        return found
+        held, change = self._ids, self._change
+        if held is None or held[0] != change:  # a reader's map of rows that change meanwhile counts as old
+            n, store = self._n_rows, self._store
+            held = self._ids = change, IdMap(store.column("ids")[:n], store.column("nodes")[:n])
+        return held[1]
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -209,38 +218,49 @@ class Index:
         """A bit per row that passes, and how many pass."""
         highest = None if self._own_ids else self._next_id
         chosen = arrays.as_mask_or_ids(where, n_mask=highest)
-        n = self._n_rows
+        n, store = self._n_rows, self._store
+        n = min(n, store.ids.rows)
         if chosen.dtype == np.bool_:
-            ids = self._store.column("ids")[:n]
-            passes = chosen[np.maximum(ids, 0)] if len(chosen) else np.zeros(n, bool)
+            ids = store.column("ids")[:n]
+            passes = chosen[np.clip(ids, 0, len(chosen) - 1)] if len(chosen) else np.zeros(n, bool)
         else:
-            rows, known = self._id_map().rows(chosen)
+            rows, known = self._id_map().rows(cast(NDArray[np.int64], chosen))
             passes = np.zeros(n, bool)
-            passes[rows[known]] = True
-        passes &= self._store.column("nodes")[:n] != NONE
+            passes[rows[known & (rows < n)]] = True
+        passes &= store.column("nodes")[:n] != NONE
         padded = np.zeros((n + 63) // 64 * 64, bool)
         padded[:n] = passes
         return np.packbits(padded, bitorder="little").view(np.uint64), int(passes.sum())
 
-    def _scan(
-        self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str
-    ) -> Hits:
+    def _scan(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:
         """Compare with every vector, or with every one that passes."""
-        n_nodes, store = self._n_nodes, self._store  # in this order: a store may be newer than the number, not older
+        n_nodes, store = self._snapshot()
         found = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32), np.empty(len(rows), np.uint32)
         bits = only = None
         if where is not None:
             bits, passing = where if isinstance(where, tuple) else self._filter(where)
             if passing * 4 < n_nodes:
-                only = self._passing_nodes(bits)
+                only = self._passing_nodes(bits, n_nodes)
         _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, *found, bits, only,
                    threads)  # fmt: skip
         compared = (n_nodes if only is None else len(only)) * len(rows)
         return Hits(found[0], found[1], single, SearchContext(store.metric, plan, 1.0), (compared, 0, 0))
 
-    def _passing_nodes(self, bits: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        rows = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[: self._n_rows])
-        return np.unique(self._store.column("nodes")[rows])
+    def _passing_nodes(self, bits: NDArray[np.uint64], n_nodes: int) -> NDArray[np.uint32]:
+        nodes = self._store.column("nodes")
+        rows = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[: len(nodes)])
+        found = np.unique(nodes[rows])
+        return found[found < n_nodes]  # a writer may have removed rows, or added some, since the filter was made
+
+    def _steadily(self, search: Callable[[], Any]) -> Any:
+        """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""
+        for _ in range(8):
+            before = self._reuse
+            found = search()
+            if before % 2 == 0 and before == self._reuse:
+                return found
+        with self._writing:
+            return search()
 
     def range_search(self, queries: Any, radius: float, *, where: Any = None, threads: int | None = None) -> RangeHits:
         """Return every vector within a radius: exact.
@@ -259,13 +279,22 @@ class Index:
         RangeHits
         """
         rows, single = self._queries(queries)
-        limit = arrays.check_real(radius, "radius")
-        bits = None if where is None else self._filter(where)[0]
-        store = self._store
-        found = _core.scan_radius(store.scorer, store.rows, self._n_nodes, store.query_bytes, rows, store.metric.number,
-                                  limit, bits, self._threads(threads))  # fmt: skip
-        context = SearchContext(store.metric, f"exact scan of {len(self)} vectors", 1.0)
-        return RangeHits(*found, single, context, (self._n_nodes * len(rows), 0, 0))
+        limit, workers = arrays.check_real(radius, "radius"), self._threads(threads)
+
+        def scan() -> RangeHits:
+            bits = None if where is None else self._filter(where)[0]
+            n_nodes, store = self._snapshot()
+            found = _core.scan_radius(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number,
+                                      limit, bits, workers)  # fmt: skip
+            context = SearchContext(store.metric, f"exact scan of {len(self)} vectors", 1.0)
+            return RangeHits(*found, single, context, (n_nodes * len(rows), 0, 0))
+
+        return scan() if where is None else self._steadily(scan)
+
+    def _snapshot(self) -> tuple[int, Store]:
+        """Nodes that may be read, and where: the store may be newer than the number, and a compacted one is smaller."""
+        n_nodes, store = self._n_nodes, self._store
+        return min(n_nodes, store.first_rows.rows), store
 
     @staticmethod
     def _threads(threads: int | None) -> int:
@@ -275,14 +304,18 @@ class Index:
 
     def _incoming(self, vectors: Any, ids: Any, *, fresh: bool) -> tuple[Vectors, NDArray[np.int64] | None]:
         """Check what `add` and `upsert` are given; nothing has changed yet."""
-        made = arrays.as_vectors(vectors, bits=self._store.metric.input == "bits", dim=self.dim if self._n_rows else None)
+        made = arrays.as_vectors(
+            vectors, bits=self._store.metric.input == "bits", dim=self.dim if self._n_rows else None
+        )
         arrays.check_finite(made)
         given = None if ids is None else arrays.as_ids(ids, n=len(made))
         if given is not None and fresh:
             _, taken = self._id_map().rows(given)
             if taken.any():
                 listed = ", ".join(str(i) for i in given[taken][:5].tolist()) + (", ..." if taken.sum() > 5 else "")
-                raise IdError(f"{int(taken.sum())} of the ids are taken: {listed}; pass others, or use upsert to replace")
+                raise IdError(
+                    f"{int(taken.sum())} of the ids are taken: {listed}; pass others, or use upsert to replace"
+                )
         return made, given
 
     def add(self, vectors: Any, *, ids: Any = None, threads: int | None = None) -> NDArray[np.int64]:
@@ -310,6 +343,7 @@ class Index:
             made, given = self._incoming(vectors, ids, fresh=True)
             if self._n_rows == 0 and made.dim and made.dim != self.dim:
                 self._store = Store.empty(self._store.metric, narrow(made), made.dim, len(made))
+                self._distinct = None
                 self._replaced()
             if not len(made):
                 return np.zeros(0, np.int64)
@@ -338,7 +372,7 @@ class Index:
             nodes = self._store.column("nodes")
             self._store.rows.unlink(rows, np.ascontiguousarray(nodes[rows]))
             nodes[rows] = NONE
-            self._ids = None
+            self._change += 1
             self._n_removed += len(rows)
             self._removed(rows)
 
@@ -360,6 +394,7 @@ class Index:
         ndarray of shape (n,), int64
             The ids.
         """
+        self._threads(threads)
         with self._writing:
             made, given = self._incoming(vectors, ids, fresh=False)
             if given is None:
@@ -421,9 +456,12 @@ class Index:
         self._n_removed = storage.config_int(file, ("rows", "n_removed"), 0, n_rows)
         element = ELEMENT_NAMES.index("uint8" if bits else kind)
         stride = _core.Plain.row_bytes(element, metric.number, dim)
-        shapes = {"vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4), "first_rows": (n_nodes, 4),
+        shapes = {"vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4),
+                  "first_rows": (n_nodes, 4),
                   "last_rows": (n_nodes, 4), "nodes": (n_rows, 4)}  # fmt: skip
-        tables = {name: _core.Table.borrow(storage.require(file, name, np.uint8, shape)) for name, shape in shapes.items()}
+        tables = {
+            name: _core.Table.borrow(storage.require(file, name, np.uint8, shape)) for name, shape in shapes.items()
+        }
         scorer = _core.Plain(tables["vectors"], element, metric.number, dim)
         self._store = Store(metric, kind, dim, tables["vectors"], scorer, *(tables[n] for n in list(shapes)[1:]))
         self._store.check(n_rows, n_nodes)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,13 @@ def synthetic(index: "GraphIndex", nodes: NDArray[np.uint32], threads: int) -> N
     if store.metric.input == "bits":
         points = store.raw(nodes).array
         rng = np.random.default_rng(index._seed)
-        flips = np.packbits(rng.random((len(points), store.dim * 8)) < 0.05, axis=1)
+        share = _neighbor_distance(index, points, threads)
+        if store.metric.name == "jaccard":
+            share *= np.unpackbits(points, axis=1).mean(axis=1)  # of the bits that are set, as a share of all
+        else:
+            share /= store.dim * 8
+        chance = np.minimum(0.5, np.resize(np.array(_NOISE), len(points)) * share)
+        flips = np.packbits(rng.random((len(points), store.dim * 8)) < chance[:, None], axis=1)
         return np.ascontiguousarray(np.concatenate([points, points ^ flips]))
     points = store.raw(nodes).as_float32()
     rng = np.random.default_rng(index._seed)
@@ -49,20 +55,23 @@ def synthetic(index: "GraphIndex", nodes: NDArray[np.uint32], threads: int) -> N
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    unit: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    return unit
 
 
-def _neighbor_distance(index: "GraphIndex", points: NDArray[np.float32], threads: int) -> NDArray[np.float64]:
-    """Euclidean distance of each point to its 10th neighbor as the graph finds it, in the points' own scale."""
+def _neighbor_distance(index: "GraphIndex", points: NDArray[Any], threads: int) -> NDArray[np.float64]:
+    """Distance of each point to its 10th neighbor as the graph finds it: Euclidean, in the points' own scale; l1; bits."""
     store, k = index._store, min(11, index._n_nodes)
     ids, distances = np.empty((len(points), k), np.int64), np.empty((len(points), k), np.float32)
     counts = np.empty(len(points), np.uint32)
     index._graph.search(store.query_bytes, as_bytes(points), store.metric.number, 64, 2 * k, ids, distances, counts,
                         threads=threads)  # fmt: skip
-    last = np.where(np.isfinite(distances), distances, 0).max(axis=1).astype(np.float64)
-    norms = np.linalg.norm(points.astype(np.float64), axis=1)
+    last: NDArray[np.float64] = np.where(np.isfinite(distances), distances, 0).max(axis=1).astype(np.float64)
+    if store.metric.input == "bits":
+        return last
+    norms: NDArray[np.float64] = np.linalg.norm(points.astype(np.float64), axis=1)
     if store.metric.name == "cosine":
-        return np.sqrt(2 * np.maximum(last, 0)) * norms
+        return np.asarray(np.sqrt(2 * np.maximum(last, 0)) * norms)
     return last if store.metric.name in ("l2", "l1") else 0.5 * norms
 
 

@@ -86,7 +86,10 @@ class Flat(Index):
         if recall is not None:
             arrays.check_fraction(recall, "recall")
         rows, single = self._queries(queries)
-        return self._scan(rows, arrays.check_k(k), single, where, self._threads(threads), self.plan)
+        k, workers = arrays.check_k(k), self._threads(threads)
+        if where is None:
+            return self._scan(rows, k, single, None, workers, self.plan)
+        return self._steadily(lambda: self._scan(rows, k, single, where, workers, self.plan))  # type: ignore[no-any-return]
 
     def _removed(self, rows: np.ndarray) -> None:
         """Copy what is left once half of the rows are gone; readers keep the old tables until they are done."""
@@ -97,11 +100,14 @@ class Flat(Index):
         store, n = self._store, self._n_rows
         nodes = store.column("nodes")[:n]
         rows = np.flatnonzero(nodes != NONE)
-        ids = store.column("ids")[rows].copy()
-        vectors = store.raw(nodes[rows])
-        self._store = type(store).empty(store.metric, store.kind, store.dim, len(rows))
-        self._n_rows = self._n_nodes = self._n_removed = 0
-        self._distinct = self._ids = None
-        next_id = self._next_id
-        self._place(vectors, ids)
-        self._next_id = next_id
+        smaller = object.__new__(Flat)
+        smaller._store = type(store).empty(store.metric, store.kind, store.dim, len(rows))
+        smaller._n_rows = smaller._n_nodes = smaller._next_id = 0
+        smaller._spare_rows, smaller._spare_nodes, smaller._distinct = [], [], None
+        smaller._place(store.raw(nodes[rows]), store.column("ids")[rows].copy())
+        self._reuse += 1
+        self._store = smaller._store  # before its sizes: readers take the smaller of two numbers of nodes
+        self._n_rows, self._n_nodes, self._n_removed = smaller._n_rows, smaller._n_nodes, 0
+        self._distinct = smaller._distinct
+        self._change += 1
+        self._reuse += 1

@@ -116,7 +116,9 @@ class GraphIndex(Index):
             # One cache line of codes where the vector allows it, principal components above that.
             return Scalar(bits=8) if vectors.dim + 5 <= 64 else Reduced()
         if not hasattr(quantizer, "fit_floats"):
-            raise InputError(f"quantizer is {quantizer!r}; pass nearly.Plain(), nearly.Scalar(...) or nearly.Reduced(...)")
+            raise InputError(
+                f"quantizer is {quantizer!r}; pass nearly.Plain(), nearly.Scalar(...) or nearly.Reduced(...)"
+            )
         return quantizer
 
     def _fit_codes(self, threads: int) -> None:
@@ -131,7 +133,10 @@ class GraphIndex(Index):
                     bound = max(bound, float((rows.astype(np.float64) ** 2).sum(1).max()))
             if store.metric.name in ("l2", "cosine", "ip"):
                 self._fitted = self._quantizer.fit_floats(
-                    store.in_form(chosen, threads), metric=store.metric.name, norm_bound=math.sqrt(bound), seed=self._seed
+                    store.in_form(chosen, threads),
+                    metric=store.metric.name,
+                    norm_bound=math.sqrt(bound),
+                    seed=self._seed,
                 )
         if self._fitted is not None:
             self._codes = new_table(self._fitted.row_bytes, n)
@@ -210,7 +215,8 @@ class GraphIndex(Index):
                 raise StateError("an empty index cannot be calibrated; add vectors first")
             if queries is None:
                 picked = self._alive_sample(1000)
-                self._measure(calibration.synthetic(self, picked, workers), "noisy copies of stored points", None, workers,
+                self._measure(calibration.synthetic(self, picked, workers), "noisy copies of stored points", None,
+                              workers,
                               drop=len(picked))  # fmt: skip
             else:
                 rows, _ = self._queries(queries)
@@ -258,7 +264,7 @@ class GraphIndex(Index):
         if effort is not None:
             width = max(k, arrays.check_int(effort, "effort", low=1, high=1 << 20))
             expected = None if curve is None else curve.at_width(k, width)
-            return _Effort(width, depth, None, None, SearchContext(metric, f"{name}, effort {width} as asked", expected),
+            return _Effort(width, depth, None, None, SearchContext(metric, f"{name}, effort {width}", expected),
                            False)  # fmt: skip
         target = self._recall if recall is None else recall
         if curve is None:
@@ -280,7 +286,9 @@ class GraphIndex(Index):
         plan = f"{name}, effort {int(widths.min())} to {int(widths.max())} for recall {target:g}, {basis}"
         if len(set(widths.tolist())) == 1:
             return _Effort(int(widths[0]), depth, None, None, SearchContext(metric, plan, chosen.expected), False)
-        return _Effort(int(widths.max()), depth, curve.bounds, widths, SearchContext(metric, plan, chosen.expected), False)
+        return _Effort(
+            int(widths.max()), depth, curve.bounds, widths, SearchContext(metric, plan, chosen.expected), False
+        )
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -383,7 +391,9 @@ class GraphIndex(Index):
             rest = self._scan(rows[short], k, False, chosen, threads, "")
             ids[short], distances[short] = rest._ids, rest._distances
             context = SearchContext(
-                store.metric, f"{context.plan}; {len(short)} queries came back short and were scanned", context.expected_recall
+                store.metric,
+                f"{context.plan}; {len(short)} queries came back short and were scanned",
+                context.expected_recall,
             )
         if chosen is not None:
             context = SearchContext(
@@ -426,19 +436,22 @@ class GraphIndex(Index):
         return given
 
     def _check_codes(self, fresh: NDArray[np.uint32], threads: int) -> None:
-        """See whether the codes hold for new vectors too; fit them anew, or travel by the vectors, where they do not."""
+        """See whether the codes hold for new vectors too; fit them anew, or travel by the vectors, if not."""
         self._unproven = np.concatenate([self._unproven, fresh])
         if len(self._unproven) < max(32, self._n_nodes // 100):
             return
         fresh, self._unproven = self._unproven, np.zeros(0, np.uint32)
         old = np.setdiff1d(self._alive_sample(4000), fresh)
-        before = self._containment(old, old)
-        if self._containment(fresh, old) >= before - _DRIFT:
-            return
-        self._fit_codes(threads)
-        if min(self._containment(fresh, old), self._containment(old, old)) < before - _DRIFT:
-            self._fitted = self._codes = None
-            self._travel = self._store.scorer
+        if len(old) < 32:  # codes that were fitted to next to nothing
+            self._fit_codes(threads)
+        else:
+            before = self._containment(old, old)
+            if self._containment(fresh, old) >= before - _DRIFT:
+                return
+            self._fit_codes(threads)
+            if min(self._containment(fresh, old), self._containment(old, old)) < before - _DRIFT:
+                self._fitted = self._codes = None
+                self._travel = self._store.scorer
         self._relink = fresh  # those of earlier calls were linked by what the old codes said
         self._changed = self._curve_size + 1  # what was calibrated no longer holds
 
@@ -547,7 +560,8 @@ class GraphIndex(Index):
     def _describe(self) -> str:
         curve = "not calibrated" if self._curve is None else f"calibrated on {self._curve.n_queries} queries"
         return (
-            f"{self._describe_graph()}, {self._travel_name}, ranked by {self._store.kind} vectors, recall {self._recall:g}, "
+            f"{self._describe_graph()}, {self._travel_name}, ranked by {self._store.kind} vectors, "
+            f"recall {self._recall:g}, "
             f"{curve}"
         )
 
@@ -558,7 +572,7 @@ class GraphIndex(Index):
     def n_bytes(self) -> int:
         """Bytes of memory (or of mapped file) that the index holds."""
         tables = [*self._lists, *self._slots, *([] if self._codes is None else [self._codes])]
-        return super().n_bytes + sum(t.n_bytes for t in tables)
+        return super().n_bytes + sum(int(t.n_bytes) for t in tables)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -620,7 +634,9 @@ class GraphIndex(Index):
         self._fitted = self._codes = None
         self._travel = self._store.scorer
         if "quantizer" in file.config:
-            parts = {name.removeprefix("quantizer_"): a for name, a in file.arrays.items() if name.startswith("quantizer_")}
+            parts = {
+                name.removeprefix("quantizer_"): a for name, a in file.arrays.items() if name.startswith("quantizer_")
+            }
             fitted = FittedCodes.from_state(parts, file.config["quantizer"])
             if fitted.dim != self._store.dim or fitted.metric != self._store.metric.name:
                 raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
