@@ -35,7 +35,10 @@ std::shared_ptr<GraphIndex> make(std::vector<std::shared_ptr<Table>> lists, std:
   return made;
 }
 
-nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
+// Distances compared, lists read, vectors ranked.
+using Counters = std::tuple<uint64_t, uint64_t, uint64_t>;
+
+Counters search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                  size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
                  Words filter, size_t probe, std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths,
                  std::optional<Out<float, 1>> hardness, size_t threads) {
@@ -74,7 +77,7 @@ nb::tuple search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> que
     nb::gil_scoped_release release;
     work = index.search(r, poll());
   }
-  return nb::make_tuple(work.distances, work.hops, work.ranked);
+  return Counters{work.distances, work.hops, work.ranked};
 }
 
 // What a search for k neighbors needs to know beside the query: made once, so that a call passes four arguments.
@@ -104,7 +107,7 @@ std::shared_ptr<Plan> make_plan(size_t dim, int metric, size_t width, size_t dep
 }
 
 // One float32 query: the least that a call can cost. None when the query holds a NaN or an infinity.
-nb::object search_one(const GraphIndex& index, const Plan& plan, In<float, 1> query, Out<int64_t, 1> ids,
+std::optional<Counters> search_one(const GraphIndex& index, const Plan& plan, In<float, 1> query, Out<int64_t, 1> ids,
                       Out<float, 1> distances) {
   require_outside_metric();
   require(query.shape(0) == plan.dim && plan.dim * 4 == index.query_bytes() && ids.shape(0) == distances.shape(0),
@@ -113,7 +116,7 @@ nb::object search_one(const GraphIndex& index, const Plan& plan, In<float, 1> qu
   graph::Request r{};
   r.queries = reinterpret_cast<const uint8_t*>(query.data());
   r.query_bytes = plan.dim * 4;
-  if (kernels::active().first_nonfinite[kernels::kFloat32](r.queries, r.query_bytes, 1, plan.dim) == 0) return nb::none();
+  if (kernels::active().first_nonfinite[kernels::kFloat32](r.queries, r.query_bytes, 1, plan.dim) == 0) return std::nullopt;
   r.n = 1;
   r.k = ids.shape(0);
   r.effort = {plan.width, plan.probe, plan.bounds.data(), plan.widths.data(), plan.widths.size()};
@@ -128,7 +131,7 @@ nb::object search_one(const GraphIndex& index, const Plan& plan, In<float, 1> qu
     nb::gil_scoped_release release;
     work = index.search(r, {});
   }
-  return nb::make_tuple(work.distances, work.hops, work.ranked);
+  return Counters{work.distances, work.hops, work.ranked};
 }
 
 void require_may_change(const GraphIndex& index) {

@@ -99,7 +99,8 @@ void kernels(nb::module_& m) {
   m.def("dots", &dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert());
   m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
   m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
-  m.def("first_nonfinite", &first_nonfinite, "rows"_a.noconvert(), "bfloat16"_a = false);
+  m.def("first_nonfinite", &first_nonfinite, "rows"_a.noconvert(), "bfloat16"_a = false,
+        nb::sig("def first_nonfinite(rows: numpy.typing.NDArray[numpy.generic], bfloat16: bool = False) -> int"));
 }
 
 }  // namespace nearly::bind

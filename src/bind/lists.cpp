@@ -54,15 +54,17 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_b
   lists::scan_blocks(scorer, dense, rows, n_nodes, r, poll());
 }
 
-template <typename T> nb::object to_array(const std::vector<std::vector<T>>& parts, size_t total) {
+template <typename T> using Flat = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
+
+template <typename T> Flat<T> to_array(const std::vector<std::vector<T>>& parts, size_t total) {
   auto* flat = new std::vector<T>;
   flat->reserve(total);
   for (const auto& part : parts) flat->insert(flat->end(), part.begin(), part.end());
   nb::capsule owner(flat, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<1>>(flat->data(), {total}, owner));
+  return Flat<T>(flat->data(), {total}, owner);
 }
 
-nb::tuple scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries,
+std::tuple<Flat<int64_t>, Flat<float>, Flat<int64_t>> scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries,
                       int metric, float radius, Words filter, size_t threads) {
   require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
           "scan_radius: shapes disagree");
@@ -75,7 +77,7 @@ nb::tuple scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, si
   std::vector<std::vector<int64_t>> offsets(1, std::vector<int64_t>(r.n + 1, 0));
   for (size_t q = 0; q < r.n; ++q) offsets[0][q + 1] = offsets[0][q] + static_cast<int64_t>(found.ids[q].size());
   const auto total = static_cast<size_t>(offsets[0][r.n]);
-  return nb::make_tuple(to_array(found.ids, total), to_array(found.distances, total), to_array(offsets, r.n + 1));
+  return std::make_tuple(to_array(found.ids, total), to_array(found.distances, total), to_array(offsets, r.n + 1));
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ void tables(nb::module_& m) {
            }),
            "stride"_a, "rows"_a, "capacity"_a)
       .def_static("borrow", &borrow, "array"_a.noconvert())
-      .def("array", &array_of)
+      .def("array", &array_of, nb::sig("def array(self) -> numpy.typing.NDArray[numpy.uint8]"))
       .def("grow", [](Table& t, size_t rows) {
              require(!t.borrowed(), "Table.grow: a borrowed table cannot grow; copy it");
              return t.grow(rows);

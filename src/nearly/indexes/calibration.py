@@ -60,7 +60,7 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _neighbor_distance(index: "GraphIndex", points: NDArray[Any], threads: int) -> NDArray[np.float64]:
-    """Distance of each point to its 10th neighbor as the graph finds it: Euclidean, in the points' own scale; l1; bits."""
+    """Distance of each point to its 10th neighbor as the graph finds it: Euclidean in the points' scale, l1, bits."""
     store, k = index._store, min(11, index._n_nodes)
     ids, distances = np.empty((len(points), k), np.int64), np.empty((len(points), k), np.float32)
     counts = np.empty(len(points), np.uint32)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ _EFFORT = 64
 
 
 class _Source:
-    """Items and their metric: what the core's scorer calls. Knows nothing of the index, so that nothing goes in circles."""
+    """Items and their metric: what the core's scorer calls. Knows nothing of the index: no circle of references."""
 
     def __init__(self, metric: Any, items: list[Any]) -> None:
         self.metric = metric
@@ -192,7 +192,7 @@ class CallableHNSW:
         width = max(k, _EFFORT if effort is None else arrays.check_int(effort, "effort", low=1, high=1 << 20))
         n, passing, bits = len(self._items), len(self), None
         if where is not None:
-            rows, known = self._id_map().rows(arrays.as_mask_or_ids(where, n_mask=None))
+            rows, known = self._id_map().rows(cast(NDArray[np.int64], arrays.as_mask_or_ids(where, n_mask=None)))
             flags = np.zeros((n + 63) // 64 * 64, bool)
             flags[rows[known]] = True
             passing, bits = int(flags.sum()), np.packbits(flags, bitorder="little").view(np.uint64)
@@ -226,11 +226,15 @@ class CallableHNSW:
     @classmethod
     def _open(cls, file: storage.File, metric: Any, items: Any, verify: bool) -> Self:
         if not callable(metric) or items is None:
-            raise InputError("this index was built with a callable metric, which is not saved; pass load(path, metric=f, "
+            raise InputError("this index was built with a callable metric, which is not saved; pass "
+                             "load(path, metric=f, "
                              "items=items) with the items in the order of their ids")  # fmt: skip
         self = cls.__new__(cls)
         n = storage.config_int(file, "n", 0, 2**31 - 1)
-        self._m, self._beam = storage.config_int(file, "M", 2, 256), storage.config_int(file, "ef_construction", 1, 65536)
+        self._m, self._beam = (
+            storage.config_int(file, "M", 2, 256),
+            storage.config_int(file, "ef_construction", 1, 65536),
+        )
         self._seed, self._next_id = storage.config_int(file, "seed", 0), storage.config_int(file, "next_id", 0)
         listed = _as_items(items, "items")
         if len(listed) != n:

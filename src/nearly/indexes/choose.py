@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -128,7 +128,7 @@ def build(
     wanted = estimate(len(made), max(1, made.dim), metric=chosen.name, kind=kind)
     flat_bytes = len(made) * (made.dim * made.array.itemsize + _ROW_BYTES)
     if limit is not None and flat_bytes > limit:
-        raise InputError(f"memory_limit is {limit:,} bytes, but {len(made):,} vectors stored as {kind} take {flat_bytes:,}; "
+        raise InputError(f"memory_limit is {limit:,} bytes, but {len(made):,} vectors as {kind} take {flat_bytes:,}; "
                          "raise the limit, or pass vectors of a smaller dtype")  # fmt: skip
     why = None
     if len(made) < _SMALL:
@@ -185,7 +185,7 @@ def load(path: str | os.PathLike[str], *, metric: Any = None, items: Any = None,
     if file.kind == "callable":
         from nearly.indexes.callable import CallableHNSW
 
-        return CallableHNSW._open(file, metric, items, verify)
+        return cast(Index, CallableHNSW._open(file, metric, items, verify))
     if metric is not None or items is not None:
         raise InputError("metric= and items= are for an index with a callable metric; this one knows its own")
     kind = INDEXES.get(file.kind)

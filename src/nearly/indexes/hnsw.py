@@ -18,8 +18,8 @@ __all__ = ["HNSW"]
 class HNSW(GraphIndex):
     """Hierarchical navigable small world graphs (Malkov & Yashunin, TPAMI 2018).
 
-    Nodes are drawn into upper layers by a hash of seed and node, and inserted in batches that search a frozen graph, so the
-    same arguments give the same bytes for any number of threads.
+    Nodes are drawn into upper layers by a hash of seed and node, and inserted in batches that search a frozen graph, so
+    the same arguments give the same bytes for any number of threads.
 
     Parameters
     ----------
@@ -88,7 +88,8 @@ class HNSW(GraphIndex):
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             z ^= z >> np.uint64(31)
         u = ((z >> np.uint64(11)).astype(np.float64) + 1) / 2.0**53
-        return np.floor(-np.log(u) / np.log(self._rules.new_degree)).astype(np.int64)
+        levels: NDArray[np.int64] = np.floor(-np.log(u) / np.log(self._rules.new_degree)).astype(np.int64)
+        return levels
 
     def _lay_out(self, n_old: int, fresh: NDArray[np.uint32]) -> None:
         m, n = self._rules.new_degree, self._n_nodes

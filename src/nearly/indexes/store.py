@@ -5,13 +5,13 @@ A node is one distinct vector; the rows that are equal to it hang on it. Searche
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core
-from nearly.arrays import Vectors
+from nearly.arrays import Kind, Vectors
 from nearly.errors import FormatError, IdError, InputError
 from nearly.metrics import Metric
 
@@ -79,7 +79,7 @@ def narrow(vectors: Vectors) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """Tables of one generation: a change that they cannot take in place makes a new Store, and readers keep the old one.
+    """Tables of one generation: a change that they cannot take makes a new Store, and readers keep the old one.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ class Store:
         """Vectors of nodes as they came, in the stored element type."""
         dtype = np.dtype(_DTYPES.get(self.kind, np.uint8))
         octets = self.vectors.array()[nodes, : self.dim * dtype.itemsize]
-        return Vectors(np.ascontiguousarray(octets).view(dtype).reshape(len(nodes), self.dim), self.kind)
+        return Vectors(np.ascontiguousarray(octets).view(dtype).reshape(len(nodes), self.dim), cast(Kind, self.kind))
 
     def in_form(self, nodes: NDArray[np.uint32], threads: int = 0) -> NDArray[np.float32]:
         """Vectors of nodes as float32 in the metric's form: unit length under cosine."""
@@ -188,8 +188,8 @@ class Store:
 
     def column(self, name: str) -> NDArray[Any]:
         """A table of single numbers as an array: ids (int64), or one of the uint32 tables."""
-        table = self.tables()[name]
-        return table.array().view(np.int64 if name == "ids" else np.uint32).reshape(-1)
+        column: NDArray[Any] = self.tables()[name].array().view(np.int64 if name == "ids" else np.uint32).reshape(-1)
+        return column
 
     def check(self, n_rows: int, n_nodes: int) -> None:
         """Raise FormatError unless rows, chains and ids fit together: what a loaded file must show."""

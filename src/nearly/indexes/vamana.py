@@ -1,4 +1,4 @@
-"""Vamana: one layer of neighbor lists, pruned so that a walk gets nearer at every step, built in deterministic batches."""
+"""Vamana: one layer of neighbor lists, pruned so that a walk gets nearer at every step; built in fixed batches."""
 
 from typing import Any, ClassVar
 

@@ -1,6 +1,6 @@
 """Quantizers: what a stored vector costs and what one comparison with it costs.
 
-A specification such as ``Scalar(bits=8)`` is immutable; ``fit`` returns the fitted quantizer. Indexes do that themselves.
+A specification such as ``Scalar(bits=8)`` is immutable; ``fit`` returns the fitted quantizer. Indexes do that.
 """
 
 from nearly.quantizers.codes import FittedCodes, Quantizer

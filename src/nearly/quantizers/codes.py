@@ -57,7 +57,7 @@ def _empty(dtype: Any) -> NDArray[Any]:
 class FittedCodes:
     """A fitted scalar code, with an optional projection before it: immutable.
 
-    A vector x becomes z = projection(x) - center, and z becomes whole numbers c with z about step * (c - half the range).
+    A vector x becomes z = projection(x) - center, and z whole numbers c with z about step * (c - half the range).
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class FittedCodes:
     per_vector : bool
         Whether each vector has its own step (LVQ) instead of one shared by all.
     metric : str
-        l2, cosine or ip. Under ip the code is of the vector lengthened to ``norm_bound`` by one more coordinate, whose l2
+        l2, cosine or ip. Under ip the code is of the vector lengthened to ``norm_bound`` by a coordinate, whose l2
         order is the order by inner product.
     """
 
@@ -129,7 +129,7 @@ class FittedCodes:
         return np.array(table.array())
 
     def decode(self, codes: NDArray[np.uint8]) -> Floats:
-        """Return the vectors that codes stand for, in the coded space: projected, and under cosine of about unit length.
+        """Return the vectors that codes stand for, in the coded space: projected; under cosine of about unit length.
 
         Parameters
         ----------
@@ -218,7 +218,8 @@ def in_form(rows: Floats, metric: str) -> Floats:
         return rows
     norms = np.sqrt((rows.astype(np.float64) ** 2).sum(1))
     scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    return (rows * scale.astype(np.float32)[:, None]).astype(np.float32)
+    unit: Floats = rows * scale.astype(np.float32)[:, None]
+    return unit
 
 
 def lengthen(rows: Floats, norm_bound: float) -> Floats:

@@ -28,8 +28,8 @@ class Reduced:
     Parameters
     ----------
     dims : int or None, default None
-        Components kept, at most the dimension. None takes the smallest number that fills whole cache lines and keeps 90 %
-        of the variance.
+        Components kept, at most the dimension. None takes the smallest number that fills whole cache lines and keeps
+        90 % of the variance.
     code : Scalar, default Scalar(bits=8)
         How components are coded.
 

@@ -81,7 +81,7 @@ class RecallCurve:
     share: NDArray[np.float32]
 
     def choose(self, k: int, target: float) -> Choice:
-        """Return the least widths at which the one-sided 95 % lower bound of the mean meets a target for k neighbors."""
+        """Return the least widths whose one-sided 95 % lower bound of the mean meets a target for k neighbors."""
         at = self._column(k)
         level = target
         for _ in range(8):  # the margin depends on the widths and they on it; a few rounds settle both
@@ -136,7 +136,7 @@ class RecallCurve:
             fits = (
                 mean.shape == error.shape == (len(ks), groups, len(widths)) and bounds.shape == (groups - 1,)
                 and widths.dtype == np.uint32 and len(widths) > 0 and len(ks) > 0 and list(ks) == sorted(set(ks))
-                and ks[0] >= 1 and bool((np.diff(widths.astype(np.int64)) > 0).all()) and 1 <= widths[0]
+                and ks[0] >= 1 and bool((np.diff(widths.astype(np.int64)) > 0).all()) and widths[0] >= 1
                 and widths[-1] <= 1 << 20 and bool((np.diff(bounds) >= 0).all())
                 and all(a.dtype == np.float32 and bool(np.isfinite(a).all()) for a in (bounds, mean, error, share))
             )  # fmt: skip
@@ -194,7 +194,7 @@ def measure(trial: Trial, *, n_queries: int, n_vectors: int, source: str, seed: 
         drawn = rng.integers(members.shape[-1], size=(_RESAMPLES, members.shape[-1]))
         error[:, g] = np.stack([members[..., d].mean(-1) for d in drawn]).std(axis=0)
     np.maximum.accumulate(mean, axis=2, out=mean)  # a wider pool never delivers less on average
-    share = np.bincount(group, minlength=n_groups).astype(np.float32) / n_queries
+    share = (np.bincount(group, minlength=n_groups) / n_queries).astype(np.float32)
     return RecallCurve(source, n_queries, bounds, np.array(tried, np.uint32), ks, mean, error, share)
 
 
