@@ -472,6 +472,7 @@ def _reduced(share: int) -> Callable[[Any, int], Any]:
 PEERS: dict[str, tuple[type[Peer], dict[str, Any]]] = {
     "nearly-build": (Nearly, {"make": lambda nearly, rows, **common: nearly.build(rows, **common)}),
     "nearly-vamana": (Nearly, _graph("Vamana")),
+    "nearly-vamana-99": (Nearly, _graph("Vamana", recall=0.99)),
     "nearly-vamana-scalar8": (Nearly, _graph("Vamana", lambda nearly, dim: nearly.Scalar(bits=8))),
     "nearly-vamana-reduced2": (Nearly, _graph("Vamana", _reduced(2))),
     "nearly-vamana-reduced4": (Nearly, _graph("Vamana", _reduced(4))),

@@ -23,6 +23,7 @@ __all__ = ["GraphIndex", "Rules"]
 _ENTRIES = 16  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
 _SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
+_HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
 _DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
@@ -114,7 +115,9 @@ class GraphIndex(Index):
             return Plain()
         if quantizer is None:
             # One cache line of codes where the vector allows it, principal components above that.
-            return Scalar(bits=8) if vectors.dim + 5 <= 64 else Reduced()
+            if vectors.dim + 5 <= 64:
+                return Scalar(bits=8)
+            return Reduced(energy=0.9 if self._recall <= _HIGH else 0.93)
         if not hasattr(quantizer, "fit_floats"):
             raise InputError(
                 f"quantizer is {quantizer!r}; pass nearly.Plain(), nearly.Scalar(...) or nearly.Reduced(...)"

@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core
-from nearly.arrays import check_int
+from nearly.arrays import check_fraction, check_int
 from nearly.errors import InputError
 from nearly.quantizers.codes import FittedCodes, Floats, check_metric, fit, lengthen
 from nearly.quantizers.scalar import Scalar
 
 __all__ = ["Reduced"]
 
-_ENERGY = 0.90  # share of the variance that an automatic choice of dims must keep
 _ROUNDS = 6  # of orthogonal iteration: the subspace then holds all but about 1e-3 of the best one's energy
 
 
@@ -29,9 +28,12 @@ class Reduced:
     ----------
     dims : int or None, default None
         Components kept, at most the dimension. None takes the smallest number that fills whole cache lines and keeps
-        90 % of the variance.
+        ``energy``.
     code : Scalar, default Scalar(bits=8)
         How components are coded.
+
+    energy : float, default 0.9
+        Share of the variance that an automatic choice of ``dims`` must keep, in (0, 1].
 
     Examples
     --------
@@ -44,10 +46,12 @@ class Reduced:
 
     dims: int | None = None
     code: Scalar = field(default_factory=Scalar)
+    energy: float = 0.9
 
     def __post_init__(self) -> None:
         if self.dims is not None:
             check_int(self.dims, "dims", low=1)
+        check_fraction(self.energy, "energy")
         if not isinstance(self.code, Scalar):
             raise InputError(f"code is {self.code!r}; pass a Scalar, for example nearly.Scalar(bits=8)")
 
@@ -68,7 +72,7 @@ class Reduced:
         for dims in [self.dims] if self.dims is not None else _line_dims(inputs, self.code):
             axes, variances = _principal(covariance, dims, seed)
             energy = float(np.maximum(variances, 0).sum()) / total if total > 0 else 1.0
-            if energy >= _ENERGY:
+            if energy >= self.energy:
                 break
         scale = np.maximum(np.abs(axes).max(axis=1), np.finfo(np.float32).tiny) / 127
         whole = np.rint(axes / scale[:, None]).astype(np.int8)
