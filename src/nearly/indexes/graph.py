@@ -88,6 +88,10 @@ class GraphIndex(Index):
         held = 0
         if calibrate and probes is None and len(fresh) >= calibration.LEAST:
             held = calibration.held_out(len(fresh))
+        if held and not (isinstance(order, str) and order == "random"):  # the last of another order are no sample
+            late = np.zeros(len(chosen), bool)
+            late[1 + np.random.default_rng(self._seed).permutation(len(chosen) - 1)[:held]] = True
+            chosen = np.concatenate([chosen[~late], chosen[late]])
         first, last = chosen[: len(chosen) - held], chosen[len(chosen) - held :]
         report = _reporter(progress, len(chosen))
         self._insert(first, workers, report)
