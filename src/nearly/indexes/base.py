@@ -177,7 +177,7 @@ class Index:
         def read() -> Vectors:
             rows, store = self._id_map().known(wanted, "get"), self._store
             nodes = store.column("nodes")
-            found = nodes[np.minimum(rows, len(nodes) - 1)]
+            found = nodes[np.minimum(rows, max(0, len(nodes) - 1))]
             return store.raw(np.where(found == NONE, 0, found))  # of rows that lost their meaning: read again then
 
         made: Vectors = self._steadily(read)
