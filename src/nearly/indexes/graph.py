@@ -666,6 +666,7 @@ class GraphIndex(Index):
     def _restore_layers(self, file: storage.File, layers: int, degree: int, linked: int) -> None:
         n = self._n_nodes
         self._lists, self._slots = [], []
+        below = np.zeros(n, np.uint32)
         try:
             for level in range(layers):
                 stride = degree * 4 if level == 0 else None
@@ -676,9 +677,12 @@ class GraphIndex(Index):
                 if level:
                     slots = storage.require(file, f"slots_{level}", np.uint8, (n, 4))
                     held = slots.view(np.uint32).reshape(-1)
-                    held = held[held != NONE]
-                    if len(held) and int(held.max()) >= table.rows:
+                    named = array.view(np.uint32)
+                    if (held[held != NONE] >= table.rows).any():
                         raise ValueError("a node's list does not exist")
+                    if (held[named[named != NONE]] == NONE).any() or (below[held != NONE] == NONE).any():
+                        raise ValueError("a node is met in a layer that does not hold it")
+                    below = held
                     self._slots.append(_core.Table.borrow(slots))
         except ValueError as problem:
             raise FormatError(f"{file.path} is damaged: {problem}") from problem
