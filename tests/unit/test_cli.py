@@ -411,7 +411,8 @@ def test_trouble_is_told_in_a_line(run, monkeypatch, problem, status, said):
         raise problem
 
     monkeypatch.setattr(nearly, "load", load)
-    assert run("info", "index.nearly") == (status, "", said)
+    code, out, err = run("info", "index.nearly")
+    assert (code, out, err.lstrip("\n")) == (status, "", said)  # older versions of typer end the line with ^C
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(run, monkeypatch):

@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except usage as problem:
             return _usage(problem)
-        except typer.Abort:
-            return _interrupted()
+        except typer.Abort:  # an interrupt, in typer before 0.26, which ends the line itself
+            return _INTERRUPTED
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # what reads our output has ended; nothing is wrong, and nothing more can be said
@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(problem))
     except MemoryError as problem:
         return _failed(f"out of memory{f' ({problem})' if str(problem) else ''}; build --memory-limit takes less")
+    if status == _INTERRUPTED:
+        return _interrupted()
     return status if isinstance(status, int) else 0
 
 

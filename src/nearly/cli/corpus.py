@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -85,7 +86,9 @@ def paragraphs(limit: int | None = None) -> list[Paragraph]:
                 seen.add(key)
                 yield found
 
-    return list(islice(unique(), limit))
+    with warnings.catch_warnings():  # of modules that will go, and of escapes in what is parsed: not ours
+        warnings.simplefilter("ignore")
+        return list(islice(unique(), limit))
 
 
 def _all() -> Iterator[Paragraph]:
