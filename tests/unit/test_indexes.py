@@ -1,0 +1,136 @@
+"""What single kinds of index do beyond the contract of all: golden work, damaged files, the fuzzer."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nearly
+from nearly.indexes.store import Store, holds, narrow
+
+_spec = importlib.util.spec_from_file_location("fuzz_indexes", Path(__file__).parents[1] / "fuzz" / "fuzz_indexes.py")
+assert _spec is not None
+assert _spec.loader is not None
+fuzz_indexes = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fuzz_indexes)
+
+
+def grid(side: int, dim: int) -> np.ndarray:
+    """Return all points of a grid: distances between them are exact on every target."""
+    return np.stack(np.meshgrid(*[np.arange(side, dtype=np.float32)] * dim), axis=-1).reshape(-1, dim)
+
+
+GOLDEN = {
+    "vamana": lambda points: nearly.Vamana(points, degree=8, seed=1, calibrate=False, quantizer=nearly.Plain()),
+    "vamana_codes": lambda points: nearly.Vamana(points, degree=8, seed=1, calibrate=False, quantizer=nearly.Scalar()),
+    "hnsw": lambda points: nearly.HNSW(points, M=4, seed=1, calibrate=False, quantizer=nearly.Plain()),
+}
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_search_on_a_grid_does_the_same_work(kind, golden, simd_target):
+    index = GOLDEN[kind](grid(7, 3))
+    asked = np.array([[-1, -1, -1], [3, 3, 3], [6.25, 0, 9]], np.float32)
+    hits = index.search(asked, k=10, effort=20)
+    index.remove(np.arange(0, 343, 2))
+    index.consolidate()
+    index.add(grid(3, 3) + 7)
+    later = index.search(asked, k=10, effort=20)
+    golden(
+        f"{kind}_grid_7x3",
+        {
+            "ids": hits.ids,
+            "distances": hits.stats.n_distances,
+            "hops": hits.stats.n_hops,
+            "later_ids": later.ids,
+            "later_distances": later.stats.n_distances,
+            "later_hops": later.stats.n_hops,
+        },
+    )
+
+
+def test_damaged_indexes_are_refused_or_can_be_used(tmp_path):
+    counts = fuzz_indexes.run(tmp_path, seed=0, mutations=600)
+    assert {("change_words", "refused"), ("change_words", "used"), ("edit_resealed", "refused")} <= counts.keys()
+
+
+@pytest.mark.soak
+def test_a_thousand_changes_leave_no_trace_of_what_is_gone():
+    rng = np.random.default_rng(0)
+    index = nearly.Vamana(rng.standard_normal((2000, 16), dtype=np.float32))
+    for _ in range(100):
+        index.remove(rng.choice(index.ids, 200, replace=False))
+        index.add(rng.standard_normal((200, 16), dtype=np.float32))
+    index.verify()
+    assert len(index) == 2000
+    stored = index.get(index.ids)
+    assert (index.search(stored, k=1, recall=0.99).distances == 0).mean() >= 0.99
+
+
+def test_an_upper_layer_that_names_a_node_it_does_not_hold_is_refused(tmp_path):
+    from nearly import storage
+
+    index = nearly.HNSW(np.random.default_rng(0).standard_normal((300, 6), dtype=np.float32), M=3)
+    index.save(tmp_path / "a")
+    with storage.read(tmp_path / "a") as file:
+        parts = {name: array.copy() for name, array in file.arrays.items()}
+        config = dict(file.config)
+    absent = int(np.flatnonzero(parts["slots_1"].view(np.uint32).reshape(-1) == 0xFFFFFFFF)[0])
+    parts["lists_1"].view(np.uint32)[0, 0] = absent
+    storage.write(tmp_path / "b", parts, config, kind="hnsw")
+    with pytest.raises(nearly.FormatError, match="layer"):
+        nearly.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([[0, 255], [7, 8]], "uint8"),
+        ([[0, 256], [7, 8]], "float16"),
+        ([[-1, 2], [7, 8]], "float16"),
+        ([[0.5, 0.25]], "float16"),
+        ([[0.1, 0.2]], "float32"),
+        ([[1e6, 1]], "float32"),
+        ([[-0.0, 1]], "uint8"),
+        ([[1e-30, 1]], "float32"),
+    ],
+)
+def test_floats_are_narrowed_where_nothing_is_lost(values, kind):
+    from nearly.arrays import as_vectors
+
+    vectors = as_vectors(np.array(values, np.float32))
+    assert narrow(vectors) == kind
+    assert holds(kind, vectors)
+    index = nearly.Flat(vectors.array)
+    np.testing.assert_array_equal(index.get(np.arange(len(values))), vectors.array)
+    assert isinstance(index._store, Store)
+
+
+def test_progress_is_told():
+    seen = []
+    nearly.Vamana(grid(8, 3), progress=lambda done, total: seen.append((done, total)), threads=1)
+    assert seen[-1] == (512, 512)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_an_error_in_progress_ends_the_build():
+    with pytest.raises(ZeroDivisionError):
+        nearly.Vamana(grid(8, 3), progress=lambda done, total: 1 // 0)
+
+
+def test_arguments_of_graphs_are_checked():
+    points = grid(3, 2)
+    for options in (
+        {"degree": 1}, {"degree": 513}, {"beam": 0}, {"alpha": 0.9}, {"seed": -1}, {"recall": 1.5}, {"threads": 0},
+        {"quantizer": "int8"}, {"degree": 8.5}, {"queries": np.zeros((2, 5))}, {"metric": "l3"},
+    ):  # fmt: skip
+        with pytest.raises(nearly.InputError, match=next(iter(options)) if "metric" not in options else "l3"):
+            nearly.Vamana(points, **options)
+    for options in ({"M": 1}, {"M": 257}, {"ef_construction": 0}):
+        with pytest.raises(nearly.InputError, match=next(iter(options))):
+            nearly.HNSW(points, **options)
+    with pytest.raises(nearly.InputError, match="l1"):
+        nearly.Vamana(points, metric="l1", quantizer=nearly.Scalar())
+    with pytest.raises(nearly.InputError, match="exact"):
+        nearly.Flat(points).search(points[0], exact=False)
