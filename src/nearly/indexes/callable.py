@@ -17,6 +17,7 @@ from nearly.indexes.store import NONE, IdMap, grow_or_copy, new_table
 __all__ = ["CallableHNSW"]
 
 _EFFORT = 64
+_TABLES = ("_ids", "_next", "_first", "_last", "_lists")
 
 
 class _Source:
@@ -99,20 +100,30 @@ class CallableHNSW:
         old, n = len(self._items), len(self._items) + len(items)
         if ids is None:
             ids = np.arange(self._next_id, self._next_id + len(items), dtype=np.int64)
-        self._source.items = [*self._items, *items]
+        items_before, removed_before, graph_before = self._items, self._removed, self._graph
+        lists_before = self._lists.array()[:old].copy()
+        entries = [] if graph_before is None else graph_before.entries
+        self._source.items = [*items_before, *items]
         self._scorer.set_rows(n)
-        self._ids = grow_or_copy(self._ids, n, 255)
-        self._next = grow_or_copy(self._next, n, 255)
-        self._first = grow_or_copy(self._first, n, 255)
-        self._last = grow_or_copy(self._last, n, 255)
-        self._lists = grow_or_copy(self._lists, n, 255)
+        for name in _TABLES:
+            setattr(self, name, grow_or_copy(getattr(self, name), n, 255))
         self._removed = np.concatenate([self._removed, np.zeros(len(items), bool)])
-        self._assemble([] if self._graph is None else self._graph.entries, old if self._graph is not None else 0)
+        self._assemble(entries, old if graph_before is not None else 0)
         rows = np.arange(old, n, dtype=np.uint32)
         order = np.random.default_rng(self._seed + old).permutation(rows)
-        self._graph.insert(order, n, self._beam, 2 * self._m, 1.0, threads=1)
-        self._rows.link(rows, ids, rows)  # an error of the metric leaves the items unlinked: nobody finds them
-        self._graph.connect(self._beam)
+        try:
+            self._graph.insert(order, n, self._beam, 2 * self._m, 1.0, threads=1)
+            self._rows.link(rows, ids, rows)
+            self._graph.connect(self._beam)
+        except BaseException:  # of the metric, or Ctrl-C: all as it was
+            self._lists.array()[:old] = lists_before
+            for name in _TABLES:
+                getattr(self, name).fill(old, n, 255)
+            self._source.items, self._removed = items_before, removed_before
+            self._scorer.set_rows(old)
+            self._assemble(entries, old if graph_before is not None else 0)
+            self._graph = None if graph_before is None else self._graph
+            raise
         self._next_id = max(self._next_id, int(ids.max()) + 1)
         self._map = None
         return ids
