@@ -133,18 +133,19 @@ class RecallCurve:
             bounds, widths, share = (arrays[f"curve_{name}"] for name in ("bounds", "widths", "share"))
             mean, error = arrays["curve_mean"], arrays["curve_error"]
             groups = len(share)
+            floats = (bounds, mean, error, share)
             fits = (
-                mean.shape == error.shape == (len(ks), groups, len(widths)) and bounds.shape == (groups - 1,)
+                all(a.dtype == np.float32 and bool(np.isfinite(a).all()) for a in floats)
+                and mean.shape == error.shape == (len(ks), groups, len(widths)) and bounds.shape == (groups - 1,)
                 and widths.dtype == np.uint32 and len(widths) > 0 and len(ks) > 0 and list(ks) == sorted(set(ks))
                 and ks[0] >= 1 and bool((np.diff(widths.astype(np.int64)) > 0).all()) and widths[0] >= 1
                 and widths[-1] <= 1 << 20 and bool((np.diff(bounds) >= 0).all())
-                and all(a.dtype == np.float32 and bool(np.isfinite(a).all()) for a in (bounds, mean, error, share))
             )  # fmt: skip
             if not fits:
                 raise ValueError("shapes or values disagree")
             return cls(str(config["source"]), int(config["n_queries"]), np.array(bounds), np.array(widths), ks, mean,
                        error, share)  # fmt: skip
-        except (KeyError, TypeError, ValueError) as problem:
+        except (KeyError, TypeError, ValueError, OverflowError, IndexError) as problem:
             raise FormatError(f"the recall curve in this file is damaged: {problem}") from problem
 
 
