@@ -242,3 +242,17 @@ def test_readers_go_on_while_a_writer_writes(case):
     assert min(rounds) >= 2
     index.verify()
     assert len(index) == 600 + 4 * 35 - 4 * 70
+
+
+@pytest.mark.parametrize("case", KINDS, ids=str)
+def test_an_index_that_lost_all_is_saved_and_grows_again(case, tmp_path):
+    vectors = points("l2", 300)
+    index = case.make(vectors)
+    index.remove(np.arange(300))
+    index.save(tmp_path / "a")
+    loaded = nearly.load(tmp_path / "a", verify=True)
+    assert len(loaded) == 0
+    assert loaded.search(vectors[0]).ids.tolist() == []
+    assert loaded.add(vectors).tolist() == list(range(300, 600))
+    assert (loaded.search(vectors, k=1, recall=0.99).distances == 0).mean() >= 0.99
+    loaded.verify()

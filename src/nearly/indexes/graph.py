@@ -652,7 +652,7 @@ class GraphIndex(Index):
             self._travel = fitted.scorer(self._codes)
         self._restore_layers(file, layers, degree, linked)
         entries = [int(e) for e in storage.require(file, "entries", np.uint32, (None,))]
-        if any(e >= linked for e in entries) or (linked and not entries):
+        if any(e >= linked for e in entries) or (linked and len(self) and not entries):
             raise FormatError(f"{file.path} is damaged: its entry nodes do not exist")
         self._graph = _core.Graph(
             self._lists, self._slots, entries, self._travel, self._store.scorer, self._store.rows, linked
