@@ -71,9 +71,10 @@ size_t prune(const Scorer& scorer, std::vector<Neighbor>& candidates, size_t lim
       scorer.score(prepared, s.rows.data(), s.rows.size(), kTaken, s.distance.data());
       for (size_t k = 0; k < s.open.size(); ++k) {
         const size_t j = s.open[k];
-        const float own = std::max(candidates[j].distance, 0.0f), between = std::max(s.distance[k], 0.0f);
-        // Equal vectors are one node, but codes may still put two nodes at distance 0: one of them is enough.
-        const float ratio = between > 0 ? own / between : kTaken;
+        const float own = candidates[j].distance, between = s.distance[k];
+        // A ratio means something between positive distances only. Under inner product they are negative, and codes may
+        // put two nodes at 0: then the nearer one to the kept node is enough.
+        const float ratio = own > 0 && between > 0 ? own / between : between <= own ? kTaken : 0.0f;
         s.factor[j] = std::max(s.factor[j], ratio);
       }
     }

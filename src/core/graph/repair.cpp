@@ -43,6 +43,7 @@ void connect(Layer& layer, const Scorer& scorer, std::vector<Row>& entries, cons
   for (const Row e : entries) flood(layer, e, n_nodes, seen);
   std::vector<Row> list(layer.degree());
   Scratch& scratch = Scratch::of_this_thread();
+  Row last = kNone;  // the lost node that was linked last
   for (size_t v = 0; v < n_nodes; ++v) {
     const Row node = static_cast<Row>(v);
     if (seen[v] || !wanted[v] || !layer.holds(node)) continue;
@@ -52,16 +53,20 @@ void connect(Layer& layer, const Scorer& scorer, std::vector<Row>& entries, cons
     Effort effort;
     effort.width = beam;
     search(layer, scorer, prepared, entries.data(), entries.size(), n_nodes, effort, false, scratch);
-    bool linked = false;
-    for (const Candidate c : scratch.pool) {
-      const size_t size = layer.read(node_of(c), list.data());
-      if (size == layer.degree() || !seen[node_of(c)]) continue;
+    const auto link_from = [&](Row from) {
+      const size_t size = layer.read(from, list.data());
+      if (size == layer.degree() || !seen[from]) return false;
       list[size] = node;
-      layer.write(node_of(c), list.data(), size + 1);
-      linked = true;
-      break;
-    }
+      layer.write(from, list.data(), size + 1);
+      return true;
+    };
+    bool linked = false;
+    for (const Candidate c : scratch.pool)
+      if ((linked = link_from(node_of(c)))) break;
+    // Under inner product all are near the same few, whose lists are full: then the lost hang on one another.
+    if (!linked && last != kNone) linked = link_from(last);
     if (!linked) entries.push_back(node);
+    last = node;
     flood(layer, node, n_nodes, seen);
   }
 }

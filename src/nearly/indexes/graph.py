@@ -23,6 +23,7 @@ __all__ = ["GraphIndex", "Rules"]
 _ENTRIES = 16  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
 _SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
+_EVEN = 1.5  # largest norm by median norm up to which inner product behaves like l2
 _HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
 _DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
@@ -119,6 +120,8 @@ class GraphIndex(Index):
             return Plain()
         if quantizer is None:
             # One cache line of codes where the vector allows it, principal components above that.
+            if self._store.metric.name == "ip" and _norm_spread(vectors) > _EVEN:
+                return Plain()  # long vectors win: they are no near ones in any l2 form that codes could take
             if vectors.dim + 5 <= 64:
                 return Scalar(bits=8)
             return Reduced(energy=0.9 if self._recall <= _HIGH else 0.93)
@@ -711,3 +714,11 @@ def _reporter(progress: Progress | None, total: int) -> Any:
     from nearly.indexes.progress import bar
 
     return bar(total)
+
+
+def _norm_spread(vectors: Vectors) -> float:
+    """Largest norm by median norm, of a sample."""
+    step = max(1, len(vectors) // 4096)
+    norms = np.linalg.norm(Vectors(np.ascontiguousarray(vectors.array[::step]), vectors.kind).as_float32(), axis=1)
+    middle = float(np.median(norms)) if len(norms) else 0.0
+    return float(norms.max()) / middle if middle > 0 else 1.0
