@@ -304,7 +304,9 @@ def bench(
     if seed is not None and queries is not None:
         raise typer.BadParameter("--seed is for queries that are made; leave it out")
     opened: Any = nearly.load(index)
-    made = "made: stored vectors moved half the way to their 10th neighbor" if queries is None else ""
+    bits = metrics.METRICS[opened.metric].input == "bits"
+    how = "with one bit in fifty flipped" if bits else "moved half as far as their 10th neighbor is away"
+    made = f"made: stored vectors {how}" if queries is None else ""
     if queries is None:
         rows = probes(opened, 500, seed=seed or 0)
     else:
