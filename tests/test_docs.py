@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import nearly
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MODULES = ["nearly", *(module.name for module in pkgutil.walk_packages(nearly.__path__, "nearly."))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md"])
 
@@ -50,6 +52,14 @@ def test_docstrings_of_tools(path, capsys):
             run(examples, {}, capsys)
     finally:
         del sys.modules[path.stem]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out, "an example shows something"
 
 
 def public():
