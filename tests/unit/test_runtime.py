@@ -1,0 +1,96 @@
+"""Settings of the process: threads, CPU targets, versions, and how quickly nearly is there."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import nearly
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    yield
+    nearly.set_threads(None)
+
+
+def run(code, **environment):
+    """Run Python code in a fresh process; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, timeout=120
+    )
+    return done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr}"
+
+
+def test_threads_are_set_and_unset():
+    before = nearly.get_threads()
+    assert before >= 1
+    nearly.set_threads(3)
+    assert nearly.get_threads() == 3
+    nearly.set_threads(None)
+    assert nearly.get_threads() == before
+    for wrong in (0, -1, 1.5, "2", True, 5000):
+        with pytest.raises(nearly.InputError, match="n"):
+            nearly.set_threads(wrong)
+    assert nearly.get_threads() == before
+
+
+def test_targets(simd_target):
+    assert nearly.simd_target() == simd_target
+    assert simd_target in nearly.simd_targets()
+    assert "baseline" in nearly.simd_targets()
+    with pytest.raises(nearly.InputError, match="baseline"):
+        nearly.use_simd_target("sse17")
+    assert nearly.simd_target() == simd_target
+
+
+def test_integer_data_gives_the_same_file_on_every_target(tmp_path):
+    """Codes of whole numbers and no learned transform: not close, but equal."""
+    vectors = np.random.default_rng(0).integers(0, 256, (400, 16), np.uint8)
+    before, files = nearly.simd_target(), set()
+    for name in nearly.simd_targets():
+        nearly.use_simd_target(name)
+        nearly.Vamana(vectors, quantizer=nearly.Plain(), calibrate=False).save(tmp_path / "a")
+        files.add((tmp_path / "a").read_bytes())
+    nearly.use_simd_target(before)
+    assert len(files) == 1
+
+
+def test_the_environment_forces_a_target():
+    assert run("import nearly; print(nearly.simd_target())", NEARLY_SIMD="baseline") == "baseline"
+    assert "sse17" in run("import nearly; nearly.simd_target()", NEARLY_SIMD="sse17")
+
+
+def test_import_brings_in_nothing_heavy():
+    heavy = "duckdb typer rich pandas pyarrow scipy h5py matplotlib"
+    code = f"import sys, nearly; print([name for name in '{heavy}'.split() if name in sys.modules])"
+    assert run(code) == "[]"
+
+
+@pytest.mark.timing
+def test_import_is_quick():
+    # Of the processor's time, so that others on a busy machine do not count.
+    code = "import numpy, time; t = time.process_time(); import nearly; print(time.process_time() - t)"
+    assert min(float(run(code)) for _ in range(3)) < 0.15
+
+
+def test_threads_live_through_a_fork():
+    code = (
+        "import os, numpy as np, nearly\n"
+        "x = np.random.default_rng(0).standard_normal((400, 8), dtype=np.float32)\n"
+        "index = nearly.Flat(x)\n"
+        "index.search(x, threads=4)\n"
+        "child = os.fork()\n"
+        "ok = index.search(x, k=1, threads=4).ids[:, 0].tolist() == list(range(400))\n"
+        "if not child: os._exit(0 if ok else 1)\n"
+        "print(ok and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0)\n"
+    )
+    assert run(code) == "True"
+
+
+def test_versions_name_what_a_report_needs():
+    text = nearly.show_versions()
+    for word in ("python", "nearly", "numpy", np.__version__, nearly.simd_target()):
+        assert word in text
