@@ -69,6 +69,8 @@ class Index:
     def _place(self, vectors: Vectors, ids: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
         """Put vectors at nodes and rows; returns their ids and the nodes that are new, in order."""
         n = len(vectors)
+        if not n:
+            return np.zeros(0, np.int64), np.zeros(0, np.uint32)
         if not holds(self._store.kind, vectors):
             self._store = self._store.converted("float32")
             self._distinct = None
@@ -432,7 +434,7 @@ class Index:
             base = {
                 "metric": store.metric.name, "element": store.kind, "dim": store.dim, "n_rows": self._n_rows,
                 "n_nodes": self._n_nodes, "next_id": self._next_id, "own_ids": self._own_ids,
-                "n_removed": self._n_removed,
+                "n_removed": self._n_removed, "why": self._why,
             }  # fmt: skip
             storage.write(path, {**parts, **extra}, {"rows": base, **config}, kind=self.kind)
 
@@ -454,6 +456,7 @@ class Index:
         self._next_id = storage.config_int(file, ("rows", "next_id"), 0)
         self._own_ids = storage.config_bool(file, ("rows", "own_ids"))
         self._n_removed = storage.config_int(file, ("rows", "n_removed"), 0, n_rows)
+        self._why = storage.config_str(file, ("rows", "why"))
         element = ELEMENT_NAMES.index("uint8" if bits else kind)
         stride = _core.Plain.row_bytes(element, metric.number, dim)
         shapes = {"vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4),

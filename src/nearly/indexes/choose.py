@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from nearly.metrics import Metric
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load"]
 
 INDEXES: dict[str, type[Index]] = {index.kind: index for index in (Flat, Vamana, HNSW)}
+
+_Kind = TypeVar("_Kind", bound=Index)
 
 _SMALL = 5_000  # vectors under which comparing with all takes less than a millisecond or two
 _DEGREE = 32
@@ -87,7 +89,7 @@ def build(
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Index:
+) -> Flat | Vamana:
     """Build the index that suits the data, the target and the memory.
 
     Parameters
@@ -144,12 +146,14 @@ def build(
     return _explained(index, f"{len(made):,} vectors: a graph answers in a small part of the comparisons of a scan")
 
 
-def _explained(index: Index, why: str) -> Index:
+def _explained(index: _Kind, why: str) -> _Kind:
     index._why = why
     return index
 
 
-def load(path: str | os.PathLike[str], *, metric: Any = None, items: Any = None, verify: bool = False) -> Index:
+def load(
+    path: str | os.PathLike[str], *, metric: Any = None, items: Any = None, verify: bool = False
+) -> Flat | Vamana | HNSW:
     """Open a saved index: memory-mapped, ready at once.
 
     Parameters
@@ -185,13 +189,13 @@ def load(path: str | os.PathLike[str], *, metric: Any = None, items: Any = None,
     if file.kind == "callable":
         from nearly.indexes.callable import CallableHNSW
 
-        return cast(Index, CallableHNSW._open(file, metric, items, verify))
+        return cast(HNSW, CallableHNSW._open(file, metric, items, verify))
     if metric is not None or items is not None:
         raise InputError("metric= and items= are for an index with a callable metric; this one knows its own")
     kind = INDEXES.get(file.kind)
     if kind is None:
         raise FormatError(f"{file.path} holds {file.kind!r}, which is no index that this version knows")
-    index = kind._restore(file)
+    index = cast(Flat | Vamana | HNSW, kind._restore(file))
     if verify:
         index.verify()
     return index

@@ -709,6 +709,8 @@ def _runs(nodes: NDArray[np.uint32]) -> list[tuple[int, int]]:
 
 def _reporter(progress: Progress | None, total: int) -> Any:
     """What the core calls between batches: the user's callback, or a bar on a terminal."""
+    if progress is False:
+        return None
     if progress is not None:
         return lambda done: progress(int(done), total)
     from nearly.indexes.progress import bar
