@@ -236,17 +236,30 @@ class Index:
 
     def _scan(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:
         """Compare with every vector, or with every one that passes."""
-        n_nodes, store = self._snapshot()
-        found = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32), np.empty(len(rows), np.uint32)
-        bits = only = None
+        n, bits, passing = len(rows), None, len(self)
         if where is not None:
             bits, passing = where if isinstance(where, tuple) else self._filter(where)
-            if passing * 4 < n_nodes:
-                only = self._passing_nodes(bits, n_nodes)
-        _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, *found, bits, only,
-                   threads)  # fmt: skip
-        compared = (n_nodes if only is None else len(only)) * len(rows)
-        return Hits(found[0], found[1], single, SearchContext(store.metric, plan, 1.0), (compared, 0, 0))
+        ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+        compared = self._scan_into(rows, ids, distances, counts := np.empty(n, np.uint32), bits, passing, threads)
+        for _ in range(3):  # rows that a writer removed between being found and being written leave gaps
+            short = np.flatnonzero(counts < min(k, passing, len(self)))
+            if not len(short):
+                break
+            some = ids[short], distances[short], counts[short]
+            compared += self._scan_into(rows[short], *some, bits, passing, threads)
+            ids[short], distances[short], counts[short] = some
+        return Hits(ids, distances, single, SearchContext(self._store.metric, plan, 1.0), (compared, 0, 0))
+
+    def _scan_into(
+        self, rows: NDArray[np.uint8], ids: NDArray[np.int64], distances: NDArray[np.float32],
+        counts: NDArray[np.uint32], bits: NDArray[np.uint64] | None, passing: int, threads: int,
+    ) -> int:  # fmt: skip
+        """Fill in the nearest; returns the number of comparisons."""
+        n_nodes, store = self._snapshot()
+        only = None if bits is None or passing * 4 >= n_nodes else self._passing_nodes(bits, n_nodes)
+        _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids, distances, counts,
+                   bits, only, threads)  # fmt: skip
+        return (n_nodes if only is None else len(only)) * len(rows)
 
     def _passing_nodes(self, bits: NDArray[np.uint64], n_nodes: int) -> NDArray[np.uint32]:
         nodes = self._store.column("nodes")

@@ -707,7 +707,7 @@ def _runs(nodes: NDArray[np.uint32]) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1]) + 1) for part in np.split(ordered, cuts)]
 
 
-def _reporter(progress: Progress | None, total: int) -> Any:
+def _reporter(progress: Any, total: int) -> Any:
     """What the core calls between batches: the user's callback, or a bar on a terminal."""
     if progress is False:
         return None
