@@ -47,16 +47,16 @@ def test_another_seed_gives_another_graph(case, tmp_path):
 
 @pytest.mark.parametrize("case", KINDS, ids=str)
 def test_the_same_calls_give_the_same_bytes(case, tmp_path):
-    vectors = points("l2", 900)
+    vectors = points("l2", 450)
     options = {} if case.kind == "flat" else {"queries": vectors[:100]}  # few: changes of this size calibrate anew
 
     def made(threads, through_a_file):
-        index = case.make(vectors[:600], threads=threads, **options)
+        index = case.make(vectors[:300], threads=threads, **options)
         if through_a_file:
             index.save(tmp_path / "between")
             index = nearly.load(tmp_path / "between")
-        index.add(vectors[600:], threads=threads)
-        index.remove(np.arange(0, 900, 4))
+        index.add(vectors[300:], threads=threads)
+        index.remove(np.arange(0, 450, 4))
         index.upsert(vectors[:50] + 1, ids=np.arange(50) * 4 + 1, threads=threads)
         return saved(index, tmp_path / "a")
 

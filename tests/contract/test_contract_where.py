@@ -8,7 +8,7 @@ import nearly
 from nearly import evaluate
 
 N = 2000
-SHARES = (1, 9, 10, 60, 700, 1700, N)
+SHARES = (1, 9, 60, 700, N)
 
 
 def options_of(case):

@@ -257,8 +257,8 @@ class Index:
         """Fill in the nearest; returns the number of comparisons."""
         n_nodes, store = self._snapshot()
         only = None if bits is None or passing * 4 >= n_nodes else self._passing_nodes(bits, n_nodes)
-        _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids, distances, counts,
-                   bits, only, threads)  # fmt: skip
+        _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids, distances,
+                   counts, bits, only, threads)  # fmt: skip
         return (n_nodes if only is None else len(only)) * len(rows)
 
     def _passing_nodes(self, bits: NDArray[np.uint64], n_nodes: int) -> NDArray[np.uint32]:
