@@ -108,7 +108,7 @@ def measure(
         factor = next((d for d in depths if hits(width, (k,), math.ceil(k * d)).mean() >= enough), depths[-1])
 
     def trial(width: int, ks: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        return hits(width, ks, math.ceil(max(ks) * factor)), hardness
+        return hits(width, ks, index._depth(max(ks), factor, width)), hardness
 
     curve = measure_curve(trial, n_queries=n, n_vectors=2 * deepest, source=source, seed=index._seed)
     return curve, factor

@@ -267,20 +267,23 @@ class GraphIndex(Index):
             self._efforts[key] = known
         return known
 
+    def _depth(self, k: int, factor: float, width: int) -> int:
+        """How many candidates the vectors themselves rank: a wide pool holds more than what codes put first."""
+        return k if self._codes is None else max(k, math.ceil(k * factor), width // 4)
+
     def _resolve(self, k: int, recall: float | None, effort: int | None) -> _Effort:
         metric, name = self._store.metric, f"{type(self).__name__} over {self._travel_name}"
-        depth = max(k, math.ceil(k * self._depth_factor)) if self._codes is not None else k
         curve = self._curve
         if effort is not None:
             width = max(k, arrays.check_int(effort, "effort", low=1, high=1 << 20))
             expected = None if curve is None else curve.at_width(k, width)
-            return _Effort(width, depth, None, None, SearchContext(metric, f"{name}, effort {width}", expected),
-                           False)  # fmt: skip
+            context = SearchContext(metric, f"{name}, effort {width}", expected)
+            return _Effort(width, self._depth(k, self._depth_factor, width), None, None, context, False)
         target = self._recall if recall is None else recall
         if curve is None:
             if self._calibrates or len(self) < calibration.LEAST:  # many rows may be few distinct vectors
                 plan = f"exact scan: {self._n_nodes} distinct vectors are too few to calibrate a graph on"
-                return _Effort(1, depth, None, None, SearchContext(metric, plan, 1.0), True)
+                return _Effort(1, k, None, None, SearchContext(metric, plan, 1.0), True)
             raise StateError("this index was built with calibrate=False, so a recall target has no meaning; "
                              "pass effort=, or call calibrate()")  # fmt: skip
         chosen = curve.choose(k, target)
@@ -288,11 +291,12 @@ class GraphIndex(Index):
         basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         if not chosen.met:
             plan = f"exact scan: recall {target:g} is beyond the graph, which reached {curve.best(k):.3f}, {basis}"
-            return _Effort(1, depth, None, None, SearchContext(metric, plan, 1.0), True)
+            return _Effort(1, k, None, None, SearchContext(metric, plan, 1.0), True)
         widths = np.maximum(chosen.widths, k).astype(np.uint32)
+        depth = self._depth(k, self._depth_factor, int(widths.max()))
         if int(widths.max()) * _SCAN_FACTOR > 4 * max(1, self._n_nodes):
             plan = f"exact scan: cheaper than a graph search of {int(widths.max())} candidates among {len(self)}"
-            return _Effort(1, depth, None, None, SearchContext(metric, plan, 1.0), True)
+            return _Effort(1, k, None, None, SearchContext(metric, plan, 1.0), True)
         plan = f"{name}, effort {int(widths.min())} to {int(widths.max())} for recall {target:g}, {basis}"
         if len(set(widths.tolist())) == 1:
             return _Effort(int(widths[0]), depth, None, None, SearchContext(metric, plan, chosen.expected), False)
