@@ -8,8 +8,8 @@ Traps: targets take turns within a round, and the median is over rounds, so that
 Time is the thread's processor time. Rows in cache are asked for again and again (256 KiB: the second cache, not the
 first); rows in memory are six times a third cache of 32 MB, `--memory-mib` for larger ones. Random access (`gather`)
 reads whole rows in the order of a permutation, as graphs do, but asks for no row ahead: a search that prefetches is
-faster. Denormal numbers are slow, so elements are drawn, not random bytes. A call from Python costs about a microsecond:
-calls have 250 KiB of work or more, except `project`, whose matrix is what it is.
+faster. Denormal numbers are slow, so elements are drawn, not random bytes. A call from Python costs about 1 µs: calls
+have 250 KiB of work or more, except `project`, whose matrix is what it is.
 """
 
 import argparse

@@ -73,6 +73,14 @@ def use_simd_target(name: str) -> None:
     ------
     InputError
         If the name is unknown, or this machine cannot run it.
+
+    Examples
+    --------
+    >>> before = simd_target()
+    >>> use_simd_target("baseline")
+    >>> simd_target()
+    'baseline'
+    >>> use_simd_target(before)
     """
     if not _core.use_simd_target(name):
         raise InputError(f"{name!r} is no target that this machine can run; choose one of {', '.join(simd_targets())}")

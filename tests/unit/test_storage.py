@@ -433,6 +433,7 @@ class Boom(Exception):
 
 def interrupt(block):
     yield block
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell may have had it ignored
     signal.raise_signal(signal.SIGINT)
     yield block
 

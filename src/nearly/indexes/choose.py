@@ -39,6 +39,11 @@ class Estimate:
         While building, the index included and the input not.
     seconds : float
         To build, at the present number of threads; a rough figure, within a factor of two or three.
+
+    Examples
+    --------
+    >>> Estimate(index_bytes=1000, peak_bytes=2000, seconds=0.5).peak_bytes
+    2000
     """
 
     index_bytes: int

@@ -34,7 +34,7 @@ class Flat(Index):
     --------
     >>> index = Flat(np.eye(4, dtype=np.float32))
     >>> hits = index.search(np.array([0.9, 0, 0, 0], np.float32), k=2)
-    >>> hits.ids.tolist(), hits.distances.round(3).tolist()
+    >>> hits.ids.tolist(), [round(d, 3) for d in hits.distances.tolist()]
     ([0, 1], [0.1, 1.345])
     """
 
