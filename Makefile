@@ -18,7 +18,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "  %-8s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.nearly  ## index real data, ask for recall 0.95, see it delivered (DATA=FILE: your own)
-	@$(BIN)/nearly demo $(if $(DATA),--data $(DATA)) $(ARGS)
+	@$(BIN)/nearly demo --out build/demo $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: $(VENV)/.test  ## the fast tests (ARGS="-k graph" picks some)
 	@$(BIN)/python -m pytest $(ARGS)
