@@ -10,7 +10,7 @@ PROJECT = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml")
 
 def requirements(extra: str) -> list[str]:
     """Return the requirements of an extra; an extra that names another of ours contains it."""
-    found = []
+    found: list[str] = []
     for requirement in PROJECT["optional-dependencies"][extra]:
         inner = re.fullmatch(r"nearly\[(\w+)\]", requirement)
         found += requirements(inner[1]) if inner else [requirement.replace(" ", "")]

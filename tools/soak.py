@@ -34,7 +34,7 @@ class Step:
     """Commands that run one after the other until one fails."""
 
     name: str
-    commands: list[list[str | Path]]
+    commands: list[list[str]]
     environment: dict[str, str] = field(default_factory=dict)
     timeout: float = 1800
 
@@ -77,10 +77,15 @@ class Step:
 
 def fuzz(scale: float, seed: int) -> Iterator[Step]:
     """Damage what we read, in thousands of ways."""
+    for command in fuzzers(sys.executable, FUZZ_SECONDS * scale, seed):
+        yield Step(Path(command[1]).stem, [command])
+
+
+def fuzzers(python: str, seconds: float, seed: int) -> list[list[str]]:
+    """Return the commands that share so many seconds."""
     scripts = sorted((ROOT / "tests" / "fuzz").glob("fuzz_*.py"))
-    for script in scripts:
-        limit = ["--seconds", f"{FUZZ_SECONDS * scale / len(scripts):.0f}", "--seed", str(seed)]
-        yield Step(script.stem, [[sys.executable, script, *limit]])
+    limit = ["--seconds", f"{max(1, seconds / len(scripts)):.0f}", "--seed", str(seed)]
+    return [[python, str(script), *limit] for script in scripts]
 
 
 def long(scale: float, seed: int) -> Iterator[Step]:
@@ -90,7 +95,7 @@ def long(scale: float, seed: int) -> Iterator[Step]:
 
 
 def asan(scale: float, seed: int) -> Iterator[Step]:
-    """Run the tests and the stress program under AddressSanitizer and UBSan."""
+    """Run the tests, the fuzzers and the stress program under AddressSanitizer and UBSan."""
     options = {
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_abort=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -100,14 +105,14 @@ def asan(scale: float, seed: int) -> Iterator[Step]:
     yield stress("asan", "address,undefined", scale / 4, seed, options | {"ASAN_OPTIONS": "detect_leaks=1"})
     # A second environment beside ours: its own, instrumented nearly, and all other packages from ours.
     folder = BUILD / "asan"
-    python = folder / "venv" / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    python = str(folder / "venv" / "bin" / "python")
+    if not Path(python).exists():
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     query = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     site = Path(subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip())
     (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     settings = {
-        "build-dir": folder / "cmake",
+        "build-dir": str(folder / "cmake"),
         "cmake.define.NEARLY_SANITIZE": "address,undefined",
         "install.strip": "false",
     }
@@ -131,7 +136,9 @@ def asan(scale: float, seed: int) -> Iterator[Step]:
         str(seed),
     ]
     tests += [f"--ignore={path}" for path in NOT_FOR_SANITIZERS]
-    yield Step("asan-tests", [tests], options | {"LD_PRELOAD": " ".join(runtime)})
+    options["LD_PRELOAD"] = " ".join(runtime)
+    yield Step("asan-tests", [tests], options)
+    yield Step("asan-fuzz", fuzzers(python, FUZZ_SECONDS / 4 * scale, seed + 1), options)
 
 
 def tsan(scale: float, seed: int) -> Iterator[Step]:
@@ -141,9 +148,9 @@ def tsan(scale: float, seed: int) -> Iterator[Step]:
 
 def stress(name: str, sanitizer: str, scale: float, seed: int, environment: dict[str, str]) -> Step:
     """Build tests/native/stress.cpp with a sanitizer and run it."""
-    folder = BUILD / f"{name}-native"
-    configure = ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DNEARLY_PYTHON=OFF"]
-    run = [folder / "stress", "--seconds", f"{max(5, STRESS_SECONDS * scale):.0f}", "--seed", str(seed)]
+    folder = str(BUILD / f"{name}-native")
+    configure = ["cmake", "-S", str(ROOT), "-B", folder, "-G", "Ninja", "-DNEARLY_PYTHON=OFF"]
+    run = [f"{folder}/stress", "--seconds", f"{max(5, STRESS_SECONDS * scale):.0f}", "--seed", str(seed)]
     # Sanitizers map their shadow at fixed places, which a strongly randomized address space may occupy.
     calm = ["setarch", platform.machine(), "-R"]
     if shutil.which("setarch") and subprocess.run([*calm, "true"], capture_output=True).returncode == 0:
