@@ -39,14 +39,16 @@ def assert_well_formed(made, n, degree):
 # ---------------------------------------------------------------- building
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine", "l1"])
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip", "l1"])
 def test_a_graph_finds_what_a_scan_finds(simd_target, rng, metric):
     vectors, queries = clustered(rng, 1200, 16), clustered(rng, 40, 16)
-    made = build(vectors, metric=metric, degree=16)
+    # Inner products leave few edges after pruning: full lists find the rest.
+    made = build(vectors, metric=metric, degree=20, beam=60, fill=metric == "ip")
+    made.graph.connect(40)
     truth = scan(made.scorer, made.rows, 1200, queries, 10, metric)
     got = made.search(queries, 10, width=100)
     hits = [len(set(a) & set(b)) for a, b in zip(got.ids.tolist(), truth.ids.tolist(), strict=True)]
-    assert np.mean(hits) >= 9.8
+    assert np.mean(hits) >= (9.5 if metric == "ip" else 9.8)
     expected = np.stack([exact_distances(metric, q, vectors[i]) for q, i in zip(queries, got.ids, strict=True)])
     np.testing.assert_allclose(got.distances, expected, rtol=1e-5, atol=1e-5)
     assert (np.diff(got.distances, axis=1) >= 0).all()
