@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,6 +214,31 @@ def test_many_equal_vectors_take_one_node():
     nodes, fresh, _ = place(vectors, room=5000)
     assert set(nodes) == {0}
     assert fresh == [0]
+
+
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer keeps freed memory for a while"
+)
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say how much memory is used")
+def test_memory_does_not_grow_with_changes(rng):
+    table = _core.Table(8, 2000, 2000)
+    plain = _core.Plain(table, 4, 0, 8)
+    distinct = _core.Distinct(table, 8, 0, np.zeros(0, np.uint8))
+    nodes, fresh, none = np.empty(2000, np.uint32), np.empty(2000, np.uint32), np.zeros(0, np.uint32)
+
+    def change():
+        vectors = rng.integers(0, 256, (2000, 8), dtype=np.uint8)
+        assert distinct.place(plain, vectors, 0, none, nodes, fresh) == 2000
+        distinct.erase(nodes)
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    change()
+    before = resident()
+    for _ in range(1000):
+        change()
+    assert resident() - before < 4e6  # two million changes; a mark each would be 16 MB
 
 
 # ---------------------------------------------------------------- answers of rows

@@ -1,5 +1,6 @@
 #include "base/distinct.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace nearly {
@@ -50,8 +51,12 @@ void Distinct::erase(Row row) {
   if (slots_[at] == row) slots_[at] = kErased;
 }
 
+// A table for the rows that are in, four places each: erased ones leave marks that only a new table forgets.
 void Distinct::grow() {
-  std::vector<Row> old(slots_.empty() ? 64 : slots_.size() * 2, kNone);
+  const auto n = static_cast<size_t>(std::count_if(slots_.begin(), slots_.end(), [](Row row) { return row < kErased; }));
+  size_t size = 64;
+  while (size < 4 * n) size *= 2;
+  std::vector<Row> old(size, kNone);
   old.swap(slots_);
   used_ = 0;
   for (const Row row : old)
