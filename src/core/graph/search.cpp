@@ -70,7 +70,7 @@ void Walk::end() {
     for (const uint32_t word : scratch_->dirty_) scratch_->seen_[word] = 0;
     scratch_->dirty_.clear();
   } else {
-    std::memset(scratch_->seen_.data(), 0, (n_nodes_ + 63) / 64 * 8);
+    std::memset(scratch_->seen_.data(), 0, std::min(scratch_->seen_.size(), (n_nodes_ + 63) / 64) * 8);
   }
   if (hops_ < effort_.probe) scratch_->hardness = size_ > 0 ? distance_of(scratch_->pool[0]) : __builtin_huge_valf();
   scratch_->pool.resize(size_);

@@ -101,15 +101,46 @@ inline void reduce4(const Ints* v, int32_t* out) {
 
 // kLanes stored elements as floats; `one` is the same for a single element. Both exact.
 inline Floats load(const float* p) { return load_as<Floats>(p); }
-inline Floats load(const int8_t* p) {
-  return __builtin_convertvector(__builtin_convertvector(load_as<QuarterI8>(p), Ints), Floats);
+// Bytes and 16-bit words widened to lanes by name: GCC 12 takes vectors narrower than 16 bytes apart, one element at a time.
+inline Ints widen_to_lanes(const int8_t* p) {
+#if defined(__AVX512F__) && NEARLY_BYTES == 64
+  return (Ints)_mm512_cvtepi8_epi32((__m128i)load_as<QuarterI8>(p));
+#elif defined(__AVX2__) && NEARLY_BYTES == 32
+  return (Ints)_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(load_as<int64_t>(p)));
+#elif defined(__SSE2__)
+  const __m128i x = _mm_cvtsi32_si128(load_as<int32_t>(p)), pairs = _mm_unpacklo_epi8(x, x);
+  return (Ints)_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24);
+#else
+  return __builtin_convertvector(load_as<QuarterI8>(p), Ints);
+#endif
 }
-inline Floats load(const uint8_t* p) {
-  return __builtin_convertvector(__builtin_convertvector(load_as<QuarterU8>(p), Ints), Floats);
+inline Ints widen_to_lanes(const uint8_t* p) {
+#if defined(__AVX512F__) && NEARLY_BYTES == 64
+  return (Ints)_mm512_cvtepu8_epi32((__m128i)load_as<QuarterU8>(p));
+#elif defined(__AVX2__) && NEARLY_BYTES == 32
+  return (Ints)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(load_as<int64_t>(p)));
+#elif defined(__SSE2__)
+  const __m128i zero = _mm_setzero_si128();
+  return (Ints)_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(load_as<int32_t>(p)), zero), zero);
+#else
+  return __builtin_convertvector(load_as<QuarterU8>(p), Ints);
+#endif
 }
-inline Floats load(const Brain* p) {
-  return (Floats)(__builtin_convertvector(load_as<HalfWidthU16>(p), Words) << 16);
+inline Words widen_to_lanes(const uint16_t* p) {
+#if defined(__AVX512F__) && NEARLY_BYTES == 64
+  return (Words)_mm512_cvtepu16_epi32((__m256i)load_as<HalfWidthU16>(p));
+#elif defined(__AVX2__) && NEARLY_BYTES == 32
+  return (Words)_mm256_cvtepu16_epi32((__m128i)load_as<HalfWidthU16>(p));
+#elif defined(__SSE2__)
+  return (Words)_mm_unpacklo_epi16(_mm_cvtsi64_si128(load_as<int64_t>(p)), _mm_setzero_si128());
+#else
+  return __builtin_convertvector(load_as<HalfWidthU16>(p), Words);
+#endif
 }
+
+inline Floats load(const int8_t* p) { return __builtin_convertvector(widen_to_lanes(p), Floats); }
+inline Floats load(const uint8_t* p) { return __builtin_convertvector(widen_to_lanes(p), Floats); }
+inline Floats load(const Brain* p) { return (Floats)(widen_to_lanes(&p->bits) << 16); }
 inline Floats load(const Half* p) {
 #if defined(__AVX512F__) && NEARLY_BYTES == 64
   return (Floats)_mm512_cvtph_ps((__m256i)load_as<HalfWidthU16>(p));
@@ -117,7 +148,7 @@ inline Floats load(const Half* p) {
   return (Floats)_mm256_cvtph_ps((__m128i)load_as<HalfWidthU16>(p));
 #else
   // Exponent and mantissa moved into place, then scaled by 2^112: right for subnormals too; nothing stored is infinite.
-  const Words h = __builtin_convertvector(load_as<HalfWidthU16>(p), Words);
+  const Words h = widen_to_lanes(&p->bits);
   const Floats scaled = (Floats)((h & 0x7fffu) << 13) * splat(0x1p112f);
   return (Floats)((Words)scaled | ((h & 0x8000u) << 16));
 #endif
