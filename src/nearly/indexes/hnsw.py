@@ -83,7 +83,8 @@ class HNSW(GraphIndex):
     def _levels(self, nodes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Level of each node: floor(-ln(u) / ln(M)), u in (0, 1] a hash of seed and node (splitmix64)."""
         with np.errstate(over="ignore"):
-            z = (nodes.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(self._seed & (2**63 - 1))
+            z = (nodes.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+            z += np.uint64(self._seed & (2**63 - 1))
             z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             z ^= z >> np.uint64(31)
