@@ -94,6 +94,8 @@ class Store:
         Ids by row and the chains that hang rows on nodes.
     nodes : table of uint32
         The node of each row; NONE for a row that was removed.
+    readers
+        Who reads now, of this store and of those before it: places are used again when they have ended.
     """
 
     metric: Metric
@@ -106,10 +108,12 @@ class Store:
     first_rows: Any
     last_rows: Any
     nodes: Any
+    readers: Any = field(default_factory=_core.Readers)
     rows: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", _core.Rows(self.ids, self.next_rows, self.first_rows, self.last_rows))
+        rows = _core.Rows(self.ids, self.next_rows, self.first_rows, self.last_rows, self.readers)
+        object.__setattr__(self, "rows", rows)
 
     @classmethod
     def empty(cls, metric: Metric, kind: str, dim: int, room: int) -> "Store":
@@ -151,7 +155,7 @@ class Store:
         if vectors is self.vectors and all(a is b for a, b in zip(fresh, old, strict=True)):
             return self
         scorer = _core.Plain(vectors, _element(self.kind), self.metric.number, self.dim)
-        return Store(self.metric, self.kind, self.dim, vectors, scorer, *fresh)
+        return Store(self.metric, self.kind, self.dim, vectors, scorer, *fresh, readers=self.readers)
 
     def converted(self, kind: str) -> "Store":
         """This store with its vectors in another element type that holds them all."""
@@ -162,7 +166,7 @@ class Store:
             last = min(n, first + 4096)
             scorer.fill(first, as_bytes(_convert(self.raw(np.arange(first, last)), kind)))
         return Store(self.metric, kind, self.dim, vectors, scorer, self.ids, self.next_rows, self.first_rows,
-                     self.last_rows, self.nodes)  # fmt: skip
+                     self.last_rows, self.nodes, self.readers)  # fmt: skip
 
     def as_stored(self, vectors: Vectors) -> NDArray[np.uint8]:
         """Vectors as bytes in this store's element type."""
