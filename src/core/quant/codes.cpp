@@ -160,46 +160,40 @@ void Codes::prepare_row(Row row, void* prepared) const {
   out->constant += std::max(0.0f, *header(rows_->row(row)) - sum_of_squares(z.data(), spec_.dims));
 }
 
-void Codes::finish(const Query& query, const uint8_t* base, const Row* rows, size_t n, const int32_t* dots,
-                   float* out) const {
+void Codes::score_block(const Query& query, const uint8_t* base, const Row* rows, size_t n, float* out) const {
+  const kernels::Table& k = kernels::active();
   const size_t stride = rows_->stride();
-  for (size_t i = 0; i < n; ++i) {
-    const float* h = header(base + (rows ? rows[i] : i) * stride);
-    const float dot = static_cast<float>(dots[i]);
-    out[i] = spec_.scale == Scale::kShared ? query.constant + h[0] + query.factor * dot
-                                           : query.constant + h[0] + query.factor * (h[1] * dot + h[2] * query.sum);
+  if (spec_.scale == Scale::kShared)
+    return (spec_.bits == 8 ? k.codes8 : k.codes4)(query.q, base, stride, rows, n, query.constant, query.factor, out);
+  int32_t sums[kBlock];
+  for (size_t i = 0; i < n; i += kBlock) {
+    const size_t block = std::min(kBlock, n - i);
+    const uint8_t* first = rows ? base : base + i * stride;
+    (spec_.bits == 8 ? k.dots8 : k.dots4)(query.q, first, stride, rows ? rows + i : nullptr, block, stride, sums);
+    for (size_t r = 0; r < block; ++r) {
+      const float* h = header(first + (rows ? rows[i + r] : r) * stride);
+      out[i + r] = query.constant + h[0] + query.factor * (h[1] * static_cast<float>(sums[r]) + h[2] * query.sum);
+    }
   }
 }
 
 void Codes::score(const void* prepared, const Row* rows, size_t n, float, float* out) const {
-  const auto& query = *static_cast<const Query*>(prepared);
-  const auto dots = spec_.bits == 8 ? kernels::active().dots8 : kernels::active().dots4;
-  int32_t sums[kBlock];
-  for (size_t i = 0; i < n; i += kBlock) {
-    const size_t block = std::min(kBlock, n - i);
-    dots(query.q, rows_->data(), rows_->stride(), rows + i, block, rows_->stride(), sums);
-    finish(query, rows_->data(), rows + i, block, sums, out + i);
-  }
+  score_block(*static_cast<const Query*>(prepared), rows_->data(), rows, n, out);
 }
 
 void Codes::score_range(const void* prepared, Row first, size_t n, float* out) const {
-  const auto& query = *static_cast<const Query*>(prepared);
-  const auto dots = spec_.bits == 8 ? kernels::active().dots8 : kernels::active().dots4;
-  int32_t sums[kBlock];
-  for (size_t i = 0; i < n; i += kBlock) {
-    const size_t block = std::min(kBlock, n - i);
-    const uint8_t* base = rows_->row(first + i);
-    dots(query.q, base, rows_->stride(), nullptr, block, rows_->stride(), sums);
-    finish(query, base, nullptr, block, sums, out + i);
-  }
+  score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, out);
 }
 
 void Codes::prefetch(const Row* rows, size_t n) const {
-  const size_t bytes = std::min<size_t>(rows_->stride(), 256);
-  for (size_t i = 0; i < n; ++i) {
-    const uint8_t* row = rows_->row(rows[i]);
-    for (size_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b);
+  const size_t stride = rows_->stride(), lines = std::min<size_t>((stride + 63) / 64, 4);
+  const uint8_t* base = rows_->data();
+  if (lines == 1) {
+    for (size_t i = 0; i < n; ++i) __builtin_prefetch(base + rows[i] * stride);
+    return;
   }
+  for (size_t i = 0; i < n; ++i)
+    for (size_t line = 0; line < lines; ++line) __builtin_prefetch(base + rows[i] * stride + line * 64);
 }
 
 void Codes::encode(const float* z, float left_out, uint8_t* row) const {

@@ -59,7 +59,7 @@ class Codes final : public Scorer {
   void quantize(const float* z, Query* out) const;
   void prepare_from_codes(const uint8_t* row, Query* out) const;
   void project(const float* input, float* out) const;
-  void finish(const Query& query, const uint8_t* base, const Row* rows, size_t n, const int32_t* dots, float* out) const;
+  void score_block(const Query& query, const uint8_t* base, const Row* rows, size_t n, float* out) const;
   void encode(const float* z, float left_out, uint8_t* row) const;
   const float* header(const uint8_t* row) const;
 

@@ -16,6 +16,7 @@ namespace {
 #include "kernels/body/codes.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
+#include "kernels/body/pool.inl.hpp"
 }  // namespace
 
 #define NEARLY_STRING_(x) #x
@@ -39,12 +40,17 @@ const Table table = {
     jaccard_rows,
     code_dots<8>,
     code_dots<4>,
+    code_distances<8>,
+    code_distances<4>,
     panel_products,
     kPanel,
     project_query,
     quantize<int16_t>,
     quantize<int8_t>,
     whole_bytes,
+    unseen,
+    within,
+    merge,
     {first_nonfinite<uint32_t, 0x7f800000u>, first_nonfinite<uint16_t, 0x7c00u>, first_nonfinite<uint16_t, 0x7f80u>},
 };
 
