@@ -152,9 +152,9 @@ def test_all_files_were_read():
         ("nearly.indexes.flat", "def f():\n    from nearly import Flat", "nearly.indexes.flat imports nearly.Flat"),
         ("nearly.evaluate.recall", "from nearly import arrays", "nearly.evaluate.recall imports nearly.arrays"),
         ("nearly.indexes.flat", "from nearly import evaluate", "nearly.indexes.flat imports nearly.evaluate"),
-        ("nearly.storage", "from nearly import _core", "nearly.storage imports nearly._core"),
-        ("nearly.arrays", "from nearly import _core", "nearly.arrays imports nearly._core"),
-        ("nearly.arrays", "def f():\n    from nearly import _core", "nearly.arrays imports nearly._core"),
+        ("nearly.storage.reading", "from nearly import _core", "nearly.storage.reading imports nearly._core"),
+        ("nearly.arrays.vectors", "from nearly import _core", "nearly.arrays.vectors imports nearly._core"),
+        ("nearly.arrays.ids", "def f():\n    from nearly import _core", "nearly.arrays.ids imports nearly._core"),
         ("nearly.hits", "import pandas", "nearly.hits imports pandas at its top: import it where it is needed"),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_wrong_import_is_found(module, source, complaint):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("nearly.arrays", "def check_finite():\n    from nearly import _core"),
+        ("nearly.arrays.vectors", "def check_finite():\n    from nearly import _core"),
         (
             "nearly.indexes.flat",
             "import numpy as np\nfrom nearly import _core, arrays\nfrom nearly.indexes import base",
