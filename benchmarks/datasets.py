@@ -31,8 +31,12 @@ class Dataset:
     radius: NDArray[np.float64]
 
     def recall(self, ids: NDArray[Any]) -> float:
-        """Return recall@10 by distance of the answers to the first ``len(ids)`` queries."""
-        return measure.recall_by_distance(ids, self.vectors, self.queries, self.metric, self.radius, K)
+        """Return mean recall@10 by distance of the answers to the first ``len(ids)`` queries."""
+        return float(self.recalls(ids).mean())
+
+    def recalls(self, ids: NDArray[Any]) -> NDArray[np.float64]:
+        """Return recall@10 by distance of each answer."""
+        return measure.recalls_by_distance(ids, self.vectors, self.queries, self.metric, self.radius, K)
 
     def describe(self) -> dict[str, Any]:
         """Return the facts that go beside every figure."""

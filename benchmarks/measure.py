@@ -50,15 +50,15 @@ def exact_radius(
     return radius
 
 
-def recall_by_distance(
+def recalls_by_distance(
     ids: NDArray[Any],
     vectors: NDArray[np.float32],
     queries: NDArray[np.float32],
     metric: str,
     radius: NDArray[np.float64],
     k: int,
-) -> float:
-    """Return mean recall@k where a row counts if it is no farther than the true k-th, so ties do not hurt.
+) -> NDArray[np.float64]:
+    """Return recall@k of each query: a row counts if it is no farther than the true k-th, so ties do not hurt.
 
     An id that is repeated counts once, one out of range not at all. ANN-Benchmarks scores the same way:
     Aumüller et al. (2020), https://doi.org/10.1016/j.is.2019.02.006. The tolerance of 1e-6 is float32 rounding.
@@ -68,7 +68,7 @@ def recall_by_distance(
     counts[:, 1:] &= ids[:, 1:] != ids[:, :-1]
     distances = squared_or_negated(vectors, np.where(counts, ids, 0), queries[: len(ids)], metric)
     near = distances <= (radius[: len(ids)] + 1e-6 * np.abs(radius[: len(ids)]))[:, None]
-    return float((near & counts).sum() / (len(ids) * k))
+    return np.asarray((near & counts).sum(axis=1) / k)
 
 
 # ---------------------------------------------------------------- the frontier

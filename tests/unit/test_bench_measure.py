@@ -14,7 +14,7 @@ import measure
 
 def recall(ids, vectors, queries, *, k, metric="l2"):
     radius = measure.exact_radius(vectors, queries, metric, k)
-    return measure.recall_by_distance(np.array(ids), vectors, queries, metric, radius, k)
+    return measure.recalls_by_distance(np.array(ids), vectors, queries, metric, radius, k).mean()
 
 
 LINE = np.array([[0], [1], [-1], [2], [9]], np.float32)
