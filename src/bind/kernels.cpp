@@ -56,6 +56,15 @@ void dots(In<int8_t, 1> query, In<uint8_t, 2> rows, int bits, Out<int32_t, 1> ou
                                                        rows.shape(1), out.data());
 }
 
+void fastscan(In<uint8_t, 2> tables, In<uint8_t, 3> packed, Out<uint16_t, 2> out) {
+  const size_t groups = tables.shape(0), blocks = packed.shape(0);
+  require(tables.shape(1) == 16 && packed.shape(1) == groups && packed.shape(2) == 16 && out.shape(0) == blocks &&
+              out.shape(1) == 32, "fastscan: tables, packed and out disagree");
+  require(groups % 2 == 0 && groups <= k::kLookups, "fastscan: an even number of groups, at most 256");
+  nb::gil_scoped_release release;
+  k::active().fastscan(tables.data(), packed.data(), groups, blocks, out.data());
+}
+
 void project(In<int16_t, 1> query, In<int8_t, 1> matrix, Out<int32_t, 1> out) {
   const size_t dim = query.shape(0), outputs = out.shape(0);
   require(dim % 2 == 0 && outputs % 16 == 0 && matrix.shape(0) == dim * outputs, "project: shapes disagree");
@@ -97,6 +106,7 @@ void kernels(nb::module_& m) {
   m.def("distances", &distances, "name"_a, "element"_a, "integers"_a, "query"_a.noconvert(), "rows"_a.noconvert(),
         "size"_a, "out"_a.noconvert(), "chosen"_a = nb::none());
   m.def("dots", &dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert());
+  m.def("fastscan", &fastscan, "tables"_a.noconvert(), "packed"_a.noconvert(), "out"_a.noconvert());
   m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
   m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
   m.def("first_nonfinite", &first_nonfinite, "rows"_a.noconvert(), "bfloat16"_a = false,

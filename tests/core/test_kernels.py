@@ -171,6 +171,53 @@ def test_code_products_do_not_saturate(simd_target, n_bits, value):
         assert dots(query, rows, n_bits).tolist() == [int(codes_of(rows, n_bits)[0].sum()) * value] * 5
 
 
+def fastscan(tables, codes):
+    """Sums for codes of shape (n, groups), n a multiple of 32; the packing is written out here once more."""
+    n, groups = codes.shape
+    halves = codes.reshape(n // 32, 2, 16, groups).astype(np.uint8)
+    packed = np.ascontiguousarray((halves[:, 0] | halves[:, 1] << 4).transpose(0, 2, 1))
+    out = np.full((n // 32, 32), 54321, np.uint16)
+    _core.fastscan(tables, packed, out)
+    return out.ravel()
+
+
+@pytest.mark.parametrize("groups", [0, 2, 4, 6, 8, 10, 16, 30, 32, 34, 96, 192, 254, 256])
+def test_fastscan_is_exact(simd_target, rng, groups):
+    for blocks in (0, 1, 2, 5):
+        tables = rng.integers(0, 256, (groups, 16), dtype=np.uint8)
+        codes = rng.integers(0, 16, (32 * blocks, groups))
+        expected = tables.astype(np.int64)[np.arange(groups), codes].sum(axis=1)
+        np.testing.assert_array_equal(fastscan(tables, codes), expected)
+    assert _core.simd_target() == simd_target
+
+
+def test_fastscan_does_not_overflow(simd_target):
+    tables = np.full((256, 16), 255, np.uint8)
+    assert fastscan(tables, np.zeros((64, 256), int)).tolist() == [256 * 255] * 64
+
+
+def test_fastscan_tells_vectors_apart(simd_target):
+    tables = np.zeros((6, 16), np.uint8)
+    tables[:] = np.arange(16)
+    for vector in range(32):
+        codes = np.zeros((32, 6), int)
+        codes[vector] = [1, 2, 3, 4, 5, 15]
+        assert np.flatnonzero(fastscan(tables, codes)).tolist() == [vector]
+        assert fastscan(tables, codes)[vector] == 30
+
+
+def test_fastscan_refuses_what_could_overflow_or_disagrees():
+    for tables, packed, out in (
+        ((258, 16), (1, 258, 16), (1, 32)),
+        ((3, 16), (1, 3, 16), (1, 32)),
+        ((4, 16), (1, 2, 16), (1, 32)),
+        ((4, 16), (2, 4, 16), (1, 32)),
+        ((4, 15), (1, 4, 15), (1, 32)),
+    ):
+        with pytest.raises(ValueError, match="fastscan"):
+            _core.fastscan(np.zeros(tables, np.uint8), np.zeros(packed, np.uint8), np.zeros(out, np.uint16))
+
+
 @pytest.mark.parametrize("outputs", [16, 32, 48, 64, 80, 128, 144])
 def test_projection_is_exact(simd_target, rng, outputs):
     for dim in (2, 4, 30, 64, 102):

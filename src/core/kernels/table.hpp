@@ -16,6 +16,8 @@ using Rows = void (*)(const void* query, const uint8_t* base, size_t stride, con
 using Dots = void (*)(const int8_t* query, const uint8_t* base, size_t stride, const uint32_t* rows, size_t n,
                       size_t size, int32_t* out);
 
+constexpr size_t kLookups = 256;  // groups of a fastscan: 257 * 255 is the largest 16-bit number, and 257 is odd
+
 struct Table {
   const char* name;
   // Float queries against any element.
@@ -30,6 +32,10 @@ struct Table {
   Dots dots8;
   // Two codes a byte: byte j holds dimension j (low nibble) and dimension j + size (high); the query holds 2 * size.
   Dots dots4;
+  // out[b * 32 + v] = sum over groups g of tables[g * 16 + code of vector v of block b in group g]. A block is `groups` x
+  // 16 bytes; byte i of a group holds the 4-bit codes of vector i (low) and of vector 16 + i (high). `groups` is even
+  // (pad with tables of zeros) and at most kLookups, so that no 16-bit sum overflows.
+  void (*fastscan)(const uint8_t* tables, const uint8_t* packed, size_t groups, size_t blocks, uint16_t* out);
   // out[i * out_stride + j] = <row i, column j> for n rows of `dim` floats and one packed panel of `panel` columns.
   void (*products)(const float* rows, size_t row_stride, size_t n, const float* packed, size_t dim, float* out,
                    size_t out_stride);

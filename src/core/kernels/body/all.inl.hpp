@@ -14,6 +14,7 @@ namespace {
 #include "kernels/body/rows_float.inl.hpp"
 #include "kernels/body/rows_integer.inl.hpp"
 #include "kernels/body/codes.inl.hpp"
+#include "kernels/body/fastscan.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 }  // namespace
@@ -39,6 +40,7 @@ const Table table = {
     jaccard_rows,
     code_dots<8>,
     code_dots<4>,
+    fastscan,
     panel_products,
     kPanel,
     project_query,
