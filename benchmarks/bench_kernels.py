@@ -180,6 +180,15 @@ def works(dim: int, n_bytes: int, place: str, wanted: Wanted) -> Iterator[Work]:
             rows = rows_of("uint8", dim * bits // 8, n_bytes)
             call = partial(_core.dots, np.ones(dim, np.int8), rows, bits, np.empty(len(rows), np.int32))
             yield Work(f"dots{bits}", "uint8", dim, "dense", call, rows.nbytes, len(rows))
+    for bits in range(1, 9):
+        if dim % 64 == 0 and wanted(f"packed_dots{bits}", "uint8"):
+            rows = rows_of("uint8", dim * bits // 8, n_bytes)
+            call = partial(_core.packed_dots, np.ones(dim, np.int8), rows, bits, np.empty(len(rows), np.int32))
+            yield Work(f"packed_dots{bits}", "uint8", dim, "dense", call, rows.nbytes, len(rows))
+    if dim % 64 == 0 and place == "cache" and wanted("rotate", "float32"):
+        rows = rows_of("float32", dim, n_bytes)
+        call = partial(_core.rotate, rows, np.random.default_rng(0).integers(0, 2**64, dim // 16, np.uint64))
+        yield Work("rotate", "float32", dim, "dense", call, rows.nbytes, len(rows))
     if wanted("fastscan", "uint8"):
         yield lookups(dim, n_bytes)
     for element in ("float32", "float16"):

@@ -15,6 +15,8 @@ namespace {
 #include "kernels/body/rows_integer.inl.hpp"
 #include "kernels/body/codes.inl.hpp"
 #include "kernels/body/fastscan.inl.hpp"
+#include "kernels/body/packed.inl.hpp"
+#include "kernels/body/rotate.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 }  // namespace
@@ -40,7 +42,10 @@ const Table table = {
     jaccard_rows,
     code_dots<8>,
     code_dots<4>,
+    {packed_dots<1>, packed_dots<2>, packed_dots<3>, packed_dots<4>, packed_dots<5>, packed_dots<6>, packed_dots<7>,
+     packed_dots<8>},
     fastscan,
+    rotate,
     panel_products,
     kPanel,
     project_query,
