@@ -23,6 +23,7 @@ using Codes = void (*)(const int8_t* query, const uint8_t* base, size_t stride, 
 struct Merged {
   size_t size, first;
 };
+constexpr size_t kLookups = 256;  // groups of a fastscan: 257 * 255 is the largest 16-bit number, and 257 is odd
 
 struct Table {
   const char* name;
@@ -39,6 +40,15 @@ struct Table {
   // Two codes a byte: byte j holds dimension j (low nibble) and dimension j + size (high); the query holds 2 * size.
   Dots dots4;
   Codes codes8, codes4;
+  // Codes of 1 to 8 bits at [bits - 1], in units of 64 dimensions and bits * 8 bytes (body/packed.inl.hpp has the layout);
+  // `size` counts units, the query holds 64 values in [-64, 63] for each.
+  Dots packed[8];
+  // out[b * 32 + v] = sum over groups g of tables[g * 16 + code of vector v of block b in group g]. A block is `groups` x
+  // 16 bytes; byte i of a group holds the 4-bit codes of vector i (low) and of vector 16 + i (high). `groups` is even
+  // (pad with tables of zeros) and at most kLookups, so that no 16-bit sum overflows.
+  void (*fastscan)(const uint8_t* tables, const uint8_t* packed, size_t groups, size_t blocks, uint16_t* out);
+  // A rotation of n floats, a multiple of 64, by 4 * n random bits: round r uses the words from signs[r * n / 64].
+  void (*rotate)(float* x, const uint64_t* signs, size_t n);
   // out[i * out_stride + j] = <row i, column j> for n rows of `dim` floats and one packed panel of `panel` columns.
   void (*products)(const float* rows, size_t row_stride, size_t n, const float* packed, size_t dim, float* out,
                    size_t out_stride);

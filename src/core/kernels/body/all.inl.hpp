@@ -14,6 +14,9 @@ namespace {
 #include "kernels/body/rows_float.inl.hpp"
 #include "kernels/body/rows_integer.inl.hpp"
 #include "kernels/body/codes.inl.hpp"
+#include "kernels/body/fastscan.inl.hpp"
+#include "kernels/body/packed.inl.hpp"
+#include "kernels/body/rotate.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
@@ -42,6 +45,10 @@ const Table table = {
     code_dots<4>,
     code_distances<8>,
     code_distances<4>,
+    {packed_dots<1>, packed_dots<2>, packed_dots<3>, packed_dots<4>, packed_dots<5>, packed_dots<6>, packed_dots<7>,
+     packed_dots<8>},
+    fastscan,
+    rotate,
     panel_products,
     kPanel,
     project_query,
