@@ -16,6 +16,7 @@ from nearly.indexes.contract import SCAN_FACTOR, Contract, Effort
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
 from nearly.indexes.travel import Travel, alive_sample
 from nearly.quantizers import Plain, Quantizer, Reduced, Scalar
+from nearly.quantizers.codes import common_norm
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE
 
@@ -23,7 +24,7 @@ __all__ = ["GraphIndex", "Rules"]
 
 _ENTRIES = 16  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
-_EVEN = 1.5  # largest norm by median norm up to which inner product behaves like l2
+_LINE = 64  # bytes of a cache line
 _HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
 
 
@@ -104,9 +105,7 @@ class GraphIndex(Index):
             return Plain()
         if quantizer is None:
             # One cache line of codes where the vector allows it, principal components above that.
-            if self._store.metric.name == "ip" and _norm_spread(vectors) > _EVEN:
-                return Plain()  # long vectors win: they are no near ones in any l2 form that codes could take
-            if vectors.dim + 5 <= 64:
+            if vectors.dim <= _LINE - _beside(self._store.metric.name, vectors):
                 return Scalar(bits=8)
             return Reduced(energy=0.9 if self._contract.target <= _HIGH else 0.93)
         if not hasattr(quantizer, "fit_floats"):
@@ -444,6 +443,14 @@ class GraphIndex(Index):
             raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
 
 
+def _beside(metric: str, vectors: Vectors) -> int:
+    """Bytes that 8-bit codes of vectors need beside a byte for each dimension."""
+    if metric != "ip":
+        return 4
+    rows = Vectors(np.ascontiguousarray(vectors.array[:: max(1, len(vectors) // 4096)]), vectors.kind).as_float32()
+    return 5 if common_norm((rows.astype(np.float64) ** 2).sum(1)) else 0
+
+
 def _reporter(progress: Any, total: int) -> Any:
     """What the core calls between batches: the user's callback, or a bar on a terminal."""
     if progress is False:
@@ -453,11 +460,3 @@ def _reporter(progress: Any, total: int) -> Any:
     from nearly.indexes.progress import bar
 
     return bar(total)
-
-
-def _norm_spread(vectors: Vectors) -> float:
-    """Largest norm by median norm, of a sample."""
-    step = max(1, len(vectors) // 4096)
-    norms = np.linalg.norm(Vectors(np.ascontiguousarray(vectors.array[::step]), vectors.kind).as_float32(), axis=1)
-    middle = float(np.median(norms)) if len(norms) else 0.0
-    return float(norms.max()) / middle if middle > 0 else 1.0
