@@ -49,7 +49,7 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
     meet(starts + i, std::min(kMaxBlock, n_starts - i));
     score();
   }
-  if (size_ > 0) layer.prefetch(node_of(scratch.pool[0]));
+  ask();
 }
 
 // Leaves no bit behind, also when a scorer throws.
@@ -70,25 +70,27 @@ void Walk::end() {
 void Walk::meet(const Row* list, size_t degree) {
   std::vector<Row>& met = scratch_->met_;
   if (met.size() < n_met_ + degree + 1) met.resize(2 * (n_met_ + degree + 1));
-  n_fresh_ = kernels_->unseen(list, degree, n_nodes_, scratch_->seen_.data(), met.data() + n_met_);
-  n_met_ += n_fresh_;
+  const size_t n = kernels_->unseen(list, degree, n_nodes_, scratch_->seen_.data(), met.data() + n_met_);
+  n_met_ += n;
+  n_fresh_ += n;
 }
 
 void Walk::score() {
-  float distance[kMaxBlock];
-  Candidate near[kMaxBlock + 1];
+  float distance[kAtOnce * kMaxBlock];
+  Candidate near[kAtOnce * kMaxBlock + 1];
   const Row* fresh = scratch_->met_.data() + n_met_ - n_fresh_;
   Candidate* pool = scratch_->pool.data();
   const float bound = size_ == width_ ? distance_of(pool[size_ - 1]) : __builtin_huge_valf();
   scorer_->score(prepared_, fresh, n_fresh_, bound, distance);
   scratch_->work.distances += n_fresh_;
   const size_t n = kernels_->within(distance, fresh, n_fresh_, bound, near);
+  n_fresh_ = 0;
   if (n == 0) return;
   const kernels::Merged merged = kernels_->merge(pool, size_, width_, near, n);
   size_ = merged.size;
   if (merged.first < next_) {
     next_ = merged.first;
-    layer_->prefetch(node_of(pool[next_]));
+    ask();
   }
 }
 
@@ -101,17 +103,36 @@ void Walk::choose_width() {
   size_ = std::min(size_, width_);
 }
 
-// Collects the unseen neighbors of the nearest open candidate and asks for their codes.
-void Walk::read_list() {
-  Candidate& c = scratch_->pool[next_];
-  c |= 1;
-  if (keep_) scratch_->expanded.push_back(c & ~Candidate{1});
-  ++scratch_->work.hops;
-  ++hops_;
-  meet(layer_->list(node_of(c)), layer_->degree());
+// How many lists are read at once: one on the way in, where the best candidate is soon forgotten, more among the nearest,
+// all of which are read in the end. Their cache misses overlap, and their candidates are merged in one go.
+size_t Walk::at_once() const { return std::min(kAtOnce, 1 + hops_ / kAlone); }
+
+// Asks for the lists that are read next.
+void Walk::ask() const {
+  const Candidate* pool = scratch_->pool.data();
+  size_t left = at_once();
+  for (size_t i = next_; i < size_ && left > 0; ++i)
+    if (!(pool[i] & 1)) {
+      layer_->prefetch(node_of(pool[i]));
+      --left;
+    }
+}
+
+// Collects the unseen neighbors of the nearest open candidates and asks for their codes.
+void Walk::read_lists() {
+  Candidate* pool = scratch_->pool.data();
+  for (size_t left = at_once(); left > 0 && next_ < size_; --left) {
+    Candidate& c = pool[next_];
+    c |= 1;
+    if (keep_) scratch_->expanded.push_back(c & ~Candidate{1});
+    ++scratch_->work.hops;
+    ++hops_;
+    meet(layer_->list(node_of(c)), layer_->degree());
+    while (next_ < size_ && pool[next_] & 1) ++next_;
+    if (hops_ == effort_.probe) break;
+  }
   scorer_->prefetch(scratch_->met_.data() + n_met_ - n_fresh_, n_fresh_);
-  while (next_ < size_ && scratch_->pool[next_] & 1) ++next_;
-  if (next_ < size_) layer_->prefetch(node_of(scratch_->pool[next_]));
+  ask();
 }
 
 bool Walk::turn() {
@@ -123,7 +144,7 @@ bool Walk::turn() {
     return next_ < size_;
   }
   if (next_ >= size_) return false;
-  read_list();
+  read_lists();
   waiting_ = true;
   return true;
 }

@@ -62,6 +62,8 @@ class Scratch {
 };
 
 constexpr size_t kMaxBlock = 512;  // the largest degree
+constexpr size_t kAtOnce = 4;      // lists read before their neighbors are scored
+constexpr size_t kAlone = 8;       // hops after which one more is
 
 // One search for the nodes nearest to a prepared query, in turns: a turn asks for memory and the next one uses it, so a
 // thread that takes turns between walks hides one's cache misses behind another's arithmetic. The answer, scratch.pool,
@@ -81,7 +83,9 @@ class Walk {
  private:
   void meet(const Row* list, size_t degree);
   void score();
-  void read_list();
+  size_t at_once() const;
+  void ask() const;
+  void read_lists();
   void choose_width();
 
   const kernels::Table* kernels_ = nullptr;
