@@ -9,15 +9,11 @@ supports a claim. Traps and method: benchmarks/README.md.
 import argparse
 import importlib.util
 import itertools
-import json
 import os
-import signal
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,7 +24,7 @@ import numpy as np
 import peers
 import report
 from datasets import Dataset
-from worker import PeerError, Worker
+from worker import PeerError, Worker, shared
 
 DISTRIBUTIONS = {"faiss": "faiss-cpu", "svs": "scalable-vs", "ngtpy": "ngt"}
 
@@ -36,11 +32,6 @@ DISTRIBUTIONS = {"faiss": "faiss-cpu", "svs": "scalable-vs", "ngtpy": "ngt"}
 def main() -> None:
     """Parse the command line, measure, write the report."""
     arguments = parse()
-    for ending in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # an exit ends the workers too; shells let background jobs ignore SIGINT
-        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
     data = datasets.load(arguments.data, n_queries=arguments.queries, limit=arguments.limit)
     out = arguments.out or Path("build/bench") / f"peers-{data.name}.jsonl"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +44,7 @@ def main() -> None:
         for record in records:
             facts = {"data": data.describe(), "machine": measure.machine(), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
             with out.open("a") as file:
-                file.write(json.dumps({**record, **facts}) + "\n")
+                file.write(measure.line({**record, **facts}) + "\n")
             print(report.one_line(record), flush=True)
     report.write(out)
 
@@ -76,16 +67,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--redo", action="store_true", help="measure again what the file already holds")
     parser.add_argument("--out", type=Path, help="JSON lines (default build/bench/peers-DATA.jsonl)")
     return parser.parse_args()
-
-
-@contextmanager
-def shared(data: Dataset) -> Iterator[Path]:
-    """Write vectors and queries once for all workers."""
-    with tempfile.TemporaryDirectory(prefix="nearly-bench-") as name:
-        folder = Path(name)
-        np.save(folder / "vectors.npy", data.vectors)
-        np.save(folder / "queries.npy", data.queries)
-        yield folder
 
 
 # ---------------------------------------------------------------- the sweep

@@ -192,7 +192,11 @@ class Usearch(Peer):
 
 
 class Faiss(Peer):
-    """Everything through faiss's own factory strings; {lists} and {parts} are filled in by size and dimension."""
+    """Everything through faiss's own factory strings; {lists} and {parts} are filled in by size and dimension.
+
+    `products_from` is the batch from which exact scans multiply matrices: left alone, version 1.15.1 waits for far
+    larger batches of short vectors, and took four times as long for 1,000 queries of 64 dimensions.
+    """
 
     package = "faiss"
 
@@ -206,6 +210,8 @@ class Faiss(Peer):
         metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
         factory = self.config["factory"].format(lists=lists, parts=parts, dim=dim)
         faiss.omp_set_num_threads(threads)
+        if "products_from" in self.config:
+            faiss.cvar.distance_compute_blas_threshold = self.config["products_from"]
         self.faiss, self.parameters = faiss, faiss.ParameterSpace()
         self.index = faiss.index_factory(dim, factory, metric)
         if factory.startswith("HNSW"):
@@ -494,6 +500,7 @@ PEERS: dict[str, tuple[type[Peer], dict[str, Any]]] = {
     "faiss-hnsw-sq8": (Faiss, {"factory": "HNSW32_SQ8"}),
     "faiss-hnsw": (Faiss, {"factory": "HNSW32"}),
     "faiss-flat": (Faiss, {"factory": "Flat"}),
+    "faiss-flat-products": (Faiss, {"factory": "Flat", "products_from": 20}),
     "usearch-i8": (Usearch, {"dtype": "i8", "cosine_as": "cosine"}),
     "usearch-f32": (Usearch, {"dtype": "f32", "cosine_as": "cosine"}),
     "kannolo": (Kannolo, {}),

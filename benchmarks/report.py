@@ -8,7 +8,7 @@ from typing import Any
 import measure
 
 Record = dict[str, Any]
-MODES = {"batch": "batch", "single": "single", "batch_all": "all threads"}
+MODES = {"batch": "batch", "single": "single", "all": "all threads"}
 OURS = "nearly"
 
 

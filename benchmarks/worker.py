@@ -13,13 +13,15 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import measure
 import numpy as np
 import peers
+from datasets import Dataset
 
 K = 10
 
@@ -48,8 +50,8 @@ class Session:
         }
 
     def search(self, mode: str, effort: list[float], n_queries: int, keep: bool) -> dict[str, Any]:
-        """Make one pass over the first queries: "batch", "single" or "batch_all"; `keep` writes the ids to ids.npy."""
-        threads = len(measure.CPUS) if mode == "batch_all" else 1
+        """Make one pass over the first queries: "batch", "single" or "all"; `keep` writes the ids to ids.npy."""
+        threads = len(measure.CPUS) if mode == "all" else 1
         self._use(threads)
         self.peer.tune(tuple(effort), threads)
         peer, queries = self.peer, self.queries[:n_queries]
@@ -92,6 +94,18 @@ def serve() -> None:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(answer), file=answers)
+
+
+@contextmanager
+def shared(data: Dataset) -> Iterator[Path]:
+    """Write vectors and queries once for all workers, and end the workers too when the driver is asked to end."""
+    for ending in (signal.SIGINT, signal.SIGTERM):  # shells let background jobs ignore SIGINT
+        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="nearly-bench-") as name:
+        folder = Path(name)
+        np.save(folder / "vectors.npy", data.vectors)
+        np.save(folder / "queries.npy", data.queries)
+        yield folder
 
 
 class PeerError(Exception):

@@ -156,3 +156,18 @@ def test_all_that_an_index_becomes_has_the_same_readers(kind):
         assert (_core.scan(store.scorer, rows, 10, 24, query, metric, *answer) is None) == retired
     for searched, retired in ((graph, True), (index._graph, False)):
         assert (searched.search(24, query, metric, 10, 3, *answer) is None) == retired
+
+
+@pytest.mark.parametrize("added", [np.full((9, 6), 0.5), np.arange(60_000).reshape(-1, 6) % 255], ids=["kind", "room"])
+def test_whoever_reads_a_store_that_was_replaced_meets_nothing_that_came_later(added):
+    # It would be met without its vector, or without its id: those are in the other store's tables.
+    rng = np.random.default_rng(0)
+    index = nearly.Vamana(rng.integers(0, 9, (300, 6)).astype(np.float32), calibrate=False)
+    index.remove(np.arange(40))
+    index.consolidate()
+    store = index._store
+    names = ("ids", "next_rows", "first_rows", "last_rows", "nodes")
+    before = [store.column(name).tolist() for name in names]
+    index.add(added.astype(np.float32))  # the places of those that went are taken first
+    assert index._store is not store
+    assert [store.column(name)[: len(was)].tolist() for name, was in zip(names, before, strict=True)] == before

@@ -35,6 +35,11 @@ class Rows {
     for (size_t i = 0; i < n; ++i) any |= __atomic_load_n(word + i, __ATOMIC_ACQUIRE);
     return !(any >> 31);
   }
+  // A hint that a row is emitted soon.
+  void prefetch(Row row) const {
+    __builtin_prefetch(ids_->row(row));
+    __builtin_prefetch(next_->row(row));
+  }
   // First row of a node that passes, or kNone.
   Row first_passing(Row node, Filter filter) const {
     Row row = first(node);

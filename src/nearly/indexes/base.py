@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from nearly import _core, arrays, metrics, storage
 from nearly.arrays import Vectors
-from nearly.errors import DimensionError, FormatError, IdError, InputError
+from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
+from nearly.indexes import files
 from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
 from nearly.metrics import Metric
 
@@ -441,18 +442,9 @@ class Index:
             An existing file is replaced.
         """
         with self._writing:
-            extra, config = self._state()
-            store = self._store
-            sizes = {"vectors": self._n_nodes, "first_rows": self._n_nodes, "last_rows": self._n_nodes}
-            parts = {name: t.array()[: sizes.get(name, self._n_rows)] for name, t in store.tables().items()}
-            parts["spare_rows"] = np.array(self._spare_rows, np.uint32)
-            parts["spare_nodes"] = np.array(self._spare_nodes, np.uint32)
-            base = {
-                "metric": store.metric.name, "element": store.kind, "dim": store.dim, "n_rows": self._n_rows,
-                "n_nodes": self._n_nodes, "next_id": self._next_id, "own_ids": self._own_ids,
-                "n_removed": self._n_removed, "why": self._why,
-            }  # fmt: skip
-            storage.write(path, {**parts, **extra}, {"rows": base, **config}, kind=self.kind)
+            parts, config = files.state(self)
+            extra, more = self._state()
+            storage.write(path, {**parts, **extra}, {**config, **more}, kind=self.kind)
 
     def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and configuration beyond the store's."""
@@ -462,44 +454,7 @@ class Index:
     def _restore(cls, file: storage.File) -> Self:
         """Make an index of an opened file; everything but the vectors themselves is checked."""
         self = cls.__new__(cls)
-        metric = metrics.METRICS[storage.config_str(file, ("rows", "metric"), allowed=metrics.METRICS)]
-        bits = metric.input == "bits"
-        kind = storage.config_str(file, ("rows", "element"), allowed=("bits",) if bits else ELEMENT_NAMES)
-        dim = storage.config_int(file, ("rows", "dim"), 1, 32768)
-        n_rows = storage.config_int(file, ("rows", "n_rows"), 0, 2**31 - 1)
-        n_nodes = storage.config_int(file, ("rows", "n_nodes"), 0, n_rows)
-        self._n_rows, self._n_nodes = n_rows, n_nodes
-        self._next_id = storage.config_int(file, ("rows", "next_id"), 0)
-        self._own_ids = storage.config_bool(file, ("rows", "own_ids"))
-        self._n_removed = storage.config_int(file, ("rows", "n_removed"), 0, n_rows)
-        self._why = storage.config_str(file, ("rows", "why"))
-        element = ELEMENT_NAMES.index("uint8" if bits else kind)
-        stride = _core.Plain.row_bytes(element, metric.number, dim)
-        shapes = {"vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4),
-                  "first_rows": (n_nodes, 4),
-                  "last_rows": (n_nodes, 4), "nodes": (n_rows, 4)}  # fmt: skip
-        tables = {
-            name: _core.Table.borrow(storage.require(file, name, np.uint8, shape)) for name, shape in shapes.items()
-        }
-        scorer = _core.Plain(tables["vectors"], element, metric.number, dim)
-        self._store = Store(metric, kind, dim, tables["vectors"], scorer, *(tables[n] for n in list(shapes)[1:]))
-        self._store.check(n_rows, n_nodes)
-        self._spare_rows = [int(i) for i in storage.require(file, "spare_rows", np.uint32, (None,))]
-        self._spare_nodes = [int(i) for i in storage.require(file, "spare_nodes", np.uint32, (None,))]
-        nodes, firsts = self._store.column("nodes"), self._store.column("first_rows")
-        if any(i >= n_rows or nodes[i] != NONE for i in self._spare_rows) or any(
-            i >= n_nodes or firsts[i] != NONE for i in self._spare_nodes
-        ):
-            raise FormatError(f"{file.path} is damaged: it calls rows or nodes free that are in use")
-        if len(self) != int((nodes[:n_rows] != NONE).sum()):
-            raise FormatError(f"{file.path} is damaged: it does not hold as many rows as it says")
-        ids = self._store.column("ids")[:n_rows][nodes[:n_rows] != NONE]
-        if len(ids) and int(ids.max()) >= self._next_id:
-            raise FormatError(f"{file.path} is damaged: an id is not below the next one")
-        self._ids = None
-        self._distinct = None
-        self._writing = threading.RLock()
-        self._file = file
+        files.restore(self, file)
         return self
 
     _file: storage.File | None = None
@@ -516,6 +471,3 @@ class Index:
             self._file.verify()
         with self._writing:
             self._store.check(self._n_rows, self._n_nodes)
-
-
-ELEMENT_NAMES = ("float32", "float16", "bfloat16", "int8", "uint8")

@@ -83,8 +83,7 @@ class Vamana(GraphIndex):
         beam = arrays.check_int(beam, "beam", low=1, high=65536)
         self._rules = Rules(beam, degree, arrays.check_real(alpha, "alpha", low=1.0, high=100.0), False)
         self._seed = arrays.check_seed(seed)
-        self._lists, self._slots, self._efforts = [], [], {}
-        self._calibrates = calibrate
+        self._lists, self._slots = [], []
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
                     order=order, threads=threads, progress=progress)  # fmt: skip
 
