@@ -194,9 +194,12 @@ void graph(nb::module_& m) {
              require_may_change(g);
              require(beam >= 1 && beam <= 65536, "connect: beam in [1, 65536]");
              nb::gil_scoped_release release;
-             g.connect(beam);
+             g.connect(beam, poll());
            }, "beam"_a)
-      .def("count_unreachable", &GraphIndex::count_unreachable, nb::call_guard<nb::gil_scoped_release>())
+      .def("count_unreachable", [](const GraphIndex& g) {
+             nb::gil_scoped_release release;
+             return g.count_unreachable(poll());
+           })
       .def("consolidate", [](GraphIndex& g, In<uint8_t, 1> dead, size_t beam, size_t new_degree, float alpha, size_t threads) {
              require_may_change(g);
              require(dead.shape(0) >= g.n_nodes(), "consolidate: one flag a node");

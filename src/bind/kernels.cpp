@@ -140,11 +140,17 @@ int64_t first_nonfinite(nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::devic
   if (rows.dtype() == nb::dtype<float>()) element = k::kFloat32;
   if (rows.itemsize() == 2) element = bfloat16 ? k::kBfloat16 : k::kFloat16;
   require(element >= 0, "first_nonfinite: float32, float16 or bfloat16");
-  const size_t n = rows.shape(0), size = rows.shape(1);
+  const size_t n = rows.shape(0), size = rows.shape(1), stride = size * rows.itemsize();
+  const auto* base = static_cast<const uint8_t*>(rows.data());
+  const Poll check = poll();
   nb::gil_scoped_release release;
-  const size_t at = k::active().first_nonfinite[element](static_cast<const uint8_t*>(rows.data()),
-                                                         size * rows.itemsize(), n, size);
-  return at == n ? -1 : static_cast<int64_t>(at);
+  for (size_t first = 0, block = (size_t{1} << 22) / (stride + 1) + 1; first < n; first += block) {
+    const size_t count = std::min(block, n - first);
+    const size_t at = k::active().first_nonfinite[element](base + first * stride, stride, count, size);
+    if (at < count) return static_cast<int64_t>(first + at);
+    poll_if_due(check);
+  }
+  return -1;
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ void plain_decode(const quant::Plain& p, In<uint32_t, 1> rows, Out<float, 2> out
   nb::gil_scoped_release release;
   parallel_for(rows.shape(0), 256, threads, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) p.decode(rows.data()[i], out.data() + i * p.dim());
-  });
+  }, poll());
 }
 
 template <typename T> std::vector<T> to_vector(In<T, 1> a) { return {a.data(), a.data() + a.shape(0)}; }
@@ -133,9 +133,18 @@ size_t place(DistinctRows& d, quant::Plain& store, In<uint8_t, 2> vectors, size_
               d.bytes == store.dim() * quant::Plain::element_bytes(store.element()) && !d.rows->borrowed() &&
               fits(n_nodes, n - std::min(n, spare.shape(0)), d.rows->rows()), "place: shapes disagree");
   for (size_t i = 0; i < spare.shape(0); ++i) require(spare.data()[i] < n_nodes, "place: a spare node does not exist");
+  const Poll check = poll();
   nb::gil_scoped_release release;
   size_t n_fresh = 0, n_spare = 0;
   for (size_t i = 0; i < n; ++i) {
+    if (i % 1024 == 0) {
+      try {
+        poll_if_due(check);
+      } catch (...) {  // none of them is there
+        for (size_t j = 0; j < n_fresh; ++j) d.set.erase(fresh.data()[j]);
+        throw;
+      }
+    }
     const uint8_t* vector = vectors.data() + i * d.bytes;
     Row node = d.set.find(vector);
     if (node == kNone) {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_support import NONE, as_bytes, make_columns, make_plain, make_rows, make_table, scan
+from core_support import NONE, Interrupt, as_bytes, make_columns, make_plain, make_rows, make_table, scan
 
 from nearly import _core
 
@@ -307,7 +307,152 @@ print("fine")
 """
 
 
+# A search that a fork finds half done in another thread is not there in the child, whose writer would wait for ever.
+FORK_BESIDE = """
+import os, signal, threading
+import numpy as np
+from nearly import _core
+
+def table(stride):
+    t = _core.Table(stride, 5, 5)
+    t.fill(0, 5, 255)
+    return t
+
+inside, go_on = threading.Event(), threading.Event()
+def metric(stored, which, rows):
+    inside.set()
+    go_on.wait(30)
+    return np.zeros(len(rows), np.float32)
+
+rows = _core.Rows(*map(table, (8, 4, 4, 4)), readers := _core.Readers())
+rows.link(np.arange(5, dtype=np.uint32), np.arange(5), np.arange(5, dtype=np.uint32))
+answer = np.empty((1, 2), np.int64), np.empty((1, 2), np.float32), np.empty(1, np.uint32)
+scan = lambda scorer: _core.scan(scorer, rows, 5, 8, np.zeros((1, 8), np.uint8), 3, *answer, threads=1)
+thread = threading.Thread(target=scan, args=(_core.Callable(metric, 5),))
+thread.start()
+assert inside.wait(30)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    readers.wait()
+    scan(_core.Callable(lambda stored, which, rows: np.ones(len(rows), np.float32), 5))
+    readers.wait()
+    os._exit(0 if answer[1].tolist() == [[1.0, 1.0]] else 1)
+assert os.waitpid(child, 0)[1] == 0
+waiting = threading.Thread(target=readers.wait)
+waiting.start()
+waiting.join(0.1)
+assert waiting.is_alive()  # the parent's search goes on
+go_on.set()
+waiting.join(30)
+assert not waiting.is_alive()
+print("fine")
+"""
+
+# Python that forks in the middle of a search: the parent's goes on, the child's cannot where other threads had parts.
+FORK_INSIDE = """
+import os, signal, sys, threading
+import numpy as np
+from nearly import _core
+
+def table(stride):
+    t = _core.Table(stride, 50, 50)
+    t.fill(0, 50, 255)
+    return t
+
+threads, child, every = int(sys.argv[1]), None, np.arange(50, dtype=np.uint32)
+rows = _core.Rows(*map(table, (8, 4, 4, 4)), readers := _core.Readers())
+rows.link(every, every.astype(np.int64), every)
+answer = np.empty((50, 2), np.int64), np.empty((50, 2), np.float32), np.empty(50, np.uint32)
+
+def metric(stored, which, nodes):
+    global child
+    if child is None and which > 5 and threading.current_thread() is threading.main_thread():
+        child = os.fork()
+    return np.abs(nodes.astype(np.float32) - which)
+
+def scan():
+    queries = np.arange(50)[:, None].view(np.uint8)
+    _core.scan(_core.Callable(metric, 50), rows, 50, 8, queries, 3, *answer, threads=threads)
+    return bool((answer[0][:, 0] == every).all())
+
+failed = False
+try:
+    while child is None:
+        assert scan()
+except RuntimeError as error:
+    failed = "forked" in str(error)
+signal.alarm(20)
+readers.wait()
+assert scan()
+if child == 0:
+    os._exit(0 if failed == (threads > 1) else 1)
+assert not failed
+assert os.waitpid(child, 0)[1] == 0
+print("fine")
+"""
+
+# Threads that the system refuses: the loop is done by those there are.
+NO_THREADS = """
+import resource
+from pathlib import Path
+import numpy as np
+from nearly import _core
+
+rows, out = np.ones((4000, 16), np.float32), np.ones((4000, 4000), np.float32)
+_core.products(rows[:100], rows, out[:100], 1)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+before = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + (12 << 20), before[1]))  # one stack of 8 MB, hardly more
+_core.products(rows, rows, out, 64)
+resource.setrlimit(resource.RLIMIT_AS, before)
+assert (out == 16).all()
+print("fine")
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_has_threads_of_its_own():
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [(FORK, []), (FORK_BESIDE, []), (FORK_INSIDE, ["1"]), (FORK_INSIDE, ["2"])],
+    ids=["threads", "beside", "inside", "inside-threads"],
+)
+def test_a_forked_child_has_threads_and_readers_of_its_own(script, arguments):
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=90)
     assert done.stdout == "fine\n", done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say how much memory is used")
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer needs its address space")
+def test_threads_that_the_system_refuses_are_done_without():
+    done = subprocess.run([sys.executable, "-c", NO_THREADS], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "fine\n", done.stderr
+
+
+# ---------------------------------------------------------------- Ctrl-C
+
+
+def test_ctrl_c_ends_the_placing_of_vectors_fast_and_forgets_them():
+    n = 3_000_000
+    vectors = np.arange(n, dtype=np.uint64)[:, None].view(np.uint8)
+    table = _core.Table(8, n, n)
+    plain = _core.Plain(table, 4, 0, 8)
+    distinct = _core.Distinct(table, 8, 0, np.zeros(0, np.uint8))
+    nodes, fresh, none = np.empty(n, np.uint32), np.empty(n, np.uint32), np.zeros(0, np.uint32)
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.05) as interrupt:
+        distinct.place(plain, vectors, 0, none, nodes, fresh)
+    assert interrupt.late < 0.2
+    few = vectors[:999:-1][:5000].copy()  # in another order: what was placed before is not found
+    assert distinct.place(plain, few, 0, none, nodes[:5000], fresh[:5000]) == 5000
+    assert nodes[:5000].tolist() == list(range(5000))
+
+
+@pytest.mark.timing  # and gigabytes of zeros, which take no memory but under a sanitizer
+def test_ctrl_c_ends_the_search_for_what_is_no_number_fast():
+    try:
+        rows = np.zeros((3_000_000, 1024), np.float32)  # 12 GB of address space
+    except MemoryError:
+        pytest.skip("no address space for gigabytes")
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.05) as interrupt:
+        _core.first_nonfinite(rows)
+    assert interrupt.late < 0.2

@@ -499,3 +499,19 @@ def test_ctrl_c_ends_a_search_fast(rng, threads):
         made.search(queries, 10, width=400, threads=threads)
     assert interrupt.late < 0.2 * threads
     assert (made.search(vectors[:200], 1).distances == 0).mean() > 0.9
+
+
+def test_ctrl_c_ends_connecting_fast_and_leaves_what_the_next_call_completes(rng):
+    n = 30_000
+    plain = make_plain(rng.standard_normal((n, 24), dtype=np.float32))
+    lists, rows = make_table(4 * 8, n), make_rows(n)
+    graph = _core.Graph([lists], [], [0], plain, plain, rows, n)
+    with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
+        graph.connect(100)
+    assert interrupt.late < 0.2
+    lost = graph.count_unreachable()
+    assert 0 < lost < n - 100
+    _core.check_lists(lists, n, n, True)
+    small = _core.Graph([make_table(4 * 8, 500)], [], [0], plain, plain, rows, 500)
+    small.connect(20)
+    assert small.count_unreachable() == 0

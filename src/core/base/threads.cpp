@@ -8,6 +8,8 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -33,14 +35,15 @@ class Pool {
     {
       std::lock_guard lock(mutex_);
       job.helpers_wanted = threads - 1;
-      while (workers_ < threads - 1) {
-        std::thread([this] { work(); }).detach();
-        ++workers_;
+      try {
+        for (; workers_ < threads - 1; ++workers_) std::thread([this] { work(); }).detach();
+      } catch (const std::system_error&) {  // the system gives no more: those there are do it all, if only the caller
       }
       jobs_.push_back(&job);
     }
     wake_.notify_all();
     drain(job, &poll);
+    require_same_process();
     std::unique_lock lock(mutex_);
     jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
     while (job.helpers_inside > 0) {
@@ -48,12 +51,16 @@ class Pool {
       if (!poll || job.stop) continue;
       lock.unlock();
       poll_once(job, poll);  // one slow chunk on another thread must not hold up Ctrl-C
+      require_same_process();
       lock.lock();
     }
     if (job.error) std::rethrow_exception(job.error);
   }
 
  private:
+  // A signal handler that forks: its child is here too, but none of the threads that had chunks of the loop.
+  void require_same_process() const;
+
   void fail(Job& job, std::exception_ptr error) {
     job.stop = true;
     std::lock_guard lock(mutex_);
@@ -126,6 +133,10 @@ Pool& pool() {
   }
   delete fresh;
   return *current;
+}
+
+void Pool::require_same_process() const {
+  if (g_pool.load() != this) throw std::runtime_error("this process was forked in the middle of a loop of several threads");
 }
 
 }  // namespace

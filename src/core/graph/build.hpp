@@ -40,12 +40,12 @@ std::vector<size_t> batch_ends(size_t n_old, size_t n_new);
 
 // Nodes of the layer below n_nodes that no walk from `entries` reaches.
 std::vector<Row> unreachable(const Layer& layer, const std::vector<Row>& entries, const std::vector<bool>& wanted,
-                             size_t n_nodes);
+                             size_t n_nodes, const Poll& poll);
 
 // Gives every wanted node that cannot be reached an edge from a near node that can; what cannot be linked without
 // cutting off others is appended to entries.
 void connect(Layer& layer, const Scorer& scorer, std::vector<Row>& entries, const std::vector<bool>& wanted,
-             size_t n_nodes, size_t beam);
+             size_t n_nodes, size_t beam, const Poll& poll);
 
 // Removes the nodes marked dead from all lists: a list that named one takes over the dead one's neighbors and is pruned.
 void consolidate(Layer& layer, const Scorer& scorer, const std::vector<bool>& dead, size_t n_nodes,

@@ -206,13 +206,15 @@ std::vector<bool> GraphIndex::alive() const {
   return wanted;
 }
 
-void GraphIndex::connect(size_t beam) {
+void GraphIndex::connect(size_t beam, const Poll& poll) {
   std::vector<Row> entries = this->entries();
-  graph::connect(layers_[0], *travel_, entries, alive(), n_nodes(), beam);
+  graph::connect(layers_[0], *travel_, entries, alive(), n_nodes(), beam, poll);
   set_entries(std::move(entries));
 }
 
-size_t GraphIndex::count_unreachable() const { return unreachable(layers_[0], entries(), alive(), n_nodes()).size(); }
+size_t GraphIndex::count_unreachable(const Poll& poll) const {
+  return unreachable(layers_[0], entries(), alive(), n_nodes(), poll).size();
+}
 
 void GraphIndex::consolidate(const std::vector<bool>& dead, const BuildRules& rules, const Poll& poll) {
   std::vector<Row> entries;

@@ -6,7 +6,7 @@
 namespace nearly::graph {
 namespace {
 
-void flood(const Layer& layer, Row from, size_t n_nodes, std::vector<bool>& seen) {
+void flood(const Layer& layer, Row from, size_t n_nodes, std::vector<bool>& seen, const Poll& poll) {
   std::vector<Row> stack;
   std::vector<Row> list(layer.degree());
   const auto visit = [&](Row v) {
@@ -16,7 +16,8 @@ void flood(const Layer& layer, Row from, size_t n_nodes, std::vector<bool>& seen
     }
   };
   visit(from);
-  while (!stack.empty()) {
+  for (size_t turn = 1; !stack.empty(); ++turn) {
+    if (turn % 4096 == 0) poll_if_due(poll);
     const Row node = stack.back();
     stack.pop_back();
     if (!layer.holds(node)) continue;
@@ -28,9 +29,9 @@ void flood(const Layer& layer, Row from, size_t n_nodes, std::vector<bool>& seen
 }  // namespace
 
 std::vector<Row> unreachable(const Layer& layer, const std::vector<Row>& entries, const std::vector<bool>& wanted,
-                             size_t n_nodes) {
+                             size_t n_nodes, const Poll& poll) {
   std::vector<bool> seen(n_nodes, false);
-  for (const Row e : entries) flood(layer, e, n_nodes, seen);
+  for (const Row e : entries) flood(layer, e, n_nodes, seen, poll);
   std::vector<Row> lost;
   for (size_t v = 0; v < n_nodes; ++v)
     if (wanted[v] && !seen[v] && layer.holds(static_cast<Row>(v))) lost.push_back(static_cast<Row>(v));
@@ -38,15 +39,16 @@ std::vector<Row> unreachable(const Layer& layer, const std::vector<Row>& entries
 }
 
 void connect(Layer& layer, const Scorer& scorer, std::vector<Row>& entries, const std::vector<bool>& wanted,
-             size_t n_nodes, size_t beam) {
+             size_t n_nodes, size_t beam, const Poll& poll) {
   std::vector<bool> seen(n_nodes, false);
-  for (const Row e : entries) flood(layer, e, n_nodes, seen);
+  for (const Row e : entries) flood(layer, e, n_nodes, seen, poll);
   std::vector<Row> list(layer.degree());
   Scratch& scratch = Scratch::of_this_thread();
   Row last = kNone;  // the lost node that was linked last
   for (size_t v = 0; v < n_nodes; ++v) {
     const Row node = static_cast<Row>(v);
     if (seen[v] || !wanted[v] || !layer.holds(node)) continue;
+    poll_if_due(poll);
     // A list with room among the nearest nodes that can be reached takes the edge.
     void* prepared = scratch.prepared(scorer.prepared_bytes());
     scorer.prepare_row(node, prepared);
@@ -67,7 +69,7 @@ void connect(Layer& layer, const Scorer& scorer, std::vector<Row>& entries, cons
     if (!linked && last != kNone) linked = link_from(last);
     if (!linked) entries.push_back(node);
     last = node;
-    flood(layer, node, n_nodes, seen);
+    flood(layer, node, n_nodes, seen, poll);
   }
 }
 

@@ -49,6 +49,7 @@ class GraphIndex(Index):
     _rules: Rules
     _seed: int
     _unlinked: int = 0  # nodes added since reachability was last checked
+    _uninserted: NDArray[np.uint32] = np.zeros(0, np.uint32)  # nodes whose insertion was cut short
 
     layered: ClassVar[bool] = False
 
@@ -338,10 +339,14 @@ class GraphIndex(Index):
             self._lay_out(n_old, fresh)
             self._assemble(self._graph.n_nodes)
             again = np.union1d(fresh, unsound)
+        again = np.union1d(again, self._uninserted)
+        alive = self._store.column("first_rows")[again] != NONE  # of earlier ones some may have gone since
+        again = self._uninserted = again[alive]
+        self._unlinked += len(fresh)
         self._insert(np.random.default_rng(self._seed + len(self)).permutation(again), threads, None)
+        self._uninserted = np.zeros(0, np.uint32)
         if len(self._graph.entries) < min(_ENTRIES, self._n_nodes) or self.layered:
             self._elect()
-        self._unlinked += len(fresh)
         if self._n_nodes <= 20_000 or self._unlinked * 200 >= self._n_nodes:
             self._graph.connect(self._rules.beam)
             self._unlinked = 0
@@ -377,8 +382,10 @@ class GraphIndex(Index):
             if fresh.any():
                 rules = self._rules
                 self._graph.consolidate(dead.astype(np.uint8), rules.beam, rules.new_degree, rules.alpha, workers)
+                self._unlinked += 1  # until connect is done, should Ctrl-C come between
                 self._elect()
                 self._graph.connect(rules.beam)
+                self._unlinked = 0
                 self._graph.wait_for_readers()
                 gone = np.flatnonzero(fresh).astype(np.uint32)
                 if self._distinct is not None:
