@@ -11,6 +11,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -56,6 +57,15 @@ inline Poll poll() {
     nb::gil_scoped_acquire gil;
     if (PyErr_CheckSignals() != 0) throw nb::python_error();
   };
+}
+
+// What `read` returns, or nothing when what it read was retired meanwhile.
+template <typename Read> auto unless_retired(Read read) -> std::optional<decltype(read())> {
+  try {
+    return read();
+  } catch (const Retired&) {
+    return std::nullopt;
+  }
 }
 
 void tables(nb::module_& m);

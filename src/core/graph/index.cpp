@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <thread>
 
 namespace nearly::graph {
 namespace {
@@ -120,16 +119,8 @@ class GraphIndex::Answer {
 Work GraphIndex::search(const Request& r, const Poll& poll) const {
   std::atomic<uint64_t> n_distances{0}, n_hops{0}, n_ranked{0};
   parallel_for(r.n, kChunk, r.threads, [&](size_t begin, size_t end) {
-    struct Inside {
-      std::atomic<uint32_t>& count;
-      ~Inside() { count.fetch_sub(1, std::memory_order_release); }
-    };
-    uint32_t half = epoch_.load() & 1;
-    for (readers_[half].fetch_add(1); (epoch_.load() & 1) != half; readers_[half].fetch_add(1)) {
-      readers_[half].fetch_sub(1);
-      half ^= 1;
-    }
-    const Inside inside{readers_[half]};
+    const Readers::Reading reading(*rows_->readers());
+    validity_.check(reading);
     const auto entries = std::atomic_load(&entries_);
     const size_t n_nodes = this->n_nodes();
     thread_local Answer answers[kAbreast];
@@ -166,11 +157,6 @@ Work GraphIndex::search(const Request& r, const Poll& poll) const {
     }
   }, poll);
   return {n_distances, n_hops, n_ranked};
-}
-
-void GraphIndex::wait_for_readers() const {
-  const uint32_t old = epoch_.fetch_add(1) & 1;
-  while (readers_[old].load(std::memory_order_acquire) > 0) std::this_thread::yield();
 }
 
 void GraphIndex::insert(const Row* nodes, size_t n, const BuildRules& rules,

@@ -44,7 +44,8 @@ class GraphIndex(Index):
     _slots: list[Any]  # for each upper layer: where a node's list is
     _travel: Travel
     _contract: Contract
-    _graph: Any
+    _graph: Any = None
+    _parts: list[Any]  # what the graph was assembled of
     _rules: Rules
     _seed: int
     _unlinked: int = 0  # nodes added since reachability was last checked
@@ -118,19 +119,24 @@ class GraphIndex(Index):
         """Give new nodes empty lists."""
         raise AssertionError  # pragma: no cover
 
-    def _assemble(self, n_linked: int) -> None:
-        """A core graph over the tables as they are; searches that run keep the old one."""
-        entries = [e for e in self._graph.entries if e < n_linked] if n_linked else []
-        self._graph = _core.Graph(
-            self._lists, self._slots, entries, self._travel.scorer, self._store.scorer, self._store.rows, n_linked
-        )
+    def _assemble(self, n_linked: int, entries: list[int] | None = None) -> None:
+        """A core graph over the tables as they are: a new one where any was replaced, and readers move on to it."""
+        store, travel, old = self._store, self._travel.scorer, self._graph
+        parts = [*self._lists, *self._slots, travel, store.scorer, store.rows]
+        if old is not None and list(map(id, parts)) == list(map(id, self._parts)):
+            return
+        if entries is None:
+            entries = [e for e in old.entries if e < n_linked] if n_linked else []
+        self._graph = _core.Graph(self._lists, self._slots, entries, travel, store.scorer, store.rows, n_linked)
+        self._parts = parts
+        if old is not None:
+            old.retire()
 
     def _replaced(self) -> None:
-        graph = getattr(self, "_graph", None)
-        if graph is None:
+        if self._graph is None:
             return
         self._travel.follow(self._store)
-        self._assemble(graph.n_nodes)
+        self._assemble(self._graph.n_nodes)
 
     def _order(self, order: Any, n: int) -> NDArray[np.uint32]:
         """The order of insertion, as nodes."""
@@ -290,10 +296,12 @@ class GraphIndex(Index):
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts = np.empty(n, np.uint32)
         bits = None if chosen is None else chosen[0]
-        work = self._graph.search(
-            store.query_bytes, rows, store.metric.number, width, how.depth, ids, distances, counts, bits, PROBE,
-            how.bounds, widths, None, threads,
-        )  # fmt: skip
+        work = None
+        while work is None:  # until the graph that was searched is not retired meanwhile
+            work = self._graph.search(
+                store.query_bytes, rows, store.metric.number, width, how.depth, ids, distances, counts, bits, PROBE,
+                how.bounds, widths, None, threads,
+            )  # fmt: skip
         context = how.context
         short = np.flatnonzero(counts < min(k, passing))
         if len(short):
@@ -437,10 +445,11 @@ class GraphIndex(Index):
 
     def verify(self) -> None:
         """Check the whole index: rows, lists, and that every node can be reached. Raises FormatError."""
-        super().verify()
-        lost = self._graph.count_unreachable() if self._n_nodes else 0
-        if lost and self._unlinked == 0:
-            raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
+        with self._writing:
+            super().verify()
+            lost = self._graph.count_unreachable() if self._n_nodes else 0
+            if lost and self._unlinked == 0:
+                raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
 
 
 def _beside(metric: str, vectors: Vectors) -> int:
