@@ -27,10 +27,12 @@ class GraphIndex::Answer {
     exact_ = prepared + travel_bytes;
     index.travel_->prepare(query, prepared);
     starts_.assign(entries.begin(), entries.end());
-    if (!entries.empty())
-      for (size_t l = index.layers_.size() - 1; l > 0; --l)
-        if (index.layers_[l].holds(starts_[0]))
-          starts_[0] = descend(index.layers_[l], *index.travel_, prepared, starts_[0], n_nodes, scratch.work);
+    // Where the descent ends joins the entries: what hangs on the first of them alone must be met from there.
+    Row nearest = entries.empty() ? kNone : entries[0];
+    for (size_t l = index.layers_.size(); nearest != kNone && --l > 0;)
+      if (index.layers_[l].holds(nearest))
+        nearest = descend(index.layers_[l], *index.travel_, prepared, nearest, n_nodes, scratch.work);
+    if (nearest != kNone && nearest != entries[0]) starts_.push_back(nearest);
     walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, request.effort,
                 false, scratch);
     stage_ = Stage::kWalk;
