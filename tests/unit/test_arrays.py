@@ -521,7 +521,7 @@ def test_arrow_refusals():
 
 def test_arrow_without_pyarrow(monkeypatch):
     capsule = types.SimpleNamespace(__arrow_c_array__=lambda requested_schema=None: None)
-    monkeypatch.setattr("nearly.arrays._has_pyarrow", lambda: False)
+    monkeypatch.setattr("nearly.arrays.arrow.has_pyarrow", lambda: False)
     with pytest.raises(ImportError, match=r'vectors is a .*pip install "nearly\[arrow\]"'):
         as_vectors(capsule)
 
@@ -532,7 +532,7 @@ def test_polars(monkeypatch, pyarrow):
     if pyarrow:
         pytest.importorskip("pyarrow")
     else:
-        monkeypatch.setattr("nearly.arrays._has_pyarrow", lambda: False)
+        monkeypatch.setattr("nearly.arrays.arrow.has_pyarrow", lambda: False)
     rows = [[1.0, 2.0], [3.0, 4.0]]
     column = pl.Series("v", rows, dtype=pl.Array(pl.Float32, 2))
     lists = pl.Series("v", rows, dtype=pl.List(pl.Float32))

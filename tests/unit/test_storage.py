@@ -23,6 +23,7 @@ from hypothesis.extra import numpy as hnp
 
 from nearly import storage
 from nearly.errors import FormatError, InputError, StateError
+from nearly.storage import layout, writing
 
 DTYPES = [np.dtype(text) for text in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
 
@@ -410,8 +411,8 @@ def test_what_is_no_file_is_an_error_of_the_system(tmp_path):
 
 def test_a_huge_file_opens_without_reading_it(path):
     n_bytes = 1 << 36
-    huge = storage._Entry("huge", "U8", (n_bytes,), 0, n_bytes)
-    path.write_bytes(storage._header([huge], {}, "test", {"huge": 0}))
+    huge = layout.Entry("huge", "U8", (n_bytes,), 0, n_bytes)
+    path.write_bytes(writing._header([huge], {}, "test", {"huge": 0}))
     os.truncate(path, 4096 + n_bytes)  # sparse: takes no room
     began = time.perf_counter()
     file = storage.read(path)
@@ -517,7 +518,7 @@ def test_a_killed_writer_leaves_the_old_file(path):
             time.sleep(60)
         storage.write({str(path)!r}, {{"a": storage.Blocks((2000, 2), "f8", blocks())}}, {{}}, kind="test")
     """
-    source = str(Path(storage.__file__).parents[1])
+    source = str(Path(storage.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as writer:
         assert writer.stdout.readline() == b"half\n"

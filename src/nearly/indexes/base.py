@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from nearly import _core, arrays, metrics, storage
 from nearly.arrays import Vectors
-from nearly.errors import DimensionError, FormatError, IdError, InputError
+from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
+from nearly.indexes import files
 from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
 from nearly.metrics import Metric
 
@@ -72,9 +73,7 @@ class Index:
         if not n:
             return np.zeros(0, np.int64), np.zeros(0, np.uint32)
         if not holds(self._store.kind, vectors):
-            self._store = self._store.converted("float32")
-            self._distinct = None
-            self._replaced()
+            self._move_to(self._store.converted("float32"))
         store = self._store
         if ids is None:
             ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
@@ -83,9 +82,7 @@ class Index:
         n_rows = self._n_rows + n - len(rows_spare)
         store = store.sized(n_rows, self._n_nodes + max(0, n - len(self._spare_nodes)))
         if store is not self._store:
-            self._distinct = None
-            self._store = store
-            self._replaced()
+            self._move_to(store)
         if self._distinct is None:
             self._distinct = store.distinct(self._n_nodes)
         nodes, fresh = np.empty(n, np.uint32), np.empty(n, np.uint32)
@@ -103,6 +100,13 @@ class Index:
         self._next_id = max(self._next_id, int(ids.max()) + 1) if n else self._next_id
         self._change += 1
         return ids, fresh
+
+    def _move_to(self, store: Store) -> None:
+        """Other tables take the place of those there are; readers that come late for the old ones ask again."""
+        old, self._store = self._store, store
+        self._distinct = None
+        self._replaced()
+        old.rows.retire()
 
     def _replaced(self) -> None:
         """The store is a new object: whoever points into it must follow."""
@@ -255,11 +259,13 @@ class Index:
         counts: NDArray[np.uint32], bits: NDArray[np.uint64] | None, passing: int, threads: int,
     ) -> int:  # fmt: skip
         """Fill in the nearest; returns the number of comparisons."""
-        n_nodes, store = self._snapshot()
-        only = None if bits is None or passing * 4 >= n_nodes else self._passing_nodes(bits, n_nodes)
-        _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids, distances,
-                   counts, bits, only, threads)  # fmt: skip
-        return (n_nodes if only is None else len(only)) * len(rows)
+        compared = None
+        while compared is None:  # until the store that was read is not retired meanwhile
+            n_nodes, store = self._snapshot()
+            only = None if bits is None or passing * 4 >= n_nodes else self._passing_nodes(bits, n_nodes)
+            compared = _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids,
+                                  distances, counts, bits, only, threads)  # fmt: skip
+        return compared
 
     def _passing_nodes(self, bits: NDArray[np.uint64], n_nodes: int) -> NDArray[np.uint32]:
         nodes = self._store.column("nodes")
@@ -298,9 +304,11 @@ class Index:
 
         def scan() -> RangeHits:
             bits = None if where is None else self._filter(where)[0]
-            n_nodes, store = self._snapshot()
-            found = _core.scan_radius(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number,
-                                      limit, bits, workers)  # fmt: skip
+            found = None
+            while found is None:
+                n_nodes, store = self._snapshot()
+                found = _core.scan_radius(store.scorer, store.rows, n_nodes, store.query_bytes, rows,
+                                          store.metric.number, limit, bits, workers)  # fmt: skip
             context = SearchContext(store.metric, f"exact scan of {len(self)} vectors", 1.0)
             return RangeHits(*found, single, context, (n_nodes * len(rows), 0, 0))
 
@@ -357,9 +365,7 @@ class Index:
         with self._writing:
             made, given = self._incoming(vectors, ids, fresh=True)
             if self._n_rows == 0 and made.dim and made.dim != self.dim:
-                self._store = Store.empty(self._store.metric, narrow(made), made.dim, len(made))
-                self._distinct = None
-                self._replaced()
+                self._move_to(Store.empty(self._store.metric, narrow(made), made.dim, len(made)))
             if not len(made):
                 return np.zeros(0, np.int64)
             self._own_ids = self._own_ids or given is not None
@@ -423,9 +429,7 @@ class Index:
         """Make the tables this process's own: a loaded index is a read-only mapping until its first change."""
         store = self._store.sized(self._n_rows, self._n_nodes)
         if store is not self._store:
-            self._store = store
-            self._distinct = None
-            self._replaced()
+            self._move_to(store)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -438,18 +442,9 @@ class Index:
             An existing file is replaced.
         """
         with self._writing:
-            extra, config = self._state()
-            store = self._store
-            sizes = {"vectors": self._n_nodes, "first_rows": self._n_nodes, "last_rows": self._n_nodes}
-            parts = {name: t.array()[: sizes.get(name, self._n_rows)] for name, t in store.tables().items()}
-            parts["spare_rows"] = np.array(self._spare_rows, np.uint32)
-            parts["spare_nodes"] = np.array(self._spare_nodes, np.uint32)
-            base = {
-                "metric": store.metric.name, "element": store.kind, "dim": store.dim, "n_rows": self._n_rows,
-                "n_nodes": self._n_nodes, "next_id": self._next_id, "own_ids": self._own_ids,
-                "n_removed": self._n_removed, "why": self._why,
-            }  # fmt: skip
-            storage.write(path, {**parts, **extra}, {"rows": base, **config}, kind=self.kind)
+            parts, config = files.state(self)
+            extra, more = self._state()
+            storage.write(path, {**parts, **extra}, {**config, **more}, kind=self.kind)
 
     def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and configuration beyond the store's."""
@@ -459,44 +454,7 @@ class Index:
     def _restore(cls, file: storage.File) -> Self:
         """Make an index of an opened file; everything but the vectors themselves is checked."""
         self = cls.__new__(cls)
-        metric = metrics.METRICS[storage.config_str(file, ("rows", "metric"), allowed=metrics.METRICS)]
-        bits = metric.input == "bits"
-        kind = storage.config_str(file, ("rows", "element"), allowed=("bits",) if bits else ELEMENT_NAMES)
-        dim = storage.config_int(file, ("rows", "dim"), 1, 32768)
-        n_rows = storage.config_int(file, ("rows", "n_rows"), 0, 2**31 - 1)
-        n_nodes = storage.config_int(file, ("rows", "n_nodes"), 0, n_rows)
-        self._n_rows, self._n_nodes = n_rows, n_nodes
-        self._next_id = storage.config_int(file, ("rows", "next_id"), 0)
-        self._own_ids = storage.config_bool(file, ("rows", "own_ids"))
-        self._n_removed = storage.config_int(file, ("rows", "n_removed"), 0, n_rows)
-        self._why = storage.config_str(file, ("rows", "why"))
-        element = ELEMENT_NAMES.index("uint8" if bits else kind)
-        stride = _core.Plain.row_bytes(element, metric.number, dim)
-        shapes = {"vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4),
-                  "first_rows": (n_nodes, 4),
-                  "last_rows": (n_nodes, 4), "nodes": (n_rows, 4)}  # fmt: skip
-        tables = {
-            name: _core.Table.borrow(storage.require(file, name, np.uint8, shape)) for name, shape in shapes.items()
-        }
-        scorer = _core.Plain(tables["vectors"], element, metric.number, dim)
-        self._store = Store(metric, kind, dim, tables["vectors"], scorer, *(tables[n] for n in list(shapes)[1:]))
-        self._store.check(n_rows, n_nodes)
-        self._spare_rows = [int(i) for i in storage.require(file, "spare_rows", np.uint32, (None,))]
-        self._spare_nodes = [int(i) for i in storage.require(file, "spare_nodes", np.uint32, (None,))]
-        nodes, firsts = self._store.column("nodes"), self._store.column("first_rows")
-        if any(i >= n_rows or nodes[i] != NONE for i in self._spare_rows) or any(
-            i >= n_nodes or firsts[i] != NONE for i in self._spare_nodes
-        ):
-            raise FormatError(f"{file.path} is damaged: it calls rows or nodes free that are in use")
-        if len(self) != int((nodes[:n_rows] != NONE).sum()):
-            raise FormatError(f"{file.path} is damaged: it does not hold as many rows as it says")
-        ids = self._store.column("ids")[:n_rows][nodes[:n_rows] != NONE]
-        if len(ids) and int(ids.max()) >= self._next_id:
-            raise FormatError(f"{file.path} is damaged: an id is not below the next one")
-        self._ids = None
-        self._distinct = None
-        self._writing = threading.RLock()
-        self._file = file
+        files.restore(self, file)
         return self
 
     _file: storage.File | None = None
@@ -511,7 +469,5 @@ class Index:
         """
         if self._file is not None:
             self._file.verify()
-        self._store.check(self._n_rows, self._n_nodes)
-
-
-ELEMENT_NAMES = ("float32", "float16", "bfloat16", "int8", "uint8")
+        with self._writing:
+            self._store.check(self._n_rows, self._n_nodes)

@@ -101,14 +101,14 @@ def measure(
         return np.stack([(distances[:, :j] <= truth[:, j - 1 : j]).sum(axis=1) for j in ks]).astype(np.int32)
 
     factor, k = 1.0, min(10, deepest)
-    if index._codes is not None:
+    if index._travel.codes is not None:
         width = max(_WIDE, k)
         full = hits(width, (k,), width).mean()
         enough = full - _LOSS * k
         factor = next((d for d in depths if hits(width, (k,), math.ceil(k * d)).mean() >= enough), depths[-1])
 
     def trial(width: int, ks: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        return hits(width, ks, index._depth(max(ks), factor, width)), hardness
+        return hits(width, ks, index._contract.depth(index, max(ks), width, factor)), hardness
 
     curve = measure_curve(trial, n_queries=n, n_vectors=2 * deepest, source=source, seed=index._seed)
     return curve, factor

@@ -75,8 +75,7 @@ class HNSW(GraphIndex):
         beam = max(m, arrays.check_int(ef_construction, "ef_construction", low=1, high=65536))
         self._rules = Rules(beam, m, 1.0, False)
         self._seed = arrays.check_seed(seed)
-        self._lists, self._slots, self._efforts = [], [], {}
-        self._calibrates = calibrate
+        self._lists, self._slots = [], []
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
                     order=order, threads=threads, progress=progress)  # fmt: skip
 

@@ -1,0 +1,31 @@
+"""The one door for what users pass in: arrays, ids, masks and plain numbers are checked and normalized here."""
+
+from nearly.arrays.ids import as_ids, as_mask_or_ids
+from nearly.arrays.numbers import (
+    check_choice,
+    check_fraction,
+    check_int,
+    check_k,
+    check_positive,
+    check_real,
+    check_seed,
+)
+from nearly.arrays.vectors import Kind, Vectors, as_queries, as_vectors, check_finite, is_row
+
+__all__ = [
+    "Kind",
+    "Vectors",
+    "as_ids",
+    "as_mask_or_ids",
+    "as_queries",
+    "as_vectors",
+    "check_choice",
+    "check_finite",
+    "check_fraction",
+    "check_int",
+    "check_k",
+    "check_positive",
+    "check_real",
+    "check_seed",
+    "is_row",
+]

@@ -1,0 +1,173 @@
+"""The recall contract of one graph: its curve, the effort that a target implies, and when the curve is out of date."""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core, arrays, storage
+from nearly.errors import StateError
+from nearly.hits import SearchContext
+from nearly.indexes import calibration
+from nearly.tuning import RecallCurve
+from nearly.tuning.curve import PROBE
+
+if TYPE_CHECKING:
+    from nearly.indexes.graph import GraphIndex
+
+__all__ = ["SCAN_FACTOR", "Contract", "Effort"]
+
+SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
+_DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+
+
+class Effort(NamedTuple):
+    """How one search goes: a pool of one width, or of one for each group of hardness, or a scan.
+
+    ``core`` is the same for `search_one` of the core.
+    """
+
+    width: int
+    depth: int
+    bounds: NDArray[np.float32] | None
+    widths: NDArray[np.uint32] | None
+    context: SearchContext
+    scan: bool
+    core: Any = None
+
+
+class Contract:
+    """What recall an index promises, and what it knows about keeping it.
+
+    Attributes
+    ----------
+    target : float
+        Recall of searches that name none.
+    calibrates : bool
+        Whether a curve is measured when there is none or it is out of date.
+    curve : RecallCurve or None
+        What was measured.
+    changed : int
+        Vectors added or removed since.
+    efforts : dict
+        What (k, recall, effort) were found to mean; dropped at every change.
+    """
+
+    def __init__(self, target: float, calibrates: bool) -> None:
+        self.target, self.calibrates = target, calibrates
+        self.curve: RecallCurve | None = None
+        self.changed = 0
+        self.efforts: dict[tuple[int, float | None, int | None], Effort] = {}
+        self._size = 0  # vectors when the curve was measured
+        self._depth_factor = 3.0
+
+    # -- measuring ---------------------------------------------------------------------------------------------------
+
+    def measure(
+        self, index: "GraphIndex", queries: NDArray[np.uint8], source: str, *,
+        bits: NDArray[np.uint64] | None = None, threads: int = 0,
+    ) -> None:  # fmt: skip
+        """Measure the curve of an index on these queries; ``bits`` passes the rows that its graph holds, if not all."""
+        self.curve, self._depth_factor = calibration.measure(index, queries, source, bits, threads, _DEPTHS)
+        self._size, self.changed = len(index), 0
+        self.efforts = {}
+
+    def note(self, n: int) -> None:
+        """Vectors were added or removed."""
+        self.changed += n
+        self.efforts = {}
+
+    def void(self) -> None:
+        """What was measured no longer holds."""
+        self.changed = self._size + 1
+
+    def due(self, n_nodes: int) -> bool:
+        """Whether to measure now: what was measured is less than half of what is there, or there is enough at last."""
+        if self.curve is not None:
+            return self.changed > self._size
+        return self.calibrates and n_nodes >= calibration.LEAST
+
+    # -- choosing ----------------------------------------------------------------------------------------------------
+
+    def effort(self, index: "GraphIndex", k: int, recall: float | None, effort: int | None) -> Effort:
+        """What a target, or a given effort, means for k neighbors; remembered."""
+        key, efforts = (k, recall, effort), self.efforts
+        known = efforts.get(key)
+        if known is None:
+            known = self._given(index, k, effort) if effort is not None else self._chosen(index, k, recall)
+            store = index._store
+            core = _core.Plan(
+                store.query_bytes // 4, store.metric.number, known.width, known.depth, PROBE, known.bounds, known.widths
+            )
+            known = efforts[key] = known._replace(core=core)
+        return known
+
+    def depth(self, index: "GraphIndex", k: int, width: int, factor: float | None = None) -> int:
+        """How many candidates the vectors themselves rank: a wide pool holds more than what codes put first."""
+        if index._travel.codes is None:
+            return k
+        return max(k, math.ceil(k * (self._depth_factor if factor is None else factor)), width // 4)
+
+    def _given(self, index: "GraphIndex", k: int, effort: int) -> Effort:
+        width = max(k, arrays.check_int(effort, "effort", low=1, high=1 << 20))
+        expected = None if self.curve is None else self.curve.at_width(k, width)
+        context = SearchContext(index._store.metric, f"{_name(index)}, effort {width}", expected)
+        return Effort(width, self.depth(index, k, width), None, None, context, False)
+
+    def _chosen(self, index: "GraphIndex", k: int, recall: float | None) -> Effort:
+        target, curve, n = self.target if recall is None else recall, self.curve, index._n_nodes
+        if curve is None:
+            if self.calibrates or len(index) < calibration.LEAST:  # many rows may be few distinct vectors
+                return _scan(index, k, f"{n} distinct vectors are too few to calibrate a graph on")
+            raise StateError("this index was built with calibrate=False, so a recall target has no meaning; "
+                             "pass effort=, or call calibrate()")  # fmt: skip
+        chosen = curve.choose(k, target)
+        stale = f"; {self.changed} changes since" if self.changed * 5 > self._size else ""
+        basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
+        if not chosen.met:
+            return _scan(index, k, f"recall {target:g} is beyond the graph, which reached {curve.best(k):.3f}, {basis}")
+        widths = np.maximum(chosen.widths, k).astype(np.uint32)
+        low, high = int(widths.min()), int(widths.max())
+        if high * SCAN_FACTOR > 4 * max(1, n):
+            return _scan(index, k, f"cheaper than a graph search of {high} candidates among {len(index)}")
+        plan = f"{_name(index)}, effort {low} to {high} for recall {target:g}, {basis}"
+        context, depth = SearchContext(index._store.metric, plan, chosen.expected), self.depth(index, k, high)
+        if low == high:
+            return Effort(high, depth, None, None, context, False)
+        return Effort(high, depth, curve.bounds, widths, context, False)
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any], dict[str, Any]]:
+        """Arrays, values that stand with the graph's, and other configuration, as files hold them."""
+        values = {
+            "recall": float(self.target), "depth_factor": float(self._depth_factor), "curve_size": self._size,
+            "changed": self.changed, "calibrates": self.calibrates,
+        }  # fmt: skip
+        if self.curve is None:
+            return {}, values, {}
+        parts, curve = self.curve.state()
+        return parts, values, {"curve": curve}
+
+    @classmethod
+    def restore(cls, file: storage.File) -> Self:
+        """Make it of what `state` gave."""
+        self = cls(
+            storage.config_float(file, ("graph", "recall"), 0.0, 1.0),
+            storage.config_bool(file, ("graph", "calibrates")),
+        )
+        self._depth_factor = storage.config_float(file, ("graph", "depth_factor"), 1.0, 1000.0)
+        self._size = storage.config_int(file, ("graph", "curve_size"), 0)
+        self.changed = storage.config_int(file, ("graph", "changed"), 0)
+        if "curve" in file.config:
+            self.curve = RecallCurve.from_state(file.arrays, file.config["curve"])
+        return self
+
+
+def _name(index: "GraphIndex") -> str:
+    return f"{type(index).__name__} over {index._travel.name(index._store)}"
+
+
+def _scan(index: "GraphIndex", k: int, why: str) -> Effort:
+    return Effort(1, k, None, None, SearchContext(index._store.metric, f"exact scan: {why}", 1.0), True)

@@ -1,0 +1,75 @@
+"""The rows of an index in files: what is written of them, and the checks under which they are read again."""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core, metrics, storage
+from nearly.errors import FormatError
+from nearly.indexes.store import ELEMENTS, NONE, Store
+
+if TYPE_CHECKING:
+    from nearly.indexes.base import Index
+
+__all__ = ["restore", "state"]
+
+
+def state(index: "Index") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and configuration of what every index holds."""
+    store = index._store
+    sizes = {"vectors": index._n_nodes, "first_rows": index._n_nodes, "last_rows": index._n_nodes}
+    parts = {name: t.array()[: sizes.get(name, index._n_rows)] for name, t in store.tables().items()}
+    parts["spare_rows"] = np.array(index._spare_rows, np.uint32)
+    parts["spare_nodes"] = np.array(index._spare_nodes, np.uint32)
+    config = {
+        "metric": store.metric.name, "element": store.kind, "dim": store.dim, "n_rows": index._n_rows,
+        "n_nodes": index._n_nodes, "next_id": index._next_id, "own_ids": index._own_ids,
+        "n_removed": index._n_removed, "why": index._why,
+    }  # fmt: skip
+    return parts, {"rows": config}
+
+
+def restore(index: "Index", file: storage.File) -> None:
+    """Give an index what `state` wrote; everything but the vectors themselves is checked."""
+    n_rows = storage.config_int(file, ("rows", "n_rows"), 0, 2**31 - 1)
+    n_nodes = storage.config_int(file, ("rows", "n_nodes"), 0, n_rows)
+    index._n_rows, index._n_nodes = n_rows, n_nodes
+    index._next_id = storage.config_int(file, ("rows", "next_id"), 0)
+    index._own_ids = storage.config_bool(file, ("rows", "own_ids"))
+    index._n_removed = storage.config_int(file, ("rows", "n_removed"), 0, n_rows)
+    index._why = storage.config_str(file, ("rows", "why"))
+    store = index._store = _store(file, n_rows, n_nodes)
+    store.check(n_rows, n_nodes)
+    index._spare_rows = [int(i) for i in storage.require(file, "spare_rows", np.uint32, (None,))]
+    index._spare_nodes = [int(i) for i in storage.require(file, "spare_nodes", np.uint32, (None,))]
+    nodes, firsts = store.column("nodes")[:n_rows], store.column("first_rows")
+    if any(i >= n_rows or nodes[i] != NONE for i in index._spare_rows) or any(
+        i >= n_nodes or firsts[i] != NONE for i in index._spare_nodes
+    ):
+        raise FormatError(f"{file.path} is damaged: it calls rows or nodes free that are in use")
+    if len(index) != int((nodes != NONE).sum()):
+        raise FormatError(f"{file.path} is damaged: it does not hold as many rows as it says")
+    ids = store.column("ids")[:n_rows][nodes != NONE]
+    if len(ids) and int(ids.max()) >= index._next_id:
+        raise FormatError(f"{file.path} is damaged: an id is not below the next one")
+    index._ids = index._distinct = None
+    index._writing = threading.RLock()
+    index._file = file
+
+
+def _store(file: storage.File, n_rows: int, n_nodes: int) -> Store:
+    """The tables of a file, borrowed; their contents are for the caller to check."""
+    metric = metrics.METRICS[storage.config_str(file, ("rows", "metric"), allowed=metrics.METRICS)]
+    bits = metric.input == "bits"
+    kind = storage.config_str(file, ("rows", "element"), allowed=("bits",) if bits else ELEMENTS)
+    dim = storage.config_int(file, ("rows", "dim"), 1, 32768)
+    element = ELEMENTS.index("uint8" if bits else kind)
+    stride = _core.Plain.row_bytes(element, metric.number, dim)
+    shapes = {
+        "vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4), "first_rows": (n_nodes, 4),
+        "last_rows": (n_nodes, 4), "nodes": (n_rows, 4),
+    }  # fmt: skip
+    vectors, *others = (_core.Table.borrow(storage.require(file, n, np.uint8, shape)) for n, shape in shapes.items())
+    return Store(metric, kind, dim, vectors, _core.Plain(vectors, element, metric.number, dim), *others)

@@ -1,0 +1,181 @@
+"""What a graph travels by: the vectors themselves, or codes fitted to them, checked against what is added later."""
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core, storage
+from nearly.errors import FormatError
+from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
+from nearly.quantizers import FittedCodes, Plain, Quantizer
+from nearly.quantizers.codes import SAMPLE, common_norm
+
+__all__ = ["Travel"]
+
+_DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
+_LEAST = 32  # vectors under which a comparison of codes says nothing
+_NOBODY = np.zeros(0, np.uint32)
+
+
+class Travel:
+    """The scorer that walks compare by, and the codes behind it.
+
+    Attributes
+    ----------
+    quantizer : Quantizer
+        What codes are fitted by; fitting anew uses it again.
+    fitted : FittedCodes or None
+        None: walks compare the vectors themselves.
+    codes : table or None
+        A code for each node.
+    scorer
+        The core's scorer over the codes, or over the vectors.
+    """
+
+    def __init__(self, quantizer: Quantizer, store: Store, seed: int) -> None:
+        self.quantizer = quantizer
+        self.fitted: FittedCodes | None = None
+        self.codes: Any = None
+        self.scorer: Any = store.scorer
+        self._seed = seed
+        self._unproven = _NOBODY  # nodes added since the codes were last checked
+
+    def name(self, store: Store) -> str:
+        """What it is, for people."""
+        fitted = self.fitted
+        if fitted is None:
+            return f"{store.kind} vectors"
+        of = f" of {fitted.dim}" if fitted.dims < fitted.dim else ""
+        return f"{fitted.bits}-bit codes of {fitted.dims}{of} dimensions"
+
+    def fit(self, store: Store, n: int, threads: int) -> None:
+        """Fit codes to the first n nodes and code them."""
+        self.give_up(store)
+        if not n or store.metric.name not in ("l2", "cosine", "ip"):
+            return
+        chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
+        bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
+        self.fitted = self.quantizer.fit_floats(
+            store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed
+        )
+        if self.fitted is not None:
+            self.codes = new_table(self.fitted.row_bytes, n)
+            self.scorer = self.fitted.scorer(self.codes)
+            self.scorer.fill(store.scorer, 0, n, threads)
+
+    def give_up(self, store: Store) -> None:
+        """Travel by the vectors themselves."""
+        self.fitted = self.codes = None
+        self.scorer = store.scorer
+
+    def follow(self, store: Store) -> None:
+        """The store is a new object: its scorer is another one."""
+        if self.codes is None:
+            self.scorer = store.scorer
+
+    def code(self, store: Store, n: int, fresh: NDArray[np.uint32], threads: int) -> None:
+        """Code new nodes, of n that there are now."""
+        if self.codes is None:
+            return
+        self._sized(n)
+        for first, last in _runs(fresh):
+            self.scorer.fill(store.scorer, first, last, threads)
+
+    def own(self, n: int) -> bool:
+        """Copy codes that are a read-only mapping; True if they were."""
+        borrowed = self.codes is not None and self.codes.borrowed
+        if borrowed:
+            self._sized(n)
+        return borrowed
+
+    def _sized(self, n: int) -> None:
+        assert self.fitted is not None
+        codes = grow_or_copy(self.codes, n)
+        if codes is not self.codes:
+            self.codes = codes
+            self.scorer = self.fitted.scorer(codes)
+
+    def check(self, store: Store, n: int, fresh: NDArray[np.uint32], threads: int) -> NDArray[np.uint32]:
+        """See whether the codes hold for new vectors too; fit them anew, or travel by the vectors, if not.
+
+        Returns the nodes to link again, which earlier calls linked by what the old codes said: none where they hold.
+        """
+        if self.codes is None:
+            return _NOBODY
+        self._unproven = np.concatenate([self._unproven, fresh])
+        if len(self._unproven) < max(_LEAST, n // 100):
+            return _NOBODY
+        fresh, self._unproven = self._unproven, _NOBODY
+        old = np.setdiff1d(alive_sample(store, n, 4000, self._seed), fresh)
+        if len(old) < _LEAST:  # codes that were fitted to next to nothing
+            self.fit(store, n, threads)
+            return fresh
+        before = self._containment(store, old, old)
+        if self._containment(store, fresh, old) >= before - _DRIFT:
+            return _NOBODY
+        self.fit(store, n, threads)
+        if min(self._containment(store, fresh, old), self._containment(store, old, old)) < before - _DRIFT:
+            self.give_up(store)
+        return fresh
+
+    def _containment(self, store: Store, nodes: NDArray[np.uint32], others: NDArray[np.uint32]) -> float:
+        """Share of the true 10 nearest that codes rank among the first 20, of some nodes in a sample of their like."""
+        rng = np.random.default_rng(self._seed)
+        probes, like = rng.permutation(nodes)[:48], rng.permutation(nodes)[:2000]
+        crowd = np.union1d(like, rng.permutation(others)[:1000]).astype(np.uint32)
+        exact, coded = np.empty(len(crowd), np.float32), np.empty(len(crowd), np.float32)
+        shares = []
+        for probe in probes:
+            store.scorer.between(int(probe), crowd, exact)
+            self.scorer.between(int(probe), crowd, coded)
+            nearest = np.argsort(exact, kind="stable")[1:11]
+            shares.append(np.isin(nearest, np.argsort(coded, kind="stable")[:21]).mean())
+        return float(np.mean(shares)) if shares else 1.0
+
+    def state(self, n: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and configuration of the first n nodes' codes, as files hold them."""
+        if self.fitted is None or self.codes is None:
+            return {}, {}
+        fitted, values = self.fitted.state()
+        named = {f"quantizer_{name}": array for name, array in fitted.items()}
+        return {"codes": self.codes.array()[:n], **named}, {"quantizer": values}
+
+    @classmethod
+    def restore(cls, file: storage.File, store: Store, n: int, seed: int) -> Self:
+        """Make it of what `state` gave; everything but the codes themselves is checked."""
+        self = cls(Plain(), store, seed)
+        if "quantizer" in file.config:
+            prefix = "quantizer_"
+            parts = {name.removeprefix(prefix): a for name, a in file.arrays.items() if name.startswith(prefix)}
+            fitted = FittedCodes.from_state(parts, file.config["quantizer"])
+            if fitted.dim != store.dim or fitted.metric != store.metric.name:
+                raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
+            self.fitted = fitted
+            self.codes = _core.Table.borrow(storage.require(file, "codes", np.uint8, (n, fitted.row_bytes)))
+            self.scorer = fitted.scorer(self.codes)
+        return self
+
+
+def alive_sample(store: Store, n_nodes: int, n: int, seed: int) -> NDArray[np.uint32]:
+    """At most n nodes that have rows, drawn by the seed."""
+    alive = np.flatnonzero(store.column("first_rows")[:n_nodes] != NONE)
+    return np.random.default_rng(seed).permutation(alive)[:n].astype(np.uint32)
+
+
+def _squares(store: Store, n: int, threads: int) -> NDArray[np.float64]:
+    """Squared norms of nodes' vectors."""
+    blocks = []
+    for first in range(0, n, 65536):
+        rows = store.in_form(np.arange(first, min(n, first + 65536), dtype=np.uint32), threads)
+        blocks.append((rows.astype(np.float64) ** 2).sum(1))
+    return np.concatenate(blocks)
+
+
+def _runs(nodes: NDArray[np.uint32]) -> list[tuple[int, int]]:
+    """Half-open ranges that the nodes form, in rising order."""
+    if not len(nodes):
+        return []
+    ordered = np.sort(nodes.astype(np.int64))
+    cuts = np.flatnonzero(np.diff(ordered) != 1) + 1
+    return [(int(part[0]), int(part[-1]) + 1) for part in np.split(ordered, cuts)]
