@@ -180,6 +180,17 @@ def works(dim: int, n_bytes: int, place: str, wanted: Wanted) -> Iterator[Work]:
             rows = rows_of("uint8", dim * bits // 8, n_bytes)
             call = partial(_core.dots, np.ones(dim, np.int8), rows, bits, np.empty(len(rows), np.int32))
             yield Work(f"dots{bits}", "uint8", dim, "dense", call, rows.nbytes, len(rows))
+    for bits in range(1, 9):
+        if dim % 64 == 0 and wanted(f"packed_dots{bits}", "uint8"):
+            rows = rows_of("uint8", dim * bits // 8, n_bytes)
+            call = partial(_core.packed_dots, np.ones(dim, np.int8), rows, bits, np.empty(len(rows), np.int32))
+            yield Work(f"packed_dots{bits}", "uint8", dim, "dense", call, rows.nbytes, len(rows))
+    if dim % 64 == 0 and place == "cache" and wanted("rotate", "float32"):
+        rows = rows_of("float32", dim, n_bytes)
+        call = partial(_core.rotate, rows, np.random.default_rng(0).integers(0, 2**64, dim // 16, np.uint64))
+        yield Work("rotate", "float32", dim, "dense", call, rows.nbytes, len(rows))
+    if wanted("fastscan", "uint8"):
+        yield lookups(dim, n_bytes)
     for element in ("float32", "float16"):
         if wanted("first_nonfinite", element):
             rows = rows_of(element, dim, n_bytes)
@@ -202,6 +213,15 @@ def distances(name: str, element: str, integers: bool, dim: int, n_bytes: int) -
     for access, chosen in (("dense", None), ("gather", order)):
         call = partial(_core.distances, name, number, integers, query, rows, size, out, chosen)
         yield Work(label, element, dim, access, call, rows.nbytes, len(rows))
+
+
+def lookups(dim: int, n_bytes: int) -> Work:
+    """Return 4-bit lookups in sign codes of so many dimensions: a table for every four, blocks of 32 vectors."""
+    groups = dim // 4
+    packed = rows_of("uint8", groups * 16, n_bytes).reshape(-1, groups, 16)
+    out = np.empty((len(packed), 32), np.uint16)
+    call = partial(_core.fastscan, np.ones((groups, 16), np.uint8), packed, out)
+    return Work("fastscan", "uint8", dim, "dense", call, packed.nbytes, 32 * len(packed))
 
 
 def dense_products(dim: int, wanted: Wanted) -> Iterator[Work]:

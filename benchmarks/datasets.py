@@ -31,8 +31,12 @@ class Dataset:
     radius: NDArray[np.float64]
 
     def recall(self, ids: NDArray[Any]) -> float:
-        """Return recall@10 by distance of the answers to the first ``len(ids)`` queries."""
-        return measure.recall_by_distance(ids, self.vectors, self.queries, self.metric, self.radius, K)
+        """Return mean recall@10 by distance of the answers to the first ``len(ids)`` queries."""
+        return float(self.recalls(ids).mean())
+
+    def recalls(self, ids: NDArray[Any]) -> NDArray[np.float64]:
+        """Return recall@10 by distance of each answer."""
+        return measure.recalls_by_distance(ids, self.vectors, self.queries, self.metric, self.radius, K)
 
     def describe(self) -> dict[str, Any]:
         """Return the facts that go beside every figure."""
@@ -70,6 +74,17 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Parts]]] = {
 }
 
 
+STANDARD = ("mnist_784_l2", "sift_bsds_128_l2", "cve_minilm_384", "wordvec_trivia_64_cosine", "wordvec_trivia_64_ip")
+
+TITLES = {
+    "mnist_784_l2": "MNIST 784 l2",
+    "sift_bsds_128_l2": "SIFT 128 l2",
+    "cve_minilm_384": "CVE 384 cosine, other queries",
+    "wordvec_trivia_64_cosine": "words 64 cosine",
+    "wordvec_trivia_64_ip": "words 64 ip",
+}
+
+
 def _ann_benchmarks(path: Path) -> tuple[str, Parts]:
     import h5py
 
@@ -89,7 +104,10 @@ def _synthetic(n: int, dim: int = 64, n_queries: int = 1000) -> Parts:
 
 
 def load(name: str, *, n_queries: int = 1000, limit: int | None = None) -> Dataset:
-    """Load a data set; `limit` keeps the first rows only, and exact neighbors are then computed anew."""
+    """Load a data set; `limit` keeps the first rows only, and exact neighbors are then computed anew.
+
+    `n_queries` takes the first queries of the file, all of them where it has fewer.
+    """
     if name == "synthetic":
         metric, (vectors, queries, truth) = "l2", _synthetic(limit or 10_000)
     elif name in SOURCES:

@@ -1,13 +1,14 @@
 """Measures shared by the benchmarks: recall by distance, time, memory, pinning, the recall/speed frontier."""
 
 import bisect
+import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 TARGETS = (0.90, 0.95, 0.99)
 CPUS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 Point = tuple[float, float]  # recall, queries per second
+Item = TypeVar("Item")
 
 
 # ---------------------------------------------------------------- recall
@@ -48,15 +50,15 @@ def exact_radius(
     return radius
 
 
-def recall_by_distance(
+def recalls_by_distance(
     ids: NDArray[Any],
     vectors: NDArray[np.float32],
     queries: NDArray[np.float32],
     metric: str,
     radius: NDArray[np.float64],
     k: int,
-) -> float:
-    """Return mean recall@k where a row counts if it is no farther than the true k-th, so ties do not hurt.
+) -> NDArray[np.float64]:
+    """Return recall@k of each query: a row counts if it is no farther than the true k-th, so ties do not hurt.
 
     An id that is repeated counts once, one out of range not at all. ANN-Benchmarks scores the same way:
     Aumüller et al. (2020), https://doi.org/10.1016/j.is.2019.02.006. The tolerance of 1e-6 is float32 rounding.
@@ -66,7 +68,7 @@ def recall_by_distance(
     counts[:, 1:] &= ids[:, 1:] != ids[:, :-1]
     distances = squared_or_negated(vectors, np.where(counts, ids, 0), queries[: len(ids)], metric)
     near = distances <= (radius[: len(ids)] + 1e-6 * np.abs(radius[: len(ids)]))[:, None]
-    return float((near & counts).sum() / (len(ids) * k))
+    return np.asarray((near & counts).sum(axis=1) / k)
 
 
 # ---------------------------------------------------------------- the frontier
@@ -107,6 +109,34 @@ def around_targets(points: Sequence[Point], targets: Iterable[float] = TARGETS) 
         if after < len(best):
             wanted.update(best[max(0, after - 1) : after + 1])
     return [position for position, point in enumerate(points) if point in wanted]
+
+
+# ---------------------------------------------------------------- rounds
+
+
+def turns(names: Sequence[Item], n_rounds: int) -> Iterator[list[Item]]:
+    """Yield the order of each round: A B C, then C B A, so that a drift of the machine's speed hurts all alike."""
+    for number in range(n_rounds):
+        yield list(names) if number % 2 == 0 else list(names)[::-1]
+
+
+def quartiles(values: Iterable[float], prefix: str = "") -> dict[str, float]:
+    """Return the median and the quartiles around it, as fields of a record: `ratio`, `q25`, `q75`."""
+    low, middle, high = np.percentile(list(values), [25, 50, 75]).tolist()
+    return {f"{prefix}ratio": middle, f"{prefix}q25": low, f"{prefix}q75": high}
+
+
+def line(record: dict[str, Any]) -> str:
+    """Return a record as one line of JSON; six digits are more than any measurement here has."""
+    return json.dumps(_rounded(record))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 # ---------------------------------------------------------------- time, memory, machine

@@ -4,6 +4,7 @@ The process holds the vectors, the queries and the index, nothing else: its memo
 through a file, so that the pipe carries figures only.
 """
 
+import importlib
 import json
 import os
 import select
@@ -13,13 +14,15 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import measure
 import numpy as np
 import peers
+from datasets import Dataset
 
 K = 10
 
@@ -33,7 +36,8 @@ class Session:
         self.vectors, self.queries = np.load(folder / "vectors.npy"), np.load(folder / "queries.npy")
 
     def build(self, threads: int) -> dict[str, Any]:
-        """Build on `threads` cores; memory is counted on top of the loaded vectors and queries."""
+        """Build on `threads` cores; memory is counted on top of the library and the loaded vectors and queries."""
+        importlib.import_module(self.peer.package)  # so that importing it is no part of the build
         self._use(threads)
         self.peer.warm()
         before = measure.memory_bytes()
@@ -45,11 +49,12 @@ class Session:
             "peak_bytes": measure.memory_bytes("VmHWM") - before,
             "resident_bytes": measure.memory_bytes() - before,
             "efforts": self.peer.efforts(),
+            "asks": self.peer.asks,
         }
 
     def search(self, mode: str, effort: list[float], n_queries: int, keep: bool) -> dict[str, Any]:
-        """Make one pass over the first queries: "batch", "single" or "batch_all"; `keep` writes the ids to ids.npy."""
-        threads = len(measure.CPUS) if mode == "batch_all" else 1
+        """Make one pass over the first queries: "batch", "single" or "all"; `keep` writes the ids to ids.npy."""
+        threads = len(measure.CPUS) if mode == "all" else 1
         self._use(threads)
         self.peer.tune(tuple(effort), threads)
         peer, queries = self.peer, self.queries[:n_queries]
@@ -92,6 +97,18 @@ def serve() -> None:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(answer), file=answers)
+
+
+@contextmanager
+def shared(data: Dataset) -> Iterator[Path]:
+    """Write vectors and queries once for all workers, and end the workers too when the driver is asked to end."""
+    for ending in (signal.SIGINT, signal.SIGTERM):  # shells let background jobs ignore SIGINT
+        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="nearly-bench-") as name:
+        folder = Path(name)
+        np.save(folder / "vectors.npy", data.vectors)
+        np.save(folder / "queries.npy", data.queries)
+        yield folder
 
 
 class PeerError(Exception):
@@ -151,6 +168,18 @@ class Worker:
     def search(self, mode: str, effort: list[float], n_queries: int, *, keep: bool = False) -> dict[str, Any]:
         """Ask for one pass; see `Session.search`."""
         return self.ask("search", mode=mode, effort=effort, n_queries=n_queries, keep=keep)
+
+    def warm_up(self, effort: list[float], modes: list[str]) -> None:
+        """Throw away the first calls: lazy set-up, page faults, thread pools."""
+        for mode in modes:
+            self.search(mode, effort, 20)
+
+    def size(self) -> dict[str, Any]:
+        """Return the bytes of the saved index, or why there is none."""
+        try:
+            return self.ask("size")
+        except PeerError as error:
+            return {"index_bytes": None, "size_error": str(error)}
 
     def ids(self) -> Any:
         """Return the ids of the last pass that kept them."""

@@ -4,12 +4,14 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -55,6 +57,15 @@ inline Poll poll() {
     nb::gil_scoped_acquire gil;
     if (PyErr_CheckSignals() != 0) throw nb::python_error();
   };
+}
+
+// What `read` returns, or nothing when what it read was retired meanwhile.
+template <typename Read> auto unless_retired(Read read) -> std::optional<decltype(read())> {
+  try {
+    return read();
+  } catch (const Retired&) {
+    return std::nullopt;
+  }
 }
 
 void tables(nb::module_& m);

@@ -38,7 +38,15 @@ std::shared_ptr<GraphIndex> make(std::vector<std::shared_ptr<Table>> lists, std:
 // Distances compared, lists read, vectors ranked.
 using Counters = std::tuple<uint64_t, uint64_t, uint64_t>;
 
-Counters search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
+std::optional<Counters> walk(const GraphIndex& index, const graph::Request& request, const Poll& poll) {
+  nb::gil_scoped_release release;
+  const auto work = unless_retired([&] { return index.search(request, poll); });
+  if (!work) return std::nullopt;
+  return Counters{work->distances, work->hops, work->ranked};
+}
+
+// None when the graph was retired: its successor is to be searched then.
+std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                  size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
                  Words filter, size_t probe, std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths,
                  std::optional<Out<float, 1>> hardness, size_t threads) {
@@ -72,12 +80,7 @@ Counters search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> quer
   r.ids = ids.data();
   r.distances = distances.data();
   r.counts = counts.data();
-  graph::Work work;
-  {
-    nb::gil_scoped_release release;
-    work = index.search(r, poll());
-  }
-  return Counters{work.distances, work.hops, work.ranked};
+  return walk(index, r, poll());
 }
 
 // What a search for k neighbors needs to know beside the query: made once, so that a call passes four arguments.
@@ -106,7 +109,7 @@ std::shared_ptr<Plan> make_plan(size_t dim, int metric, size_t width, size_t dep
   return plan;
 }
 
-// One float32 query: the least that a call can cost. None when the query holds a NaN or an infinity.
+// One float32 query: the least that a call can cost. None when the query holds a NaN or an infinity, or the graph was retired.
 std::optional<Counters> search_one(const GraphIndex& index, const Plan& plan, In<float, 1> query, Out<int64_t, 1> ids,
                       Out<float, 1> distances) {
   require_outside_metric();
@@ -126,12 +129,7 @@ std::optional<Counters> search_one(const GraphIndex& index, const Plan& plan, In
   r.ids = ids.data();
   r.distances = distances.data();
   r.counts = &count;
-  graph::Work work;
-  {
-    nb::gil_scoped_release release;
-    work = index.search(r, {});
-  }
-  return Counters{work.distances, work.hops, work.ranked};
+  return walk(index, r, {});
 }
 
 void require_may_change(const GraphIndex& index) {
@@ -207,7 +205,12 @@ void graph(nb::module_& m) {
              nb::gil_scoped_release release;
              g.consolidate(flags, r, poll());
            }, "dead"_a.noconvert(), "beam"_a, "new_degree"_a, "alpha"_a, "threads"_a = 0)
-      .def("wait_for_readers", &GraphIndex::wait_for_readers, nb::call_guard<nb::gil_scoped_release>())
+      .def("retire", &GraphIndex::retire)
+      .def("wait_for_readers", [](const GraphIndex& g) {
+             require_outside_metric();
+             nb::gil_scoped_release release;
+             g.wait_for_readers(poll());
+           })
       .def_prop_rw("entries", &GraphIndex::entries, [](GraphIndex& g, std::vector<Row> entries) {
              for (const Row e : entries) require(e < g.n_nodes(), "an entry does not exist");
              g.set_entries(std::move(entries));

@@ -56,6 +56,74 @@ void dots(In<int8_t, 1> query, In<uint8_t, 2> rows, int bits, Out<int32_t, 1> ou
                                                        rows.shape(1), out.data());
 }
 
+void code_distances(In<int8_t, 1> query, In<uint8_t, 2> rows, int bits, float constant, float factor, Out<float, 1> out) {
+  require(rows.shape(0) == out.shape(0) && (bits == 8 || bits == 4) && rows.shape(1) >= 4 &&
+              query.shape(0) == rows.shape(1) * (bits == 8 ? 1 : 2), "code_distances: query, rows and out disagree");
+  (bits == 8 ? k::active().codes8 : k::active().codes4)(query.data(), rows.data(), rows.shape(1), nullptr, rows.shape(0),
+                                                        constant, factor, out.data());
+}
+
+int32_t halve(In<uint8_t, 1> codes, Out<int8_t, 1> out) {
+  require(codes.shape(0) == out.shape(0), "halve: codes and out disagree");
+  return k::active().halve(codes.data(), codes.shape(0), out.data());
+}
+
+// The bookkeeping of walks, for tests: neighbors not met before, candidates within a bound, a merge into a pool.
+std::vector<uint32_t> unseen(In<uint32_t, 1> list, size_t n_nodes, Out<uint64_t, 1> seen) {
+  require(n_nodes <= seen.shape(0) * 64, "unseen: a bit a node");
+  std::vector<uint32_t> out(list.shape(0) + 1);
+  out.resize(k::active().unseen(list.data(), list.shape(0), n_nodes, seen.data(), out.data()));
+  return out;
+}
+
+std::vector<int64_t> within(In<float, 1> distances, In<uint32_t, 1> rows, float bound) {
+  require(distances.shape(0) == rows.shape(0), "within: one row a distance");
+  std::vector<int64_t> out(rows.shape(0) + 1);
+  out.resize(k::active().within(distances.data(), rows.data(), rows.shape(0), bound, out.data()));
+  return out;
+}
+
+std::pair<std::vector<int64_t>, size_t> merge(const std::vector<int64_t>& pool, size_t width,
+                                              const std::vector<int64_t>& fresh) {
+  require(width >= 1 && width <= (size_t{1} << 20) && pool.size() <= width, "merge: the pool is wider than its width");
+  std::vector<int64_t> merged(width);
+  std::copy(pool.begin(), pool.end(), merged.begin());
+  const k::Merged result = k::active().merge(merged.data(), pool.size(), width, fresh.data(), fresh.size());
+  merged.resize(result.size);
+  return {merged, result.first};
+}
+
+// Codes of `bits` bits in units of 64 dimensions; `chosen`: rows in this order.
+void packed_dots(In<int8_t, 1> query, In<uint8_t, 2> rows, int bits, Out<int32_t, 1> out,
+                 std::optional<In<uint32_t, 1>> chosen) {
+  require(bits >= 1 && bits <= 8, "packed_dots: 1 to 8 bits");
+  const size_t units = query.shape(0) / 64, n = chosen ? chosen->shape(0) : rows.shape(0);
+  require(query.shape(0) % 64 == 0 && rows.shape(1) >= units * 8 * static_cast<size_t>(bits) && out.shape(0) == n,
+          "packed_dots: query, rows and out disagree");
+  if (chosen)
+    for (size_t i = 0; i < n; ++i) require(chosen->data()[i] < rows.shape(0), "packed_dots: row out of range");
+  nb::gil_scoped_release release;
+  k::active().packed[bits - 1](query.data(), rows.data(), rows.shape(1), chosen ? chosen->data() : nullptr, n, units,
+                               out.data());
+}
+
+// In place, row by row.
+void rotate(Out<float, 2> rows, In<uint64_t, 1> signs) {
+  const size_t dim = rows.shape(1);
+  require(dim >= 64 && dim % 64 == 0 && signs.shape(0) == dim / 16, "rotate: rows of 64 * m floats, 4 * m words of signs");
+  nb::gil_scoped_release release;
+  for (size_t i = 0; i < rows.shape(0); ++i) k::active().rotate(rows.data() + i * dim, signs.data(), dim);
+}
+
+void fastscan(In<uint8_t, 2> tables, In<uint8_t, 3> packed, Out<uint16_t, 2> out) {
+  const size_t groups = tables.shape(0), blocks = packed.shape(0);
+  require(tables.shape(1) == 16 && packed.shape(1) == groups && packed.shape(2) == 16 && out.shape(0) == blocks &&
+              out.shape(1) == 32, "fastscan: tables, packed and out disagree");
+  require(groups % 2 == 0 && groups <= k::kLookups, "fastscan: an even number of groups, at most 256");
+  nb::gil_scoped_release release;
+  k::active().fastscan(tables.data(), packed.data(), groups, blocks, out.data());
+}
+
 void project(In<int16_t, 1> query, In<int8_t, 1> matrix, Out<int32_t, 1> out) {
   const size_t dim = query.shape(0), outputs = out.shape(0);
   require(dim % 2 == 0 && outputs % 16 == 0 && matrix.shape(0) == dim * outputs, "project: shapes disagree");
@@ -97,6 +165,16 @@ void kernels(nb::module_& m) {
   m.def("distances", &distances, "name"_a, "element"_a, "integers"_a, "query"_a.noconvert(), "rows"_a.noconvert(),
         "size"_a, "out"_a.noconvert(), "chosen"_a = nb::none());
   m.def("dots", &dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert());
+  m.def("code_distances", &code_distances, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "constant"_a,
+        "factor"_a, "out"_a.noconvert());
+  m.def("halve", &halve, "codes"_a.noconvert(), "out"_a.noconvert());
+  m.def("unseen", &unseen, "list"_a.noconvert(), "n_nodes"_a, "seen"_a.noconvert());
+  m.def("within", &within, "distances"_a.noconvert(), "rows"_a.noconvert(), "bound"_a);
+  m.def("merge", &merge, "pool"_a, "width"_a, "fresh"_a);
+  m.def("packed_dots", &packed_dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert(),
+        "chosen"_a.noconvert() = nb::none());
+  m.def("rotate", &rotate, "rows"_a.noconvert(), "signs"_a.noconvert());
+  m.def("fastscan", &fastscan, "tables"_a.noconvert(), "packed"_a.noconvert(), "out"_a.noconvert());
   m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
   m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
   m.def("first_nonfinite", &first_nonfinite, "rows"_a.noconvert(), "bfloat16"_a = false,

@@ -22,14 +22,15 @@ lists::Request request(In<uint8_t, 2> queries, size_t k, int metric, const Words
   return r;
 }
 
-void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries, int metric,
-          Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, Words filter,
-          std::optional<In<uint32_t, 1>> only, size_t threads) {
+// Returns how many distances were computed; None when `rows` were retired: their successors are to be scanned then.
+std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes,
+                             In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances,
+                             Out<uint32_t, 1> counts, Words filter, std::optional<In<uint32_t, 1>> only, size_t threads) {
   const size_t n = queries.shape(0), k = ids.shape(1);
   require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k &&
               counts.shape(0) == n && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
           "scan: shapes disagree");
-  if (k == 0) return std::fill_n(counts.data(), n, 0u), void();
+  if (k == 0) return std::fill_n(counts.data(), n, 0u), 0;
   lists::Request r = request(queries, k, metric, filter, threads);
   r.ids = ids.data();
   r.distances = distances.data();
@@ -44,14 +45,15 @@ void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_b
   const bool blocks = plain && !only && n >= 8 && r.metric == plain->metric() &&
                       (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
   nb::gil_scoped_release release;
-  if (!blocks) return lists::scan(scorer, rows, n_nodes, only ? &chosen : nullptr, r, poll());
-  const lists::Dense dense{plain->dim(),
-                           [&](Row first, size_t count, float* out) {
-                             for (size_t i = 0; i < count; ++i)
-                               plain->decode(static_cast<Row>(first + i), out + i * plain->dim());
-                           },
-                           [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
-  lists::scan_blocks(scorer, dense, rows, n_nodes, r, poll());
+  return unless_retired([&] {
+    if (!blocks) return lists::scan(scorer, rows, n_nodes, only ? &chosen : nullptr, r, poll());
+    const lists::Dense dense{plain->dim(),
+                             [&](const Row* nodes, size_t count, float* out) {
+                               for (size_t i = 0; i < count; ++i) plain->decode(nodes[i], out + i * plain->dim());
+                             },
+                             [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
+    return lists::scan_blocks(scorer, dense, rows, n_nodes, r, poll());
+  });
 }
 
 template <typename T> using Flat = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
@@ -64,16 +66,20 @@ template <typename T> Flat<T> to_array(const std::vector<std::vector<T>>& parts,
   return Flat<T>(flat->data(), {total}, owner);
 }
 
-std::tuple<Flat<int64_t>, Flat<float>, Flat<int64_t>> scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries,
-                      int metric, float radius, Words filter, size_t threads) {
+// As scan: None when `rows` were retired.
+std::optional<std::tuple<Flat<int64_t>, Flat<float>, Flat<int64_t>>> scan_radius(
+    const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries, int metric,
+    float radius, Words filter, size_t threads) {
   require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
           "scan_radius: shapes disagree");
   const lists::Request r = request(queries, 0, metric, filter, threads);
-  lists::Ragged found;
+  std::optional<lists::Ragged> answer;
   {
     nb::gil_scoped_release release;
-    found = lists::scan_radius(scorer, rows, n_nodes, radius, r, poll());
+    answer = unless_retired([&] { return lists::scan_radius(scorer, rows, n_nodes, radius, r, poll()); });
   }
+  if (!answer) return std::nullopt;
+  const lists::Ragged& found = *answer;
   std::vector<std::vector<int64_t>> offsets(1, std::vector<int64_t>(r.n + 1, 0));
   for (size_t q = 0; q < r.n; ++q) offsets[0][q + 1] = offsets[0][q] + static_cast<int64_t>(found.ids[q].size());
   const auto total = static_cast<size_t>(offsets[0][r.n]);

@@ -170,13 +170,14 @@ void quant(nb::module_& m) {
       .def(nb::new_(&make_codes), "rows"_a, "dim"_a, "dims"_a, "bits"_a, "per_vector"_a, "metric"_a, "norm_bound"_a,
            "center"_a.noconvert(), "step"_a.noconvert(), "matrix"_a.noconvert(), "matrix_scale"_a.noconvert(),
            "offset"_a.noconvert(), "mean"_a.noconvert())
-      .def_static("row_bytes", [](size_t dims, int bits, bool per_vector) {
+      .def_static("row_bytes", [](size_t dims, int bits, bool per_vector, bool product) {
              quant::CodeSpec s;
+             s.metric = product ? Metric::kDot : Metric::kL2;
              s.dims = dims;
              s.bits = bits;
              s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
              return quant::Codes::row_bytes(s);
-           }, "dims"_a, "bits"_a, "per_vector"_a)
+           }, "dims"_a, "bits"_a, "per_vector"_a, "product"_a = false)
       .def("fill", &codes_fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
       .def("encode", &codes_fill_floats, "first"_a, "vectors"_a.noconvert())
       .def("decode", &codes_decode, "first"_a, "out"_a.noconvert());

@@ -84,13 +84,21 @@ void tables(nb::module_& m) {
       .def_prop_ro("borrowed", &Table::borrowed)
       .def_prop_ro("n_bytes", &Table::n_bytes);
 
+  nb::class_<Readers>(m, "Readers", "Who reads the tables of an index now.")
+      .def(nb::new_([] { return std::make_shared<Readers>(); }))
+      .def("wait", [](Readers& readers) {
+             require_outside_metric();
+             nb::gil_scoped_release release;
+             readers.wait(poll());
+           });
+
   nb::class_<Rows>(m, "Rows", "Ids of rows, and the chain of rows of each node.")
       .def(nb::new_([](std::shared_ptr<Table> ids, std::shared_ptr<Table> next, std::shared_ptr<Table> first,
-                       std::shared_ptr<Table> last) {
+                       std::shared_ptr<Table> last, std::shared_ptr<Readers> readers) {
              require(ids->stride() == 8 && next->stride() == 4 && first->stride() == 4 && last->stride() == 4,
                      "Rows: ids are 8 bytes, next, first and last 4");
-             return std::make_shared<Rows>(ids, next, first, last);
-           }), "ids"_a, "next"_a, "first"_a, "last"_a)
+             return std::make_shared<Rows>(ids, next, first, last, readers ? readers : std::make_shared<Readers>());
+           }), "ids"_a, "next"_a, "first"_a, "last"_a, "readers"_a.none() = nb::none())
       .def("link", [](Rows& r, In<uint32_t, 1> rows, In<int64_t, 1> ids, In<uint32_t, 1> nodes) {
              require(ids.shape(0) == rows.shape(0), "Rows.link: lengths differ");
              check_links(r, rows, nodes);
@@ -100,6 +108,7 @@ void tables(nb::module_& m) {
              check_links(r, rows, nodes);
              for (size_t i = 0; i < rows.shape(0); ++i) r.unlink(rows.data()[i], nodes.data()[i]);
            }, "rows"_a, "nodes"_a)
+      .def("retire", &Rows::retire)
       .def("check", &check_nodes, "n_rows"_a, "n_nodes"_a);
 
   m.def("set_threads", [](size_t n) { set_default_threads(n); }, "n"_a);

@@ -210,8 +210,11 @@ def test_readers_go_on_while_a_writer_writes(case):
         even = np.arange(0, 100_000, 2)
         try:
             while not stop.is_set() or rounds[which] < 2:
-                hits = index.search(asked, k=10) if which else index.search(asked[rounds[0] % 20], k=10)
-                assert (hits.ids[hits.ids >= 0] < 100_000).all()
+                chosen = asked if which else asked[rounds[0] % 20]
+                hits = index.search(chosen, k=10)
+                assert (hits.ids < 600 + 4 * 70).all()
+                exact = np.linalg.norm(chosen[..., None, :] - vectors[hits.ids], axis=-1)  # an id is a row of vectors
+                np.testing.assert_allclose(hits.distances, exact, atol=1e-4)
                 assert (np.asarray(hits.counts) == 10).all()  # a row that is removed meanwhile leaves no gap
                 assert (hits.distances[..., 1:] >= hits.distances[..., :-1]).all()
                 if which == 2:

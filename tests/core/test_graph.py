@@ -13,6 +13,7 @@ from core_support import (
     make_graph,
     make_plain,
     make_rows,
+    make_table,
     scan,
 )
 
@@ -267,6 +268,20 @@ def test_hardness_does_not_depend_on_earlier_queries(rng):
     settings = {"probe": 50, "bounds": np.zeros(0, np.float32), "widths": np.array([10], np.uint32)}
     made.search(queries, 1, hardness=hardness, **settings)
     assert hardness.tolist() == [0.25, 16.0, 0.0, 95.0**2]
+
+
+def test_a_search_below_layers_starts_from_the_entries_too():
+    # Node 0 is the entry; the descent leads from it to 1, and 3, the nearest, hangs on 0 alone.
+    plain = make_plain(np.array([[100], [10], [5], [0]], np.float32))
+    ground, upper, slots = make_table(8, 4), make_table(8, 2), make_table(4, 4)
+    ground.array().view(np.uint32)[:] = [[3, 1], [2, NONE], [1, NONE], [NONE, NONE]]
+    upper.array().view(np.uint32)[:, 0] = [1, 0]
+    slots.array().view(np.uint32)[:2, 0] = [0, 1]
+    graph = _core.Graph([ground, upper], [slots], [0], plain, plain, make_rows(4), 4)
+    assert graph.count_unreachable() == 0
+    answer = Answer(np.empty((1, 4), np.int64), np.empty((1, 4), np.float32), np.empty(1, np.uint32))
+    graph.search(4, as_bytes(np.array([[-1]], np.float32)), 0, 10, 4, *answer[:3])
+    assert answer.ids.tolist() == [[3, 2, 1, 0]]
 
 
 # ---------------------------------------------------------------- keeping whole

@@ -171,6 +171,165 @@ def test_code_products_do_not_saturate(simd_target, n_bits, value):
         assert dots(query, rows, n_bits).tolist() == [int(codes_of(rows, n_bits)[0].sum()) * value] * 5
 
 
+def pack_codes(codes, n_bits):
+    """Rows of packed codes, dim a multiple of 64, by the layout's own words: written once more, bit by bit."""
+    units = codes.reshape(len(codes), -1, 64).astype(np.uint8)
+    parts, below = [], n_bits
+    for width, columns in ((8, 64), (4, 32), (2, 16), (1, 8)):
+        if not n_bits & width:
+            continue
+        below -= width
+        part = (units >> below) & (2**width - 1)
+        if width == 1:
+            parts.append(np.packbits(part, axis=2, bitorder="little"))
+            continue
+        fields = part.reshape(*part.shape[:2], 8 // width, columns)
+        places = (width * np.arange(8 // width, dtype=np.uint8))[:, None]
+        parts.append((fields << places).sum(axis=2).astype(np.uint8))
+    return np.concatenate(parts, axis=2).reshape(len(codes), -1)
+
+
+@pytest.mark.parametrize("n_bits", range(1, 9))
+def test_products_with_packed_codes_are_exact(simd_target, rng, n_bits):
+    chosen = np.array([3, 3, 1, 0, 10, 9], np.uint32)
+    for dim in (0, 64, 128, 192, 448, 768):
+        codes = rng.integers(0, 2**n_bits, (N, dim))
+        query = rng.integers(-64, 64, dim).astype(np.int8)
+        rows = pack_codes(codes, n_bits)
+        assert rows.shape == (N, dim * n_bits // 8)
+        wide = np.concatenate([rows, np.full((N, 12), 255, np.uint8)], axis=1)  # factors behind the codes
+        out, some = np.full(N, -1, np.int32), np.full(len(chosen), -1, np.int32)
+        _core.packed_dots(query, wide, n_bits, out)
+        np.testing.assert_array_equal(out, codes @ query.astype(np.int64))
+        _core.packed_dots(query, wide, n_bits, some, chosen)
+        np.testing.assert_array_equal(some, out[chosen])
+
+
+@pytest.mark.parametrize("n_bits", range(1, 9))
+@pytest.mark.parametrize("value", [-64, 63])
+def test_products_with_packed_codes_do_not_saturate(simd_target, n_bits, value):
+    dim = 32768
+    out = np.empty(5, np.int32)
+    _core.packed_dots(np.full(dim, value, np.int8), np.full((5, dim * n_bits // 8), 255, np.uint8), n_bits, out)
+    assert out.tolist() == [dim * value * (2**n_bits - 1)] * 5
+
+
+def rotated(rows, signs):
+    out = rows.copy()
+    _core.rotate(out, signs)
+    return out
+
+
+def exact_rotation(rows, signs):
+    """The same scheme in float64, with a Hadamard matrix."""
+    n = rows.shape[1]
+    power = 64
+    while power * 2 <= n:
+        power *= 2
+    matrix = np.ones((1, 1))
+    while len(matrix) < power:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    x = rows.astype(np.float64)
+    flips = np.unpackbits(signs.view(np.uint8), bitorder="little").reshape(4, n)
+    for round_ in range(4):
+        x = x * (1 - 2.0 * flips[round_])
+        window = slice(n - power, n) if round_ % 2 else slice(0, power)
+        x[:, window] = x[:, window] @ matrix / power**0.5
+        if power < n:
+            a, b = x[:, : n // 2], x[:, n // 2 :]
+            x = np.concatenate([a + b, a - b], axis=1) / 2**0.5
+    return x
+
+
+@pytest.mark.parametrize("dim", [64, 128, 192, 320, 768, 832, 960, 1536, 4096])
+def test_rotation_matches_its_matrices_and_keeps_products(simd_target, rng, dim):
+    signs = rng.integers(0, 2**64, dim // 16, dtype=np.uint64)
+    rows = rng.standard_normal((7, dim), dtype=np.float32)
+    rows[0] = np.eye(dim)[dim // 3]
+    got = rotated(rows, signs)
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    # A coordinate is a sum of log2(dim) roundings a round; 1e-6 of the norm, by hand.
+    assert (np.abs(got - exact_rotation(rows, signs)) <= 1e-6 * norms[:, None]).all()
+    np.testing.assert_allclose(np.linalg.norm(got.astype(np.float64), axis=1), norms, rtol=1e-5)
+    products = got.astype(np.float64) @ got.T
+    assert (np.abs(products - rows.astype(np.float64) @ rows.T) <= 1e-5 * norms[:, None] * norms).all()
+    assert np.abs(got[0]).max() < 8 / dim**0.5  # a single coordinate spreads over all
+
+
+def test_rotation_has_the_same_bits_on_every_target(rng):
+    before, found = _core.simd_target(), set()
+    for dim in (64, 192, 768):
+        signs = np.random.default_rng(dim).integers(0, 2**64, dim // 16, dtype=np.uint64)
+        rows = np.random.default_rng(1).standard_normal((5, dim), dtype=np.float32)
+        for target in _core.simd_targets():
+            assert _core.use_simd_target(target)
+            found.add((dim, rotated(rows, signs).tobytes()))
+    assert _core.use_simd_target(before)
+    assert len(found) == 3
+
+
+def test_rotate_refuses_other_shapes():
+    for rows, signs in (((2, 60), 4), ((2, 0), 0), ((2, 128), 4)):
+        with pytest.raises(ValueError, match="rotate"):
+            _core.rotate(np.zeros(rows, np.float32), np.zeros(signs, np.uint64))
+
+
+def fastscan(tables, codes):
+    """Sums for codes of shape (n, groups), n a multiple of 32; the packing is written out here once more."""
+    n, groups = codes.shape
+    halves = codes.reshape(n // 32, 2, 16, groups).astype(np.uint8)
+    packed = np.ascontiguousarray((halves[:, 0] | halves[:, 1] << 4).transpose(0, 2, 1))
+    out = np.full((n // 32, 32), 54321, np.uint16)
+    _core.fastscan(tables, packed, out)
+    return out.ravel()
+
+
+@pytest.mark.parametrize("groups", [0, 2, 4, 6, 8, 10, 16, 30, 32, 34, 96, 192, 254, 256])
+def test_fastscan_is_exact(simd_target, rng, groups):
+    for blocks in (0, 1, 2, 5):
+        tables = rng.integers(0, 256, (groups, 16), dtype=np.uint8)
+        codes = rng.integers(0, 16, (32 * blocks, groups))
+        expected = tables.astype(np.int64)[np.arange(groups), codes].sum(axis=1)
+        np.testing.assert_array_equal(fastscan(tables, codes), expected)
+    assert _core.simd_target() == simd_target
+
+
+def test_fastscan_does_not_overflow(simd_target):
+    tables = np.full((256, 16), 255, np.uint8)
+    assert fastscan(tables, np.zeros((64, 256), int)).tolist() == [256 * 255] * 64
+
+
+def test_fastscan_tells_vectors_apart(simd_target):
+    tables = np.zeros((6, 16), np.uint8)
+    tables[:] = np.arange(16)
+    for vector in range(32):
+        codes = np.zeros((32, 6), int)
+        codes[vector] = [1, 2, 3, 4, 5, 15]
+        assert np.flatnonzero(fastscan(tables, codes)).tolist() == [vector]
+        assert fastscan(tables, codes)[vector] == 30
+
+
+def test_fastscan_refuses_what_could_overflow_or_disagrees():
+    for tables, packed, out in (
+        ((258, 16), (1, 258, 16), (1, 32)),
+        ((3, 16), (1, 3, 16), (1, 32)),
+        ((4, 16), (1, 2, 16), (1, 32)),
+        ((4, 16), (2, 4, 16), (1, 32)),
+        ((4, 15), (1, 4, 15), (1, 32)),
+    ):
+        with pytest.raises(ValueError, match="fastscan"):
+            _core.fastscan(np.zeros(tables, np.uint8), np.zeros(packed, np.uint8), np.zeros(out, np.uint16))
+
+
+@pytest.mark.parametrize("size", DIMS)
+def test_own_codes_are_halved(simd_target, rng, size):
+    codes = np.resize(rng.permutation(256), size).astype(np.uint8)
+    out = np.empty(size, np.int8)
+    expected = (codes.astype(np.int64) - 127) // 2
+    assert _core.halve(codes, out) == expected.sum()
+    np.testing.assert_array_equal(out, expected)
+
+
 @pytest.mark.parametrize("outputs", [16, 32, 48, 64, 80, 128, 144])
 def test_projection_is_exact(simd_target, rng, outputs):
     for dim in (2, 4, 30, 64, 102):

@@ -19,7 +19,7 @@ from core_support import (
 )
 from numpy.typing import NDArray
 
-from nearly import _core
+from nearly import Reduced, Scalar, _core
 
 FLOAT_METRICS = METRICS[:4]
 ALL = np.arange(9, dtype=np.uint32)
@@ -466,3 +466,32 @@ def test_ctrl_c_ends_principal_axes_fast(rng):
     with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
         principal_axes(covariance, 600)
     assert interrupt.late < 0.2
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("n_bits", [8, 4])
+@pytest.mark.parametrize("projected", [False, True])
+def test_products_of_uneven_norms_are_compared_as_they_are(simd_target, rng, n_bits, scale, projected):
+    for dim in (5, 16, 64, 90):
+        vectors = (rng.standard_normal((60, dim)) * rng.uniform(0.1, 9, (60, 1)) + 0.5).astype(np.float32)
+        code = Scalar(bits=n_bits, scale=scale)
+        fitted = (Reduced(dims=dim, code=code) if projected else code).fit(vectors, metric="ip")
+        assert fitted.norm_bound == 0
+        table = _core.Table(fitted.row_bytes, 60, 60)
+        codes = fitted.scorer(table)
+        codes.encode(0, vectors)
+        back = fitted._matrix_floats() if projected else np.eye(dim)
+        decoded = fitted.decode(np.array(table.array())).astype(np.float64) @ back + (fitted.mean if projected else 0)
+
+        query = rng.standard_normal(dim, dtype=np.float32)
+        step = np.abs(decoded).max() / 63  # of the rounded query, by far the largest error
+        slack = (
+            0.02 * np.abs(decoded @ query).max() if projected else 0
+        )  # rows of the rounded projection are nearly orthonormal
+        limit = step * np.abs(query).max() * dim * 2 + slack + 1e-4
+        assert (np.abs(score(codes, query, np.arange(60)) + decoded @ query) <= limit).all()
+
+        among = np.stack([between(codes, row, np.arange(60)) for row in range(60)])
+        exact = decoded @ decoded.T
+        assert np.corrcoef(among.ravel(), -exact.ravel())[0, 1] > (0.999 if n_bits == 8 else 0.99)
+        np.testing.assert_allclose(among, among.T, atol=0.05 * np.abs(exact).max())

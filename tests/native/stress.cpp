@@ -1,4 +1,5 @@
-// Readers search a graph while one writer adds, removes, repairs and reuses places. Meant for sanitizers, without Python:
+// Readers search a graph and scan while one writer adds, removes, repairs, uses places again and puts
+// others in the place of the graph and its rows, as an index does that outgrows a table. Meant for sanitizers, without Python:
 //
 //     cmake -S . -B build/tsan-native -G Ninja -DNEARLY_PYTHON=OFF -DNEARLY_SANITIZE=thread
 //     cmake --build build/tsan-native && build/tsan-native/stress --seconds 60 --seed 1
@@ -20,12 +21,15 @@
 
 #include "base/rows.hpp"
 #include "graph/index.hpp"
+#include "lists/blocks.hpp"
+#include "lists/scan.hpp"
 #include "quant/codes.hpp"
 #include "quant/plain.hpp"
 
 namespace {
 
 using namespace nearly;
+using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kDim = 24, kDegree = 12, kCapacity = 1 << 13, kMostIds = 1 << 20, kMostAlive = 2500;
@@ -67,8 +71,37 @@ void grow(Table& t, size_t rows, int fill) {
   if (rows > old) std::memset(t.row(old), fill, (rows - old) * t.stride());
 }
 
+enum class Way { kGraph, kScan, kBlocks, kRadius };
+
+// The exact scorer; now and then it dozes off over what it has just read, long enough for a writer to come around.
+class Dozing final : public Scorer {
+ public:
+  explicit Dozing(std::shared_ptr<quant::Plain> plain) : plain_(std::move(plain)) {}
+  size_t n_rows() const override { return plain_->n_rows(); }
+  size_t n_bytes() const override { return plain_->n_bytes(); }
+  size_t query_bytes() const override { return plain_->query_bytes(); }
+  size_t prepared_bytes() const override { return plain_->prepared_bytes(); }
+  void prepare(const void* query, void* prepared) const override { plain_->prepare(query, prepared); }
+  void prepare_row(Row row, void* prepared) const override { plain_->prepare_row(row, prepared); }
+  void score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const override {
+    plain_->score(prepared, rows, n, bound, out);
+    doze();
+  }
+  void score_range(const void* prepared, Row first, size_t n, float* out) const override {
+    plain_->score_range(prepared, first, n, out);
+    doze();
+  }
+  void doze() const {
+    thread_local uint32_t calls = 0;
+    if (++calls % 256 == 0) std::this_thread::sleep_for(2ms);
+  }
+
+ private:
+  std::shared_ptr<quant::Plain> plain_;
+};
+
 struct Case {
-  bool codes, layered;
+  bool graph, codes, layered;
   const char* name;
 };
 
@@ -77,6 +110,7 @@ class World {
   World(const Case& c, uint64_t seed) : case_(c), random_(seed), gone_(kMostIds) {
     const auto store = std::make_shared<quant::Plain>(vectors_, kernels::kFloat32, Metric::kL2, kDim);
     store_ = store;
+    dozing_ = std::make_shared<Dozing>(store);
     std::shared_ptr<Scorer> travel = store;
     if (c.codes) {
       quant::CodeSpec spec;
@@ -87,9 +121,8 @@ class World {
       codes_ = std::make_shared<quant::Codes>(spec, code_rows_);
       travel = codes_;
     }
-    std::vector<graph::Layer> layers{{lists_, nullptr}};
-    if (c.layered) layers.emplace_back(upper_lists_, slots_);
-    index_ = std::make_unique<graph::GraphIndex>(layers, std::vector<Row>{}, travel, store, rows_, 0);
+    travel_ = travel;
+    publish({}, 0);
     rules_.beam = 40;
     rules_.new_degree = kDegree;
     rules_.threads = 2;
@@ -98,6 +131,7 @@ class World {
 
   void write_until(Clock::time_point end) {
     while (Clock::now() < end && next_id_ + 64 < static_cast<int64_t>(kMostIds)) {
+      if (random_() % 8 == 0) replace();
       const size_t alive = row_of_.size();
       const uint64_t dice = random_() % 16;
       if (alive < kMostAlive && (dice < 9 || alive < kMostAlive / 4))
@@ -123,25 +157,34 @@ class World {
         vector_of(asked[q], queries + q * kDim);
       }
       const bool filtered = random() % 4 == 0;
-      graph::Request r{};
+      lists::Request r{};
       r.queries = reinterpret_cast<const uint8_t*>(queries);
       r.query_bytes = kDim * 4;
       r.n = n;
       r.k = kK;
-      r.effort.width = 64;
-      r.depth = 20;
       if (filtered) r.filter = {pinned_rows.data(), kPinned};
       r.threads = 1 + random() % 2;
       r.metric = Metric::kL2;
       r.ids = ids;
       r.distances = distances;
       r.counts = counts;
+      const auto way = static_cast<Way>(case_.graph ? random() % 4 : 1 + random() % 3);
       const uint64_t before = clock_.load(kOrder);
-      index_->search(r, {});
+      const lists::Ragged near = read(way, r, random() % 64 == 0 ? 20ms : 0ms);
       for (size_t q = 0; q < n; ++q) {
-        check(queries + q * kDim, ids + q * kK, distances + q * kK, counts[q], kK, before, filtered);
-        ++n_asked_;
-        n_found_ += std::find(ids + q * kK, ids + q * kK + counts[q], asked[q]) != ids + q * kK + counts[q];
+        const bool radius = way == Way::kRadius;
+        const int64_t* found = radius ? near.ids[q].data() : ids + q * kK;
+        const size_t count = radius ? near.ids[q].size() : counts[q];
+        check(queries + q * kDim, found, radius ? near.distances[q].data() : distances + q * kK, count,
+              radius ? count : kK, before, filtered);
+        const bool hit = std::find(found, found + count, asked[q]) != found + count;
+        if (way == Way::kGraph) {
+          ++n_asked_;
+          n_found_ += hit;
+        } else {
+          ++n_scanned_;
+          if (!hit) fail("a scan left out what was always there", asked[q]);
+        }
       }
     }
   }
@@ -149,15 +192,90 @@ class World {
   // When nobody writes any more, all that is alive must be reached, and nearly all of it found.
   void finish() {
     consolidate();
-    index_->connect(rules_.beam);
-    if (const size_t lost = index_->count_unreachable()) fail("nodes cannot be reached", -1, static_cast<double>(lost));
+    if (case_.graph) index().connect(rules_.beam);
+    if (const size_t lost = case_.graph ? index().count_unreachable() : 0) fail("nodes cannot be reached", -1, static_cast<double>(lost));
     if (n_found_ < n_asked_ * 95 / 100) fail("recall", -1, static_cast<double>(n_found_), static_cast<double>(n_asked_));
-    std::printf("%-22s %8llu searches, %7lld ids added, %5zu alive, recall %.4f\n", case_.name,
-                static_cast<unsigned long long>(n_asked_), static_cast<long long>(next_id_), row_of_.size(),
-                static_cast<double>(n_found_) / static_cast<double>(std::max<uint64_t>(1, n_asked_)));
+    std::printf("%-18s %8llu walks and %8llu scans, %5llu begun anew, %7lld ids added, %5zu alive, recall %.4f\n", case_.name,
+                static_cast<unsigned long long>(n_asked_), static_cast<unsigned long long>(n_scanned_),
+                static_cast<unsigned long long>(n_late_), static_cast<long long>(next_id_), row_of_.size(),
+                n_asked_ ? static_cast<double>(n_found_) / static_cast<double>(n_asked_) : 1.0);
   }
 
  private:
+  // What readers look at: a new one takes the place of the old when a table is outgrown.
+  struct View {
+    std::shared_ptr<Rows> rows;
+    std::unique_ptr<graph::GraphIndex> index;
+  };
+
+  // By a view that is not retired meanwhile; it may be when the reader hesitates to begin.
+  lists::Ragged read(Way way, const lists::Request& r, std::chrono::milliseconds hesitates) {
+    for (;;) {
+      const size_t n_nodes = n_published_.load(std::memory_order_acquire);
+      const auto view = std::atomic_load(&view_);
+      std::this_thread::sleep_for(hesitates);
+      try {
+        if (way == Way::kGraph) return walk(*view->index, r), lists::Ragged{};
+        if (way == Way::kScan) return lists::scan(*dozing_, *view->rows, n_nodes, nullptr, r, {}), lists::Ragged{};
+        if (way == Way::kRadius) return lists::scan_radius(*dozing_, *view->rows, n_nodes, 3.0f, r, {});
+        const lists::Dense dense{kDim,
+                                 [&](const Row* nodes, size_t n, float* out) {
+                                   for (size_t i = 0; i < n; ++i) store_->decode(nodes[i], out + i * kDim);
+                                   dozing_->doze();
+                                 },
+                                 [&](const void* query, float* out) {
+                                   store_->to_form(static_cast<const float*>(query), out);
+                                 }};
+        return lists::scan_blocks(*dozing_, dense, *view->rows, n_nodes, r, {}), lists::Ragged{};
+      } catch (const Retired&) {
+        hesitates = 0ms;
+        ++n_late_;
+      }
+    }
+  }
+
+  static void walk(const graph::GraphIndex& index, const lists::Request& from) {
+    graph::Request r{};
+    r.queries = from.queries;
+    r.query_bytes = from.query_bytes;
+    r.n = from.n;
+    r.k = from.k;
+    r.effort.width = 64;
+    r.depth = 20;
+    r.filter = from.filter;
+    r.threads = from.threads;
+    r.metric = from.metric;
+    r.ids = from.ids;
+    r.distances = from.distances;
+    r.counts = from.counts;
+    index.search(r, {});
+  }
+
+  graph::GraphIndex& index() { return *view_->index; }
+
+  void publish(std::vector<Row> entries, size_t n_nodes) {
+    auto view = std::make_shared<View>();
+    view->rows = rows_ = std::make_shared<Rows>(ids_, next_, first_, last_, readers_);
+    std::vector<graph::Layer> layers{{lists_, nullptr}};
+    if (case_.layered) layers.emplace_back(upper_lists_, slots_);
+    view->index = std::make_unique<graph::GraphIndex>(layers, std::move(entries), travel_, dozing_, rows_, n_nodes);
+    std::atomic_store(&view_, view);
+  }
+
+  // Other tables for the lists and for the first rows: what still reads the old ones is not told of changes.
+  void replace() {
+    const auto old = view_;
+    for (std::shared_ptr<Table>* t : {&lists_, &first_}) {
+      const auto copy = table((*t)->stride());
+      grow(*copy, (*t)->rows(), 0);
+      std::memcpy(copy->row(0), (*t)->row(0), (*t)->n_bytes());
+      *t = copy;
+    }
+    publish(old->index->entries(), old->index->n_nodes());
+    old->index->retire();
+    old->rows->retire();
+  }
+
   void check(const float* query, const int64_t* ids, const float* distances, size_t count, size_t k, uint64_t before,
              bool filtered) const {
     if (count > k) fail("more answers than asked for", -1, static_cast<double>(count), static_cast<double>(k));
@@ -196,8 +314,10 @@ class World {
       rows_->link(row, id, known->second);
       row_of_[id] = row;
     }
-    index_->insert(fresh.data(), fresh.size(), rules_, {}, {});
-    if (random_() % 4 == 0) index_->connect(rules_.beam);
+    n_published_.store(n_nodes_, std::memory_order_release);
+    if (!case_.graph) return;
+    index().insert(fresh.data(), fresh.size(), rules_, {}, {});
+    if (random_() % 4 == 0) index().connect(rules_.beam);
   }
 
   void fill(Row node, int64_t id) {
@@ -232,10 +352,12 @@ class World {
   void consolidate() {
     std::vector<bool> dead(n_nodes_);
     for (Row v = 0; v < n_nodes_; ++v) dead[v] = rows_->first(v) == kNone;
-    index_->consolidate(dead, rules_, {});
-    elect(dead);
-    index_->connect(rules_.beam);
-    index_->wait_for_readers();
+    if (case_.graph) {
+      index().consolidate(dead, rules_, {});
+      elect(dead);
+      index().connect(rules_.beam);
+    }
+    index().wait_for_readers({});
     // Now nobody can meet what was dead: its places are free.
     for (auto at = node_of_.begin(); at != node_of_.end();) {
       const Row node = at->second;
@@ -258,7 +380,7 @@ class World {
     for (const size_t step : {kUpper, size_t{1}})  // upper nodes first: searches begin at the first entry
       for (Row v = 0; v < n_nodes_ && entries.size() < 8; v += static_cast<Row>(step))
         if (!dead[v] && std::find(entries.begin(), entries.end(), v) == entries.end()) entries.push_back(v);
-    index_->set_entries(entries);
+    index().set_entries(entries);
   }
 
   static Row take(std::vector<Row>& spare, size_t& used) {
@@ -274,10 +396,13 @@ class World {
   std::shared_ptr<Table> ids_ = table(8), next_ = table(4), first_ = table(4), last_ = table(4);
   std::shared_ptr<Table> lists_ = table(4 * kDegree * 2), upper_lists_ = table(4 * kDegree), slots_ = table(4);
   std::shared_ptr<Table> code_rows_;
-  std::shared_ptr<Rows> rows_ = std::make_shared<Rows>(ids_, next_, first_, last_);
+  const std::shared_ptr<Readers> readers_ = std::make_shared<Readers>();
+  std::shared_ptr<Rows> rows_;
   std::shared_ptr<quant::Plain> store_;
+  std::shared_ptr<Dozing> dozing_;
   std::shared_ptr<quant::Codes> codes_;
-  std::unique_ptr<graph::GraphIndex> index_;
+  std::shared_ptr<Scorer> travel_;
+  std::shared_ptr<View> view_;
   graph::BuildRules rules_;
 
   // The writer's own.
@@ -286,7 +411,8 @@ class World {
   std::unordered_map<int64_t, Row> node_of_, row_of_;
   std::vector<Row> spare_nodes_, spare_rows_, pending_;
 
-  std::atomic<uint64_t> clock_{0}, n_asked_{0}, n_found_{0};
+  std::atomic<size_t> n_published_{0};  // nodes that hold or held rows: what a scan may look at
+  std::atomic<uint64_t> clock_{0}, n_asked_{0}, n_found_{0}, n_scanned_{0}, n_late_{0};
   std::vector<std::atomic<uint64_t>> gone_;  // by id: when it was removed, 0 while it is there
 };
 
@@ -307,8 +433,9 @@ int main(int argc, char** argv) {
     else
       return std::fprintf(stderr, "usage: stress [--seconds S] [--seed N] [--readers N]\n"), 2;
   }
-  const Case cases[] = {{false, false, "plain, one layer"}, {true, false, "codes, one layer"},
-                        {false, true, "plain, two layers"}, {true, true, "codes, two layers"}};
+  const Case cases[] = {{false, false, false, "scans alone"},      {true, false, false, "plain, one layer"},
+                        {true, true, false, "codes, one layer"},   {true, false, true, "plain, two layers"},
+                        {true, true, true, "codes, two layers"}};
   for (const Case& c : cases) {
     World world(c, seed);
     const auto end = Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000 / std::size(cases)));

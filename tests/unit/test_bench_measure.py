@@ -14,7 +14,7 @@ import measure
 
 def recall(ids, vectors, queries, *, k, metric="l2"):
     radius = measure.exact_radius(vectors, queries, metric, k)
-    return measure.recall_by_distance(np.array(ids), vectors, queries, metric, radius, k)
+    return measure.recalls_by_distance(np.array(ids), vectors, queries, metric, radius, k).mean()
 
 
 LINE = np.array([[0], [1], [-1], [2], [9]], np.float32)
@@ -112,3 +112,11 @@ def test_truth_of_the_file_gives_the_radius(tmp_path, monkeypatch):
 def test_an_unknown_set_names_the_known_ones():
     with pytest.raises(SystemExit, match="sift_bsds_128_l2"):
         datasets.load("sift")
+
+
+def test_rounds_turn_around():
+    assert list(measure.turns(["a", "b", "c"], 3)) == [["a", "b", "c"], ["c", "b", "a"], ["a", "b", "c"]]
+
+
+def test_quartiles_are_named_as_records_name_them():
+    assert measure.quartiles([4, 1, 3, 2, 5], "cpu_") == {"cpu_ratio": 3.0, "cpu_q25": 2.0, "cpu_q75": 4.0}

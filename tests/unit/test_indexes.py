@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import nearly
+from nearly import _core
 from nearly.indexes.store import Store, holds, narrow
 
 _spec = importlib.util.spec_from_file_location("fuzz_indexes", Path(__file__).parents[1] / "fuzz" / "fuzz_indexes.py")
@@ -134,3 +135,39 @@ def test_arguments_of_graphs_are_checked():
         nearly.Vamana(points, metric="l1", quantizer=nearly.Scalar())
     with pytest.raises(nearly.InputError, match="exact"):
         nearly.Flat(points).search(points[0], exact=False)
+
+
+@pytest.mark.parametrize("kind", [nearly.Vamana, nearly.HNSW])
+def test_all_that_an_index_becomes_has_the_same_readers(kind):
+    rng = np.random.default_rng(0)
+    index = kind(rng.integers(0, 9, (300, 6)).astype(np.float32), calibrate=False)
+    store, graph = index._store, index._graph
+    index.add(rng.integers(0, 9, (5, 6)).astype(np.float32))
+    assert index._graph is graph or kind is nearly.HNSW  # nothing was replaced but, by chance, an upper layer
+    index.add(rng.standard_normal((10_000, 6), dtype=np.float32))  # no whole numbers, and more than there is room for
+    assert index._store is not store
+    assert index._graph is not graph
+    index.remove(np.arange(300))
+    index.consolidate()
+    # Who still has the old ones, and begins when places may be used again, is told to ask for the new ones.
+    query, metric = np.zeros((1, 24), np.uint8), 0
+    answer = np.empty((1, 3), np.int64), np.empty((1, 3), np.float32), np.empty(1, np.uint32)
+    for rows, retired in ((store.rows, True), (index._store.rows, False)):
+        assert (_core.scan(store.scorer, rows, 10, 24, query, metric, *answer) is None) == retired
+    for searched, retired in ((graph, True), (index._graph, False)):
+        assert (searched.search(24, query, metric, 10, 3, *answer) is None) == retired
+
+
+@pytest.mark.parametrize("added", [np.full((9, 6), 0.5), np.arange(60_000).reshape(-1, 6) % 255], ids=["kind", "room"])
+def test_whoever_reads_a_store_that_was_replaced_meets_nothing_that_came_later(added):
+    # It would be met without its vector, or without its id: those are in the other store's tables.
+    rng = np.random.default_rng(0)
+    index = nearly.Vamana(rng.integers(0, 9, (300, 6)).astype(np.float32), calibrate=False)
+    index.remove(np.arange(40))
+    index.consolidate()
+    store = index._store
+    names = ("ids", "next_rows", "first_rows", "last_rows", "nodes")
+    before = [store.column(name).tolist() for name in names]
+    index.add(added.astype(np.float32))  # the places of those that went are taken first
+    assert index._store is not store
+    assert [store.column(name)[: len(was)].tolist() for name, was in zip(names, before, strict=True)] == before

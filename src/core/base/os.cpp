@@ -60,6 +60,6 @@ size_t hardware_threads() {
   return n ? n : 1;
 }
 
-void after_fork(void (*child)()) { pthread_atfork(nullptr, nullptr, child); }
+void around_fork(void (*before)(), void (*parent)(), void (*child)()) { pthread_atfork(before, parent, child); }
 
 }  // namespace nearly::os

@@ -11,7 +11,8 @@ bool commit(void* address, size_t bytes, size_t already);
 void release(void* address, size_t bytes);
 size_t page_size();
 size_t hardware_threads();
-// Runs `child` in the child process after each fork.
-void after_fork(void (*child)());
+// Runs `child` in the child process after each fork; `before` and `parent` around it in the parent, where there are any.
+void around_fork(void (*before)(), void (*parent)(), void (*child)());
+inline void after_fork(void (*child)()) { around_fork(nullptr, nullptr, child); }
 
 }  // namespace nearly::os

@@ -42,10 +42,33 @@ void Rows::unlink(Row row, Row node) {
   // The row keeps its own link: a reader that stands on it walks on.
 }
 
+namespace {
+
+// By (distance, place). Few are sorted by counting who is before whom: no branch to guess.
+void sort_by_distance(Found* found, size_t n) {
+  constexpr size_t kFew = 64;
+  if (n > kFew) {
+    std::sort(found, found + n, nearer);
+    return;
+  }
+  float distance[kFew];
+  Found sorted[kFew];
+  for (size_t i = 0; i < n; ++i) distance[i] = found[i].distance;
+  for (size_t i = 0; i < n; ++i) {
+    uint32_t rank = 0;
+    for (size_t j = 0; j < i; ++j) rank += distance[j] <= distance[i];
+    for (size_t j = i + 1; j < n; ++j) rank += distance[j] < distance[i];
+    sorted[rank] = found[i];
+  }
+  std::copy(sorted, sorted + n, found);
+}
+
+}  // namespace
+
 size_t emit(const Rows& rows, Filter filter, Found* found, size_t n, size_t k, int64_t* ids, float* distances) {
   for (size_t i = 0; i < n; ++i)  // sums that overflowed are far away; a sort must not meet them
     if (std::isnan(found[i].distance)) found[i].distance = std::numeric_limits<float>::infinity();
-  std::sort(found, found + n, nearer);
+  sort_by_distance(found, n);
   size_t out = 0;
   for (size_t i = 0; i < n && out < k;) {
     // Nodes at one distance share a rank: their rows are merged by id.

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <limits>
-#include <thread>
 
 namespace nearly::graph {
 namespace {
 
-constexpr size_t kAbreast = 6;  // queries that one thread has under way: see the levers in benchmarks/README.md
+constexpr size_t kAbreast = 3;  // queries that one thread has under way: see the levers in benchmarks/README.md
 constexpr size_t kChunk = 48;   // queries that a thread takes at a time
 
 }  // namespace
@@ -28,13 +27,15 @@ class GraphIndex::Answer {
     exact_ = prepared + travel_bytes;
     index.travel_->prepare(query, prepared);
     starts_.assign(entries.begin(), entries.end());
-    if (!entries.empty())
-      for (size_t l = index.layers_.size() - 1; l > 0; --l)
-        if (index.layers_[l].holds(starts_[0]))
-          starts_[0] = descend(index.layers_[l], *index.travel_, prepared, starts_[0], n_nodes, scratch.work);
+    // Where the descent ends joins the entries: what hangs on the first of them alone must be met from there.
+    Row nearest = entries.empty() ? kNone : entries[0];
+    for (size_t l = index.layers_.size(); nearest != kNone && --l > 0;)
+      if (index.layers_[l].holds(nearest))
+        nearest = descend(index.layers_[l], *index.travel_, prepared, nearest, n_nodes, scratch.work);
+    if (nearest != kNone && nearest != entries[0]) starts_.push_back(nearest);
     walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, request.effort,
                 false, scratch);
-    walking_ = true;
+    stage_ = Stage::kWalk;
   }
 
   Scratch& scratch() { return *scratch_; }
@@ -43,36 +44,51 @@ class GraphIndex::Answer {
 
   // False when the answer is written.
   bool turn() {
-    if (walking_) {
-      if (walk_.turn()) return true;
-      walk_.end();
-      walking_ = false;
-      collect();
-      if (index_->store_ != index_->travel_) {
-        index_->store_->prefetch(block_.data(), block_.size());
+    switch (stage_) {
+      case Stage::kWalk:
+        if (walk_.turn()) return true;
+        walk_.end();
+        ask();
+        stage_ = Stage::kCollect;
         return true;
-      }
-    } else {
-      rank();
+      case Stage::kCollect:
+        collect();
+        stage_ = Stage::kRank;
+        return true;
+      case Stage::kRank:
+        rank();
+        write();
     }
-    write();
     return false;
   }
 
  private:
+  enum class Stage { kWalk, kCollect, kRank };
+
+  void ask() const {
+    const Rows& rows = *index_->rows_;
+    const size_t n = std::min(scratch_->pool.size(), request_->depth);
+    for (size_t i = 0; i < n; ++i) __builtin_prefetch(rows.first_rows()->row(node_of(scratch_->pool[i])));
+  }
+
   void collect() {
+    const Rows& rows = *index_->rows_;
     found_.clear();
     block_.clear();
     for (const Candidate c : scratch_->pool) {
-      const Row row = index_->rows_->first_passing(node_of(c), request_->filter);
+      const Row row = rows.first_passing(node_of(c), request_->filter);
       if (row == kNone) continue;
-      found_.push_back({distance_of(c), node_of(c), index_->rows_->id(row)});
+      rows.prefetch(row);
+      found_.push_back({distance_of(c), node_of(c), row});
       block_.push_back(node_of(c));
       if (found_.size() == request_->depth) break;
     }
+    if (index_->store_ != index_->travel_) index_->store_->prefetch(block_.data(), block_.size());
   }
 
   void rank() {
+    for (Found& f : found_) f.id = index_->rows_->id(static_cast<Row>(f.id));
+    if (index_->store_ == index_->travel_) return;
     const Scorer& store = *index_->store_;
     store.prepare(request_->queries + q_ * request_->query_bytes, exact_);
     distance_.resize(block_.size());
@@ -95,7 +111,7 @@ class GraphIndex::Answer {
   size_t q_ = 0;
   Scratch* scratch_ = nullptr;
   void* exact_ = nullptr;
-  bool walking_ = false;
+  Stage stage_ = Stage::kWalk;
   Walk walk_;
   std::vector<Row> starts_, block_;
   std::vector<Found> found_;
@@ -105,16 +121,8 @@ class GraphIndex::Answer {
 Work GraphIndex::search(const Request& r, const Poll& poll) const {
   std::atomic<uint64_t> n_distances{0}, n_hops{0}, n_ranked{0};
   parallel_for(r.n, kChunk, r.threads, [&](size_t begin, size_t end) {
-    struct Inside {
-      std::atomic<uint32_t>& count;
-      ~Inside() { count.fetch_sub(1, std::memory_order_release); }
-    };
-    uint32_t half = epoch_.load() & 1;
-    for (readers_[half].fetch_add(1); (epoch_.load() & 1) != half; readers_[half].fetch_add(1)) {
-      readers_[half].fetch_sub(1);
-      half ^= 1;
-    }
-    const Inside inside{readers_[half]};
+    const Readers::Reading reading(*rows_->readers());
+    validity_.check(reading);
     const auto entries = std::atomic_load(&entries_);
     const size_t n_nodes = this->n_nodes();
     thread_local Answer answers[kAbreast];
@@ -151,11 +159,6 @@ Work GraphIndex::search(const Request& r, const Poll& poll) const {
     }
   }, poll);
   return {n_distances, n_hops, n_ranked};
-}
-
-void GraphIndex::wait_for_readers() const {
-  const uint32_t old = epoch_.fetch_add(1) & 1;
-  while (readers_[old].load(std::memory_order_acquire) > 0) std::this_thread::yield();
 }
 
 void GraphIndex::insert(const Row* nodes, size_t n, const BuildRules& rules,

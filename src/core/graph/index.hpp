@@ -68,8 +68,10 @@ class GraphIndex {
   size_t n_nodes() const { return n_nodes_.load(std::memory_order_acquire); }
   void set_n_nodes(size_t n) { n_nodes_.store(n, std::memory_order_release); }
 
-  // Waits until every search that runs now has ended: what it could see may then be reused.
-  void wait_for_readers() const;
+  // Another graph took the place of this one: searches that begin later may throw Retired.
+  void retire() { validity_.retire(*rows_->readers()); }
+  // Waits until everybody who reads now has ended: what could be seen may then be used again.
+  void wait_for_readers(const Poll& poll) const { rows_->readers()->wait(poll); }
 
  private:
   class Answer;  // one query under way
@@ -80,9 +82,7 @@ class GraphIndex {
   std::shared_ptr<Scorer> travel_, store_;
   std::shared_ptr<Rows> rows_;
   std::atomic<size_t> n_nodes_;
-  // Readers count themselves in the half that is current when they begin.
-  mutable std::atomic<uint32_t> epoch_{0};
-  mutable std::atomic<uint32_t> readers_[2] = {};
+  Validity validity_;
 };
 
 }  // namespace nearly::graph

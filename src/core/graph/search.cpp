@@ -26,15 +26,10 @@ void* Scratch::prepared(size_t bytes) {
   return prepared_;
 }
 
-namespace {
-
-constexpr size_t kClearAtOnce = 4096;  // words of the seen set that are cheaper to clear than to remember
-
-}  // namespace
-
 void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
                  size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch) {
   end();  // of a walk that an exception cut short
+  kernels_ = &kernels::active();
   layer_ = &layer;
   scorer_ = &scorer;
   prepared_ = prepared;
@@ -44,79 +39,58 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   keep_ = keep_expanded;
   width_ = std::max<size_t>(1, effort.width);
   for (size_t i = 0; i < effort.n_levels; ++i) width_ = std::max<size_t>(width_, effort.widths[i]);
-  size_ = next_ = hops_ = n_fresh_ = 0;
+  size_ = next_ = hops_ = n_met_ = n_fresh_ = 0;
   waiting_ = false;
   scratch.expanded.clear();
   const size_t words = (n_nodes + 63) / 64;
-  sparse_ = words > kClearAtOnce;
   if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
-  if (scratch.pool.size() < width_ + 1) scratch.pool.resize(width_ + 1);
-  size_t n = 0;
-  for (size_t i = 0; i < n_starts; ++i) {
-    if (starts[i] < n_nodes && mark(starts[i])) fresh_[n++] = starts[i];
-    if (n == kMaxBlock || (i + 1 == n_starts && n > 0)) {
-      score(fresh_, n);
-      n = 0;
-    }
+  if (scratch.pool.size() < width_) scratch.pool.resize(width_);
+  for (size_t i = 0; i < n_starts; i += kMaxBlock) {
+    meet(starts + i, std::min(kMaxBlock, n_starts - i));
+    score();
   }
-  next_ = 0;
-  if (size_ > 0) layer.prefetch(node_of(scratch.pool[0]));
+  ask();
 }
 
 // Leaves no bit behind, also when a scorer throws.
 void Walk::end() {
   if (!scratch_) return;
-  if (sparse_) {
-    for (const uint32_t word : scratch_->dirty_) scratch_->seen_[word] = 0;
-    scratch_->dirty_.clear();
-  } else {
-    std::memset(scratch_->seen_.data(), 0, std::min(scratch_->seen_.size(), (n_nodes_ + 63) / 64) * 8);
-  }
+  uint64_t* seen = scratch_->seen_.data();
+  const size_t words = std::min(scratch_->seen_.size(), (n_nodes_ + 63) / 64);
+  if (words < 4 * n_met_)  // bytes in a row are cleared much faster
+    std::memset(seen, 0, words * sizeof *seen);
+  else
+    for (size_t i = 0; i < n_met_; ++i) seen[scratch_->met_[i] / 64] = 0;
   if (hops_ < effort_.probe) scratch_->hardness = size_ > 0 ? distance_of(scratch_->pool[0]) : __builtin_huge_valf();
   scratch_->pool.resize(size_);
   scratch_ = nullptr;
 }
 
-// True the first time.
-inline bool Walk::mark(Row node) {
-  uint64_t& word = scratch_->seen_[node / 64];
-  const uint64_t bit = uint64_t{1} << (node % 64), before = word;
-  if (sparse_ && before == 0) scratch_->dirty_.push_back(node / 64);
-  word = before | bit;
-  return !(before & bit);
+// Nodes of a list that this walk has not met, to be scored.
+void Walk::meet(const Row* list, size_t degree) {
+  std::vector<Row>& met = scratch_->met_;
+  if (met.size() < n_met_ + degree + 1) met.resize(2 * (n_met_ + degree + 1));
+  const size_t n = kernels_->unseen(list, degree, n_nodes_, scratch_->seen_.data(), met.data() + n_met_);
+  n_met_ += n;
+  n_fresh_ += n;
 }
 
-inline void Walk::insert(Candidate c) {
+void Walk::score() {
+  float distance[kAtOnce * kMaxBlock];
+  Candidate near[kAtOnce * kMaxBlock + 1];
+  const Row* fresh = scratch_->met_.data() + n_met_ - n_fresh_;
   Candidate* pool = scratch_->pool.data();
-  if (size_ == width_) {
-    if (c >= pool[size_ - 1]) return;
-    --size_;
-  }
-  // From the back in a small pool, where shifting finds the place on its way; by halves in a large one.
-  size_t at = size_;
-  if (size_ <= 32) {
-    for (; at > 0 && pool[at - 1] > c; --at) pool[at] = pool[at - 1];
-  } else {
-    at = static_cast<size_t>(std::lower_bound(pool, pool + size_, c) - pool);
-    std::memmove(pool + at + 1, pool + at, (size_ - at) * sizeof(Candidate));
-  }
-  pool[at] = c;
-  ++size_;
-  if (at < next_) {
-    next_ = at;
-    layer_->prefetch(node_of(c));
-  }
-}
-
-void Walk::score(const Row* rows, size_t n) {
-  float distance[kMaxBlock];
-  float bound = size_ == width_ ? distance_of(scratch_->pool[size_ - 1]) : __builtin_huge_valf();
-  scorer_->score(prepared_, rows, n, bound, distance);
-  scratch_->work.distances += n;
-  for (size_t i = 0; i < n; ++i) {
-    if (distance[i] > bound) continue;
-    insert(candidate(distance[i], rows[i]));
-    if (size_ == width_) bound = distance_of(scratch_->pool[size_ - 1]);
+  const float bound = size_ == width_ ? distance_of(pool[size_ - 1]) : __builtin_huge_valf();
+  scorer_->score(prepared_, fresh, n_fresh_, bound, distance);
+  scratch_->work.distances += n_fresh_;
+  const size_t n = kernels_->within(distance, fresh, n_fresh_, bound, near);
+  n_fresh_ = 0;
+  if (n == 0) return;
+  const kernels::Merged merged = kernels_->merge(pool, size_, width_, near, n);
+  size_ = merged.size;
+  if (merged.first < next_) {
+    next_ = merged.first;
+    ask();
   }
 }
 
@@ -129,39 +103,48 @@ void Walk::choose_width() {
   size_ = std::min(size_, width_);
 }
 
-// Collects the unseen neighbors of the nearest open candidate and asks for their codes.
-void Walk::read_list() {
-  Candidate& c = scratch_->pool[next_];
-  c |= 1;
-  if (keep_) scratch_->expanded.push_back(c & ~Candidate{1});
-  ++scratch_->work.hops;
-  ++hops_;
-  const Row* list = layer_->list(node_of(c));
-  n_fresh_ = 0;
-  for (size_t i = 0, degree = layer_->degree(); i < degree; ++i) {
-    const Row v = Layer::load(list + i);
-    if (v >= n_nodes_) {  // kNone ends the list; a node added since this walk began is not for it
-      if (v == kNone) break;
-      continue;
+// How many lists are read at once: one on the way in, where the best candidate is soon forgotten, more among the nearest,
+// all of which are read in the end. Their cache misses overlap, and their candidates are merged in one go.
+size_t Walk::at_once() const { return std::min(kAtOnce, 1 + hops_ / kAlone); }
+
+// Asks for the lists that are read next.
+void Walk::ask() const {
+  const Candidate* pool = scratch_->pool.data();
+  size_t left = at_once();
+  for (size_t i = next_; i < size_ && left > 0; ++i)
+    if (!(pool[i] & 1)) {
+      layer_->prefetch(node_of(pool[i]));
+      --left;
     }
-    fresh_[n_fresh_] = v;  // kept or overwritten by the next: no branch to guess
-    n_fresh_ += mark(v);
+}
+
+// Collects the unseen neighbors of the nearest open candidates and asks for their codes.
+void Walk::read_lists() {
+  Candidate* pool = scratch_->pool.data();
+  for (size_t left = at_once(); left > 0 && next_ < size_; --left) {
+    Candidate& c = pool[next_];
+    c |= 1;
+    if (keep_) scratch_->expanded.push_back(c & ~Candidate{1});
+    ++scratch_->work.hops;
+    ++hops_;
+    meet(layer_->list(node_of(c)), layer_->degree());
+    while (next_ < size_ && pool[next_] & 1) ++next_;
+    if (hops_ == effort_.probe) break;
   }
-  scorer_->prefetch(fresh_, n_fresh_);
-  while (next_ < size_ && scratch_->pool[next_] & 1) ++next_;
-  if (next_ < size_) layer_->prefetch(node_of(scratch_->pool[next_]));
+  scorer_->prefetch(scratch_->met_.data() + n_met_ - n_fresh_, n_fresh_);
+  ask();
 }
 
 bool Walk::turn() {
   if (waiting_) {
     waiting_ = false;
-    score(fresh_, n_fresh_);
+    score();
     while (next_ < size_ && scratch_->pool[next_] & 1) ++next_;
     if (effort_.probe && hops_ == effort_.probe) choose_width();
     return next_ < size_;
   }
   if (next_ >= size_) return false;
-  read_list();
+  read_lists();
   waiting_ = true;
   return true;
 }

@@ -5,29 +5,27 @@
 
 #include "base/scorer.hpp"
 #include "graph/layer.hpp"
+#include "kernels/table.hpp"
 
 namespace nearly::graph {
 
-// A candidate in 8 bytes: the distance, made an unsigned number of the same order, then the node, then one bit that says
-// that its list has been read. Comparing words compares (distance, node).
-using Candidate = uint64_t;
+// A candidate in 8 bytes, as kernels make it: the distance, its bits made a signed number of the same order, then the
+// node, then one bit that says that its list has been read. Comparing words compares (distance, node).
+using Candidate = int64_t;
 
-inline uint32_t ordered(float d) {
-  uint32_t bits;
+inline Candidate candidate(float d, Row node) {
+  int32_t bits;
   __builtin_memcpy(&bits, &d, 4);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return static_cast<Candidate>(bits ^ ((bits >> 31) & 0x7fffffff)) << 32 | static_cast<Candidate>(node) << 1;
 }
-inline float unordered(uint32_t key) {
-  const uint32_t bits = key & 0x80000000u ? key & 0x7fffffffu : ~key;
+inline float distance_of(Candidate c) {
+  const auto key = static_cast<int32_t>(c >> 32);
+  const int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
   float d;
   __builtin_memcpy(&d, &bits, 4);
   return d;
 }
-inline Candidate candidate(float d, Row node) {
-  return static_cast<uint64_t>(ordered(d)) << 32 | static_cast<uint64_t>(node) << 1;
-}
 inline Row node_of(Candidate c) { return static_cast<Row>(c) >> 1; }
-inline float distance_of(Candidate c) { return unordered(static_cast<uint32_t>(c >> 32)); }
 
 constexpr size_t kMaxNodes = size_t{1} << 31;
 
@@ -62,13 +60,15 @@ class Scratch {
 
  private:
   friend class Walk;
-  std::vector<uint64_t> seen_;   // a bit a node, all zero between searches
-  std::vector<uint32_t> dirty_;  // words of seen_ to clear
+  std::vector<uint64_t> seen_;  // a bit a node, all zero between searches
+  std::vector<Row> met_;        // whose bits are set
   void* prepared_ = nullptr;
   size_t prepared_bytes_ = 0;
 };
 
 constexpr size_t kMaxBlock = 512;  // the largest degree
+constexpr size_t kAtOnce = 4;      // lists read before their neighbors are scored
+constexpr size_t kAlone = 8;       // hops after which one more is
 
 // One search for the nodes nearest to a prepared query, in turns: a turn asks for memory and the next one uses it, so a
 // thread that takes turns between walks hides one's cache misses behind another's arithmetic. The answer, scratch.pool,
@@ -86,12 +86,14 @@ class Walk {
   void end();
 
  private:
-  bool mark(Row node);
-  void insert(Candidate c);
-  void score(const Row* rows, size_t n);
-  void read_list();
+  void meet(const Row* list, size_t degree);
+  void score();
+  size_t at_once() const;
+  void ask() const;
+  void read_lists();
   void choose_width();
 
+  const kernels::Table* kernels_ = nullptr;
   const Layer* layer_ = nullptr;
   const Scorer* scorer_ = nullptr;
   const void* prepared_ = nullptr;
@@ -99,9 +101,9 @@ class Walk {
   Effort effort_;
   size_t n_nodes_ = 0, width_ = 0;
   size_t size_ = 0, next_ = 0;  // of the pool; the first candidate not expanded
-  size_t hops_ = 0, n_fresh_ = 0;
-  bool keep_ = false, waiting_ = false, sparse_ = false;
-  Row fresh_[kMaxBlock + 1];
+  size_t n_met_ = 0, n_fresh_ = 0;  // nodes met; the last ones of them are not scored yet
+  size_t hops_ = 0;
+  bool keep_ = false, waiting_ = false;
 };
 
 // A whole walk at once.

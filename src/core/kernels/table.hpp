@@ -16,6 +16,15 @@ using Rows = void (*)(const void* query, const uint8_t* base, size_t stride, con
 using Dots = void (*)(const int8_t* query, const uint8_t* base, size_t stride, const uint32_t* rows, size_t n,
                       size_t size, int32_t* out);
 
+// Distances by shared steps: (constant + header) + factor * product, the header being the last float of a row.
+using Codes = void (*)(const int8_t* query, const uint8_t* base, size_t stride, const uint32_t* rows, size_t n,
+                       float constant, float factor, float* out);
+// A pool after a merge, and the first place that a new candidate took (the old size when none did).
+struct Merged {
+  size_t size, first;
+};
+constexpr size_t kLookups = 256;  // groups of a fastscan: 257 * 255 is the largest 16-bit number, and 257 is odd
+
 struct Table {
   const char* name;
   // Float queries against any element.
@@ -30,6 +39,18 @@ struct Table {
   Dots dots8;
   // Two codes a byte: byte j holds dimension j (low nibble) and dimension j + size (high); the query holds 2 * size.
   Dots dots4;
+  Codes codes8, codes4;
+  // out[j] = floor((codes[j] - 127) / 2), in [-64, 64]; returns the sum.
+  int32_t (*halve)(const uint8_t* codes, size_t n, int8_t* out);
+  // Codes of 1 to 8 bits at [bits - 1], in units of 64 dimensions and bits * 8 bytes (body/packed.inl.hpp has the layout);
+  // `size` counts units, the query holds 64 values in [-64, 63] for each.
+  Dots packed[8];
+  // out[b * 32 + v] = sum over groups g of tables[g * 16 + code of vector v of block b in group g]. A block is `groups` x
+  // 16 bytes; byte i of a group holds the 4-bit codes of vector i (low) and of vector 16 + i (high). `groups` is even
+  // (pad with tables of zeros) and at most kLookups, so that no 16-bit sum overflows.
+  void (*fastscan)(const uint8_t* tables, const uint8_t* packed, size_t groups, size_t blocks, uint16_t* out);
+  // A rotation of n floats, a multiple of 64, by 4 * n random bits: round r uses the words from signs[r * n / 64].
+  void (*rotate)(float* x, const uint64_t* signs, size_t n);
   // out[i * out_stride + j] = <row i, column j> for n rows of `dim` floats and one packed panel of `panel` columns.
   void (*products)(const float* rows, size_t row_stride, size_t n, const float* packed, size_t dim, float* out,
                    size_t out_stride);
@@ -42,6 +63,14 @@ struct Table {
   float (*quantize8)(const float* x, size_t n, float limit, int8_t* out);
   // True when all values are whole numbers in [low, high], at most 2^20 in size; `out` then holds them as bytes.
   bool (*whole_bytes)(const float* x, size_t n, float low, float high, uint8_t* out);
+  // Bookkeeping of walks. A candidate is a word: its distance's bits in the order of floats, then twice the row.
+  // The neighbors of a list (ended by all ones) that are below n_nodes and whose bit was not set; sets it. `out` has
+  // degree + 1 places.
+  size_t (*unseen)(const uint32_t* list, size_t degree, size_t n_nodes, uint64_t* seen, uint32_t* out);
+  // Candidates of the distances that are not above a bound. `out` has n + 1 places.
+  size_t (*within)(const float* distances, const uint32_t* rows, size_t n, float bound, int64_t* out);
+  // Merges n candidates, all different, into a sorted pool of at most `width`, whose memory has places for that many.
+  Merged (*merge)(int64_t* pool, size_t size, size_t width, const int64_t* fresh, size_t n);
   // First of n rows with a NaN or an infinity, or n. Element: float32, float16 or bfloat16.
   size_t (*first_nonfinite[3])(const uint8_t* base, size_t stride, size_t n, size_t size);
 };

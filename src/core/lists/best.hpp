@@ -16,6 +16,10 @@ struct Free {
 using Buffer = std::unique_ptr<void, Free>;
 inline Buffer buffer(size_t bytes) { return Buffer(std::aligned_alloc(64, (bytes + 63) / 64 * 64)); }
 
+// Answers query q, within a Reading; returns how many nodes were compared.
+size_t scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r,
+                size_t q, void* prepared, const Poll& poll);
+
 // A heap with the farthest on top.
 class Best {
  public:

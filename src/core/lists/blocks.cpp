@@ -1,6 +1,7 @@
 #include "lists/blocks.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
@@ -79,20 +80,10 @@ class Candidates {
   std::vector<Entry> nodes_;
 };
 
-Request only(const Request& all, size_t q) {
-  Request one = all;
-  one.queries += q * all.query_bytes;
-  one.ids += q * all.k;
-  one.distances += q * all.k;
-  one.counts += q;
-  one.n = one.threads = 1;
-  return one;
-}
-
 }  // namespace
 
-void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r,
-                 const Poll& poll) {
+uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r,
+                     const Poll& poll) {
   const size_t dim = dense.dim;
   // Each of the two sums makes at most dim + a few roundings of relative size 2^-24.
   const double error = static_cast<double>(dim + 16) * 0x1p-22, tiny = static_cast<double>(dim + 16) * 0x1p-146;
@@ -102,7 +93,10 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
   };
   const size_t threads = r.threads ? r.threads : default_threads();
   const size_t per_task = std::min(kQueryGroup, std::max<size_t>(16, (r.n + threads - 1) / threads));
+  std::atomic<uint64_t> compared{0};
   parallel_for(r.n, per_task, threads, [&](size_t begin, size_t end) {
+    const Readers::Reading reading(*rows.readers());
+    rows.check(reading);
     const size_t n = end - begin;
     std::vector<float> queries(n * dim);
     std::vector<Candidates> candidates(n);
@@ -120,9 +114,16 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
     std::vector<float> halves(kRowBlock);
     for (size_t q = n; q < thresholds.size(); ++q) thresholds[q] = std::numeric_limits<float>::infinity();
     for (size_t q = 0; q < n; ++q) thresholds[q] = candidates[q].threshold();
-    for (size_t first = 0; first < n_nodes; first += kRowBlock) {
-      const size_t count = std::min(kRowBlock, n_nodes - first);
-      dense.decode(static_cast<Row>(first), count, block.data());
+    Row met[kRowBlock];
+    for (size_t at = 0; at < n_nodes;) {
+      // Rows come before vectors: a place that is free now may be filled while we look.
+      size_t count = 0;
+      for (; at < n_nodes && count < kRowBlock; ++at) {
+        met[count] = static_cast<Row>(at);  // kept or overwritten by the next
+        count += rows.first_passing(static_cast<Row>(at), r.filter) != kNone;
+      }
+      dense.decode(met, count, block.data());
+      compared += count * n;
       for (size_t i = 0; i < count; ++i) {
         norms[i] = norm_squared(block.data() + i * dim, dim);
         if (norms[i] > kLargest)
@@ -141,9 +142,8 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
           for (size_t c = 0; c < width; ++c) {
             const size_t q = p * width + c;
             if (q >= n || !(product[c] >= halves[i] + limit[c])) continue;
-            if (rows.first_passing(static_cast<Row>(first + i), r.filter) == kNone) continue;
             const double value = reach_of(norms[i]) - 2.0 * product[c];
-            candidates[q].offer(static_cast<Row>(first + i), value, error * norms[i]);
+            candidates[q].offer(met[i], value, error * norms[i]);
             thresholds[q] = candidates[q].threshold();
           }
         }
@@ -156,7 +156,7 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
     for (size_t q = 0; q < n; ++q) {
       candidates[q].shrink();
       if (candidates[q].gave_up()) {
-        scan(scorer, rows, n_nodes, nullptr, only(r, begin + q), poll);
+        compared += scan_one(scorer, rows, n_nodes, nullptr, r, begin + q, prepared.get(), poll);
         continue;
       }
       nodes.clear();
@@ -172,6 +172,7 @@ void scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, siz
       write_answer(rows, r, begin + q, best);
     }
   }, poll);
+  return compared;
 }
 
 }  // namespace nearly::lists

@@ -1,6 +1,7 @@
 #include "lists/scan.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
 #include "lists/best.hpp"
@@ -10,41 +11,64 @@ namespace {
 
 constexpr size_t kBlock = 256;
 
-// Calls take(node, distance) for every node, a block at a time.
+// Calls take(node, distance) for every node that holds rows, a block at a time; returns how many there were. Rows come
+// before vectors: a place that is free now may be filled while we look, one that is taken stays as it is.
 template <typename Take>
-void for_each(const Scorer& scorer, const void* prepared, size_t n_nodes, const std::vector<Row>* only, const Poll& poll,
-              Take take) {
+size_t for_each(const Scorer& scorer, const void* prepared, const Rows& rows, size_t n_nodes,
+                const std::vector<Row>* only, const Poll& poll, Take take) {
+  Row nodes[kBlock];
   float distance[kBlock];
-  const size_t n = only ? only->size() : n_nodes;
-  for (size_t i = 0; i < n; i += kBlock) {
+  size_t total = 0;
+  for (size_t i = 0, n = only ? only->size() : n_nodes; i < n; i += kBlock) {
     const size_t block = std::min(kBlock, n - i);
     if (i % (64 * kBlock) == 0) poll_if_due(poll);
-    if (only)
-      scorer.score(prepared, only->data() + i, block, std::numeric_limits<float>::infinity(), distance);
-    else
+    if (!only && rows.all_hold(static_cast<Row>(i), block)) {
       scorer.score_range(prepared, static_cast<Row>(i), block, distance);
-    for (size_t j = 0; j < block; ++j) take(only ? (*only)[i + j] : static_cast<Row>(i + j), distance[j]);
+      for (size_t j = 0; j < block; ++j) take(static_cast<Row>(i + j), distance[j]);
+      total += block;
+      continue;
+    }
+    size_t count = 0;
+    for (size_t j = i; j < i + block; ++j) {
+      const Row node = only ? (*only)[j] : static_cast<Row>(j);
+      nodes[count] = node;  // kept or overwritten by the next
+      count += rows.first(node) != kNone;
+    }
+    scorer.score(prepared, nodes, count, std::numeric_limits<float>::infinity(), distance);
+    for (size_t j = 0; j < count; ++j) take(nodes[j], distance[j]);
+    total += count;
   }
+  return total;
 }
 
 }  // namespace
 
-void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r,
-          const Poll& poll) {
+size_t scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r,
+                size_t q, void* prepared, const Poll& poll) {
+  scorer.prepare(r.queries + q * r.query_bytes, prepared);
+  Best best(std::min(r.k, std::max<size_t>(1, n_nodes)));
+  const size_t compared = for_each(scorer, prepared, rows, n_nodes, only, poll, [&](Row node, float d) {
+    if (!(d <= best.bound())) return;  // nor what is not a number: sums that overflowed
+    const Row row = rows.first_passing(node, r.filter);
+    if (row != kNone) best.offer({d, node, rows.id(row)});
+  });
+  write_answer(rows, r, q, best);
+  return compared;
+}
+
+uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r,
+              const Poll& poll) {
+  std::atomic<uint64_t> compared{0};
   const auto answer = [&](size_t begin, size_t end) {
     const Buffer prepared = buffer(scorer.prepared_bytes());
     for (size_t q = begin; q < end; ++q) {
-      scorer.prepare(r.queries + q * r.query_bytes, prepared.get());
-      Best best(std::min(r.k, std::max<size_t>(1, n_nodes)));
-      for_each(scorer, prepared.get(), n_nodes, only, poll, [&](Row node, float d) {
-        if (!(d <= best.bound())) return;  // nor what is not a number: sums that overflowed
-        const Row row = rows.first_passing(node, r.filter);
-        if (row != kNone) best.offer({d, node, rows.id(row)});
-      });
-      write_answer(rows, r, q, best);
+      const Readers::Reading reading(*rows.readers());
+      rows.check(reading);
+      compared += scan_one(scorer, rows, n_nodes, only, r, q, prepared.get(), poll);
     }
   };
   parallel_for(r.n, 1, r.threads, answer, poll);
+  return compared;
 }
 
 Ragged scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, float radius, const Request& r,
@@ -53,9 +77,11 @@ Ragged scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, float
   const auto answer = [&](size_t begin, size_t end) {
     const Buffer prepared = buffer(scorer.prepared_bytes());
     for (size_t q = begin; q < end; ++q) {
+      const Readers::Reading reading(*rows.readers());
+      rows.check(reading);
       scorer.prepare(r.queries + q * r.query_bytes, prepared.get());
       std::vector<std::pair<float, int64_t>> inside;
-      for_each(scorer, prepared.get(), n_nodes, nullptr, poll, [&](Row node, float d) {
+      for_each(scorer, prepared.get(), rows, n_nodes, nullptr, poll, [&](Row node, float d) {
         const float shown = seen(r.metric, d);
         if (!(shown <= radius)) return;
         for (Row row = rows.first(node); row != kNone; row = rows.next(row))

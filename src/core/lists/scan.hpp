@@ -22,8 +22,9 @@ struct Request {
   uint32_t* counts;
 };
 
-// Scores all nodes below n_nodes, or only those listed.
-void scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& request,
+// Scores the nodes below n_nodes that hold rows, or only those listed; returns how often it compared. A query is one
+// reader of `rows`; throws Retired when other rows took the place of these.
+uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& request,
           const Poll& poll);
 
 struct Ragged {

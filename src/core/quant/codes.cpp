@@ -20,7 +20,7 @@ constexpr float kQueryLimit = 63;  // see kernels::Table::dots8
 constexpr size_t kBlock = 64;      // rows a kernel call; products wait on the stack
 
 size_t code_bytes(const CodeSpec& s) { return s.bits == 8 ? s.dims : (s.dims + 1) / 2; }
-size_t header_bytes(const CodeSpec& s) { return s.scale == Scale::kVector ? 12 : 4; }
+size_t header_bytes(const CodeSpec& s) { return s.scale == Scale::kVector ? 12 : s.product() ? 0 : 4; }
 float half_range(const CodeSpec& s) { return s.bits == 8 ? 127.5f : 7.5f; }
 
 float sum_of_squares(const float* x, size_t n) {
@@ -44,6 +44,7 @@ Codes::Codes(CodeSpec spec, std::shared_ptr<Table> rows) : spec_(std::move(spec)
   uniform_ = spec_.scale == Scale::kShared &&
              std::all_of(spec_.step.begin(), spec_.step.end(), [&](float s) { return s == spec_.step[0]; });
   if (spec_.matrix.empty()) return;
+  mean_square_ = sum_of_squares(spec_.mean.data(), spec_.mean.size());
   const size_t inputs = spec_.input_dim(), outputs = spec_.padded_dims();
   std::vector<float> columns(spec_.dims * inputs);
   for (size_t p = 0; p < spec_.dims; ++p)
@@ -78,7 +79,8 @@ void Codes::project(const float* input, float* out) const {
     out[p] = static_cast<float>(sums[p]) * (step * spec_.matrix_scale[p]) - spec_.offset[p];
 }
 
-// z: the query about the center. Writes constant, factor and the quantized query; the caller adds what it knows.
+// z: the query about the center; for a product, about 0. Writes constant, factor and the quantized query; the caller adds
+// what it knows.
 void Codes::quantize(const float* z, Query* out) const {
   const kernels::Table& k = kernels::active();
   const size_t dims = spec_.dims, size = rows_->stride();
@@ -99,10 +101,18 @@ void Codes::quantize(const float* z, Query* out) const {
     std::memcpy(out->q, rounded.data(), half);
     std::memcpy(out->q + size, rounded.data() + half, dims - half);
   }
+  const float weight = spec_.product() ? t : 2.0f * t;
   out->sum = static_cast<float>(sum);
-  out->factor = -2.0f * t;
-  out->constant = sum_of_squares(z, dims);
-  if (shared) out->constant += 2.0f * half_range(spec_) * t * out->sum;
+  out->factor = -weight;
+  out->constant = spec_.product() ? 0.0f : sum_of_squares(z, dims);
+  if (shared) out->constant += half_range(spec_) * weight * out->sum;
+}
+
+// A row is about mean + P'(center + u) and z holds P times the query: <query, row> = <query, mean> + <z, center> + <z, u>.
+void Codes::quantize_for_product(float* z, float with_mean, Query* out) const {
+  for (size_t j = 0; j < spec_.dims; ++j) with_mean += z[j] * spec_.center[j];
+  quantize(z, out);
+  out->constant -= with_mean;
 }
 
 void Codes::prepare(const void* query, void* prepared) const {
@@ -121,6 +131,12 @@ void Codes::prepare(const void* query, void* prepared) const {
     std::copy(form.begin(), form.end(), z.begin());
   else
     project(form.data(), z.data());
+  if (spec_.product()) {
+    float with_mean = 0;
+    for (size_t j = 0; j < spec_.mean.size(); ++j) with_mean += form[j] * spec_.mean[j];
+    for (size_t j = 0; j < spec_.offset.size(); ++j) z[j] += spec_.offset[j];
+    return quantize_for_product(z.data(), with_mean, static_cast<Query*>(prepared));
+  }
   for (size_t j = 0; j < spec_.dims; ++j) z[j] -= spec_.center[j];
   quantize(z.data(), static_cast<Query*>(prepared));
 }
@@ -132,8 +148,7 @@ void Codes::prepare_from_codes(const uint8_t* row, Query* out) const {
   std::memset(out->q, 0, size * (spec_.bits == 8 ? 1 : 2));
   int32_t sum = 0;
   if (spec_.bits == 8) {
-    for (size_t j = 0; j < dims; ++j) out->q[j] = static_cast<int8_t>((row[j] - 127) >> 1);
-    for (size_t j = 0; j < dims; ++j) sum += out->q[j];
+    sum = kernels::active().halve(row, dims, out->q);
   } else {
     const size_t half = code_bytes(spec_);
     for (size_t j = 0; j < half; ++j) {
@@ -150,56 +165,62 @@ void Codes::prepare_from_codes(const uint8_t* row, Query* out) const {
 
 void Codes::prepare_row(Row row, void* prepared) const {
   auto* out = static_cast<Query*>(prepared);
-  if (uniform_) return prepare_from_codes(rows_->row(row), out);
+  if (uniform_ && !spec_.product()) return prepare_from_codes(rows_->row(row), out);
   thread_local std::vector<float> z;
   z.resize(spec_.dims);
   decode(row, z.data());
+  if (spec_.product()) {
+    float with_mean = mean_square_;
+    for (size_t j = 0; j < spec_.offset.size(); ++j) {
+      with_mean += spec_.offset[j] * z[j];
+      z[j] += spec_.offset[j];
+    }
+    return quantize_for_product(z.data(), with_mean, out);
+  }
   for (size_t j = 0; j < spec_.dims; ++j) z[j] -= spec_.center[j];
   quantize(z.data(), out);
   // The energy that this row's own projection left out belongs to its distances too.
   out->constant += std::max(0.0f, *header(rows_->row(row)) - sum_of_squares(z.data(), spec_.dims));
 }
 
-void Codes::finish(const Query& query, const uint8_t* base, const Row* rows, size_t n, const int32_t* dots,
-                   float* out) const {
+void Codes::score_block(const Query& query, const uint8_t* base, const Row* rows, size_t n, float* out) const {
+  const kernels::Table& k = kernels::active();
   const size_t stride = rows_->stride();
-  for (size_t i = 0; i < n; ++i) {
-    const float* h = header(base + (rows ? rows[i] : i) * stride);
-    const float dot = static_cast<float>(dots[i]);
-    out[i] = spec_.scale == Scale::kShared ? query.constant + h[0] + query.factor * dot
-                                           : query.constant + h[0] + query.factor * (h[1] * dot + h[2] * query.sum);
+  if (spec_.scale == Scale::kShared && !spec_.product())
+    return (spec_.bits == 8 ? k.codes8 : k.codes4)(query.q, base, stride, rows, n, query.constant, query.factor, out);
+  int32_t sums[kBlock];
+  for (size_t i = 0; i < n; i += kBlock) {
+    const size_t block = std::min(kBlock, n - i);
+    const uint8_t* first = rows ? base : base + i * stride;
+    (spec_.bits == 8 ? k.dots8 : k.dots4)(query.q, first, stride, rows ? rows + i : nullptr, block, stride, sums);
+    if (spec_.scale == Scale::kShared) {
+      for (size_t r = 0; r < block; ++r) out[i + r] = query.constant + query.factor * static_cast<float>(sums[r]);
+      continue;
+    }
+    for (size_t r = 0; r < block; ++r) {
+      const float* h = header(first + (rows ? rows[i + r] : r) * stride);
+      out[i + r] = query.constant + h[0] + query.factor * (h[1] * static_cast<float>(sums[r]) + h[2] * query.sum);
+    }
   }
 }
 
 void Codes::score(const void* prepared, const Row* rows, size_t n, float, float* out) const {
-  const auto& query = *static_cast<const Query*>(prepared);
-  const auto dots = spec_.bits == 8 ? kernels::active().dots8 : kernels::active().dots4;
-  int32_t sums[kBlock];
-  for (size_t i = 0; i < n; i += kBlock) {
-    const size_t block = std::min(kBlock, n - i);
-    dots(query.q, rows_->data(), rows_->stride(), rows + i, block, rows_->stride(), sums);
-    finish(query, rows_->data(), rows + i, block, sums, out + i);
-  }
+  score_block(*static_cast<const Query*>(prepared), rows_->data(), rows, n, out);
 }
 
 void Codes::score_range(const void* prepared, Row first, size_t n, float* out) const {
-  const auto& query = *static_cast<const Query*>(prepared);
-  const auto dots = spec_.bits == 8 ? kernels::active().dots8 : kernels::active().dots4;
-  int32_t sums[kBlock];
-  for (size_t i = 0; i < n; i += kBlock) {
-    const size_t block = std::min(kBlock, n - i);
-    const uint8_t* base = rows_->row(first + i);
-    dots(query.q, base, rows_->stride(), nullptr, block, rows_->stride(), sums);
-    finish(query, base, nullptr, block, sums, out + i);
-  }
+  score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, out);
 }
 
 void Codes::prefetch(const Row* rows, size_t n) const {
-  const size_t bytes = std::min<size_t>(rows_->stride(), 256);
-  for (size_t i = 0; i < n; ++i) {
-    const uint8_t* row = rows_->row(rows[i]);
-    for (size_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b);
+  const size_t stride = rows_->stride(), lines = std::min<size_t>((stride + 63) / 64, 4);
+  const uint8_t* base = rows_->data();
+  if (lines == 1) {
+    for (size_t i = 0; i < n; ++i) __builtin_prefetch(base + rows[i] * stride);
+    return;
   }
+  for (size_t i = 0; i < n; ++i)
+    for (size_t line = 0; line < lines; ++line) __builtin_prefetch(base + rows[i] * stride + line * 64);
 }
 
 void Codes::encode(const float* z, float left_out, uint8_t* row) const {
@@ -229,7 +250,7 @@ void Codes::encode(const float* z, float left_out, uint8_t* row) const {
     else
       row[j < half ? j : j - half] |= j < half ? code : static_cast<uint8_t>(code << 4);
   }
-  h[0] += energy;
+  h[0] = spec_.product() ? 0.0f : h[0] + energy;
   std::memcpy(const_cast<float*>(header(row)), h, header_bytes(spec_));
 }
 
@@ -253,7 +274,7 @@ void Codes::fill(size_t first, const float* vectors, size_t n) {
       const float* x = vectors + (i + r) * spec_.dim;
       float* f = form.data() + r * inputs;
       std::copy(x, x + spec_.dim, f);
-      if (spec_.metric == Metric::kDot)
+      if (spec_.lengthened())
         f[spec_.dim] = std::sqrt(std::max(0.0f, spec_.norm_bound * spec_.norm_bound - sum_of_squares(x, spec_.dim)));
     }
     for (size_t p = 0; p * panel < wide; ++p) {

@@ -4,6 +4,9 @@
 // header, so one kernel call over whole rows gives sum q_j c_j. With z the query and u the decoded row, both about the
 // center of the codes, |z - u|^2 = |z|^2 + |u|^2 - 2 <z, u>; the header holds |u|^2 plus the energy that the
 // projection left out, the prepared query holds the rest.
+// Inner product has two forms. Where norms are about even, rows gain a coordinate that brings them to one norm, and the
+// l2 order of these is the order by inner product. Otherwise the distance is -<z, u> less what is the same for all rows,
+// and nothing needs to be remembered of a row.
 // Scale "vector" is LVQ: every row has its own step and offset (Aguerrebere et al., PVLDB 2023, section 3).
 #pragma once
 #include <memory>
@@ -22,13 +25,15 @@ struct CodeSpec {
   size_t dims = 0;         // dimensions that are coded
   int bits = 8;            // 8 or 4
   Scale scale = Scale::kShared;
-  Metric metric = Metric::kL2;  // l2, cosine (l2 of unit vectors) or ip (l2 of vectors lengthened to one norm)
-  float norm_bound = 0;    // ip: the largest norm; rows gain the coordinate sqrt(norm_bound^2 - |x|^2)
+  Metric metric = Metric::kL2;  // l2, cosine (l2 of unit vectors) or ip
+  float norm_bound = 0;    // ip: the norm that rows are lengthened to by sqrt(norm_bound^2 - |x|^2); 0: they are not
   std::vector<float> center, step;  // dims each; step unused under Scale::kVector
   std::vector<int8_t> matrix;  // empty, or the projection in the layout of kernels::Table::project
   std::vector<float> matrix_scale, offset;  // dims each: projected = matrix_scale * integer - offset
   std::vector<float> mean;  // input_dim, with a matrix: what the offset is the image of
-  size_t input_dim() const { return dim + (metric == Metric::kDot ? 1 : 0); }
+  bool lengthened() const { return metric == Metric::kDot && norm_bound > 0; }
+  bool product() const { return metric == Metric::kDot && norm_bound == 0; }  // inner product in its own form
+  size_t input_dim() const { return dim + (lengthened() ? 1 : 0); }
   size_t padded_input() const { return (input_dim() + 1) / 2 * 2; }
   size_t padded_dims() const { return (dims + 15) / 16 * 16; }
 };
@@ -57,9 +62,10 @@ class Codes final : public Scorer {
  private:
   struct Query;
   void quantize(const float* z, Query* out) const;
+  void quantize_for_product(float* z, float with_mean, Query* out) const;
   void prepare_from_codes(const uint8_t* row, Query* out) const;
   void project(const float* input, float* out) const;
-  void finish(const Query& query, const uint8_t* base, const Row* rows, size_t n, const int32_t* dots, float* out) const;
+  void score_block(const Query& query, const uint8_t* base, const Row* rows, size_t n, float* out) const;
   void encode(const float* z, float left_out, uint8_t* row) const;
   const float* header(const uint8_t* row) const;
 
@@ -67,6 +73,7 @@ class Codes final : public Scorer {
   std::shared_ptr<Table> rows_;
   std::unique_ptr<kernels::Packed> encoder_;  // the projection in panels, for encoding many rows
   bool uniform_ = false;           // one step for all dimensions
+  float mean_square_ = 0;          // of the projection's mean
 };
 
 }  // namespace nearly::quant

@@ -73,9 +73,7 @@ class Index:
         if not n:
             return np.zeros(0, np.int64), np.zeros(0, np.uint32)
         if not holds(self._store.kind, vectors):
-            self._store = self._store.converted("float32")
-            self._distinct = None
-            self._replaced()
+            self._move_to(self._store.converted("float32"))
         store = self._store
         if ids is None:
             ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
@@ -84,9 +82,7 @@ class Index:
         n_rows = self._n_rows + n - len(rows_spare)
         store = store.sized(n_rows, self._n_nodes + max(0, n - len(self._spare_nodes)))
         if store is not self._store:
-            self._distinct = None
-            self._store = store
-            self._replaced()
+            self._move_to(store)
         if self._distinct is None:
             self._distinct = store.distinct(self._n_nodes)
         nodes, fresh = np.empty(n, np.uint32), np.empty(n, np.uint32)
@@ -104,6 +100,13 @@ class Index:
         self._next_id = max(self._next_id, int(ids.max()) + 1) if n else self._next_id
         self._change += 1
         return ids, fresh
+
+    def _move_to(self, store: Store) -> None:
+        """Other tables take the place of those there are; readers that come late for the old ones ask again."""
+        old, self._store = self._store, store
+        self._distinct = None
+        self._replaced()
+        old.rows.retire()
 
     def _replaced(self) -> None:
         """The store is a new object: whoever points into it must follow."""
@@ -256,11 +259,13 @@ class Index:
         counts: NDArray[np.uint32], bits: NDArray[np.uint64] | None, passing: int, threads: int,
     ) -> int:  # fmt: skip
         """Fill in the nearest; returns the number of comparisons."""
-        n_nodes, store = self._snapshot()
-        only = None if bits is None or passing * 4 >= n_nodes else self._passing_nodes(bits, n_nodes)
-        _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids, distances,
-                   counts, bits, only, threads)  # fmt: skip
-        return (n_nodes if only is None else len(only)) * len(rows)
+        compared = None
+        while compared is None:  # until the store that was read is not retired meanwhile
+            n_nodes, store = self._snapshot()
+            only = None if bits is None or passing * 4 >= n_nodes else self._passing_nodes(bits, n_nodes)
+            compared = _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids,
+                                  distances, counts, bits, only, threads)  # fmt: skip
+        return compared
 
     def _passing_nodes(self, bits: NDArray[np.uint64], n_nodes: int) -> NDArray[np.uint32]:
         nodes = self._store.column("nodes")
@@ -299,9 +304,11 @@ class Index:
 
         def scan() -> RangeHits:
             bits = None if where is None else self._filter(where)[0]
-            n_nodes, store = self._snapshot()
-            found = _core.scan_radius(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number,
-                                      limit, bits, workers)  # fmt: skip
+            found = None
+            while found is None:
+                n_nodes, store = self._snapshot()
+                found = _core.scan_radius(store.scorer, store.rows, n_nodes, store.query_bytes, rows,
+                                          store.metric.number, limit, bits, workers)  # fmt: skip
             context = SearchContext(store.metric, f"exact scan of {len(self)} vectors", 1.0)
             return RangeHits(*found, single, context, (n_nodes * len(rows), 0, 0))
 
@@ -358,9 +365,7 @@ class Index:
         with self._writing:
             made, given = self._incoming(vectors, ids, fresh=True)
             if self._n_rows == 0 and made.dim and made.dim != self.dim:
-                self._store = Store.empty(self._store.metric, narrow(made), made.dim, len(made))
-                self._distinct = None
-                self._replaced()
+                self._move_to(Store.empty(self._store.metric, narrow(made), made.dim, len(made)))
             if not len(made):
                 return np.zeros(0, np.int64)
             self._own_ids = self._own_ids or given is not None
@@ -424,9 +429,7 @@ class Index:
         """Make the tables this process's own: a loaded index is a read-only mapping until its first change."""
         store = self._store.sized(self._n_rows, self._n_nodes)
         if store is not self._store:
-            self._store = store
-            self._distinct = None
-            self._replaced()
+            self._move_to(store)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -466,4 +469,5 @@ class Index:
         """
         if self._file is not None:
             self._file.verify()
-        self._store.check(self._n_rows, self._n_nodes)
+        with self._writing:
+            self._store.check(self._n_rows, self._n_nodes)

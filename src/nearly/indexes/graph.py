@@ -17,6 +17,7 @@ from nearly.indexes.order import insertion_order
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
 from nearly.indexes.travel import Travel
 from nearly.quantizers import Plain, Quantizer, Reduced, Scalar
+from nearly.quantizers.codes import common_norm
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE
 
@@ -24,7 +25,7 @@ __all__ = ["GraphIndex", "Rules"]
 
 _ENTRIES = 16  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
-_EVEN = 1.5  # largest norm by median norm up to which inner product behaves like l2
+_LINE = 64  # bytes of a cache line
 _HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
 
 
@@ -44,7 +45,8 @@ class GraphIndex(Index):
     _slots: list[Any]  # for each upper layer: where a node's list is
     _travel: Travel
     _contract: Contract
-    _graph: Any
+    _graph: Any = None
+    _parts: list[Any]  # what the graph was assembled of
     _rules: Rules
     _seed: int
     _unlinked: int = 0  # nodes added since reachability was last checked
@@ -105,9 +107,7 @@ class GraphIndex(Index):
             return Plain()
         if quantizer is None:
             # One cache line of codes where the vector allows it, principal components above that.
-            if self._store.metric.name == "ip" and _norm_spread(vectors) > _EVEN:
-                return Plain()  # long vectors win: they are no near ones in any l2 form that codes could take
-            if vectors.dim + 5 <= 64:
+            if vectors.dim <= _LINE - _beside(self._store.metric.name, vectors):
                 return Scalar(bits=8)
             return Reduced(energy=0.9 if self._contract.target <= _HIGH else 0.93)
         if not hasattr(quantizer, "fit_floats"):
@@ -120,19 +120,24 @@ class GraphIndex(Index):
         """Give new nodes empty lists."""
         raise AssertionError  # pragma: no cover
 
-    def _assemble(self, n_linked: int) -> None:
-        """A core graph over the tables as they are; searches that run keep the old one."""
-        entries = [e for e in self._graph.entries if e < n_linked] if n_linked else []
-        self._graph = _core.Graph(
-            self._lists, self._slots, entries, self._travel.scorer, self._store.scorer, self._store.rows, n_linked
-        )
+    def _assemble(self, n_linked: int, entries: list[int] | None = None) -> None:
+        """A core graph over the tables as they are: a new one where any was replaced, and readers move on to it."""
+        store, travel, old = self._store, self._travel.scorer, self._graph
+        parts = [*self._lists, *self._slots, travel, store.scorer, store.rows]
+        if old is not None and list(map(id, parts)) == list(map(id, self._parts)):
+            return
+        if entries is None:
+            entries = [e for e in old.entries if e < n_linked] if n_linked else []
+        self._graph = _core.Graph(self._lists, self._slots, entries, travel, store.scorer, store.rows, n_linked)
+        self._parts = parts
+        if old is not None:
+            old.retire()
 
     def _replaced(self) -> None:
-        graph = getattr(self, "_graph", None)
-        if graph is None:
+        if self._graph is None:
             return
         self._travel.follow(self._store)
-        self._assemble(graph.n_nodes)
+        self._assemble(self._graph.n_nodes)
 
     def _order(self, order: Any, n: int) -> NDArray[np.uint32]:
         """The order of insertion, as nodes."""
@@ -280,10 +285,12 @@ class GraphIndex(Index):
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts = np.empty(n, np.uint32)
         bits = None if chosen is None else chosen[0]
-        work = self._graph.search(
-            store.query_bytes, rows, store.metric.number, width, how.depth, ids, distances, counts, bits, PROBE,
-            how.bounds, widths, None, threads,
-        )  # fmt: skip
+        work = None
+        while work is None:  # until the graph that was searched is not retired meanwhile
+            work = self._graph.search(
+                store.query_bytes, rows, store.metric.number, width, how.depth, ids, distances, counts, bits, PROBE,
+                how.bounds, widths, None, threads,
+            )  # fmt: skip
         context = how.context
         short = np.flatnonzero(counts < min(k, passing))
         if len(short):
@@ -427,10 +434,19 @@ class GraphIndex(Index):
 
     def verify(self) -> None:
         """Check the whole index: rows, lists, and that every node can be reached. Raises FormatError."""
-        super().verify()
-        lost = self._graph.count_unreachable() if self._n_nodes else 0
-        if lost and self._unlinked == 0:
-            raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
+        with self._writing:
+            super().verify()
+            lost = self._graph.count_unreachable() if self._n_nodes else 0
+            if lost and self._unlinked == 0:
+                raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
+
+
+def _beside(metric: str, vectors: Vectors) -> int:
+    """Bytes that 8-bit codes of vectors need beside a byte for each dimension."""
+    if metric != "ip":
+        return 4
+    rows = Vectors(np.ascontiguousarray(vectors.array[:: max(1, len(vectors) // 4096)]), vectors.kind).as_float32()
+    return 5 if common_norm((rows.astype(np.float64) ** 2).sum(1)) else 0
 
 
 def _reporter(progress: Any, total: int) -> Any:
@@ -442,11 +458,3 @@ def _reporter(progress: Any, total: int) -> Any:
     from nearly.indexes.progress import bar
 
     return bar(total)
-
-
-def _norm_spread(vectors: Vectors) -> float:
-    """Largest norm by median norm, of a sample."""
-    step = max(1, len(vectors) // 4096)
-    norms = np.linalg.norm(Vectors(np.ascontiguousarray(vectors.array[::step]), vectors.kind).as_float32(), axis=1)
-    middle = float(np.median(norms)) if len(norms) else 0.0
-    return float(norms.max()) / middle if middle > 0 else 1.0

@@ -63,8 +63,7 @@ def restore(index: "GraphIndex", file: storage.File, rules: "type[Rules]") -> No
     entries = [int(e) for e in storage.require(file, "entries", np.uint32, (None,))]
     if any(e >= linked for e in entries) or (linked and len(index) and not entries):
         raise FormatError(f"{file.path} is damaged: its entry nodes do not exist")
-    index._graph = _core.Graph(index._lists, index._slots, entries, index._travel.scorer, index._store.scorer,
-                               index._store.rows, linked)  # fmt: skip
+    index._assemble(linked, entries)
 
 
 def _layers(file: storage.File, n: int, layers: int, degree: int, linked: int) -> tuple[list[Any], list[Any]]:

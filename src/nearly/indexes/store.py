@@ -43,12 +43,17 @@ def grow_or_copy(table: Any, n: int, fill: int | None = None) -> Any:
     if n <= old and not table.borrowed:
         return table
     if table.borrowed or not table.grow(n):
-        larger = _core.Table(table.stride, max(n, old), _capacity(max(n, old)))
-        larger.array()[:old] = table.array()
-        table = larger
+        table = _copy(table, n)
     if fill is not None and n > old:
         table.fill(old, n, fill)
     return table
+
+
+def _copy(table: Any, n: int = 0) -> Any:
+    """Another table of the same rows, and of n at least."""
+    larger = _core.Table(table.stride, max(n, table.rows), _capacity(max(n, table.rows)))
+    larger.array()[: table.rows] = table.array()
+    return larger
 
 
 def as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -99,6 +104,8 @@ class Store:
         Ids by row and the chains that hang rows on nodes.
     nodes : table of uint32
         The node of each row; NONE for a row that was removed.
+    readers
+        Who reads now, of this store and of those before it: places are used again when they have ended.
     """
 
     metric: Metric
@@ -111,10 +118,12 @@ class Store:
     first_rows: Any
     last_rows: Any
     nodes: Any
+    readers: Any = field(default_factory=_core.Readers)
     rows: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", _core.Rows(self.ids, self.next_rows, self.first_rows, self.last_rows))
+        rows = _core.Rows(self.ids, self.next_rows, self.first_rows, self.last_rows, self.readers)
+        object.__setattr__(self, "rows", rows)
 
     @classmethod
     def empty(cls, metric: Metric, kind: str, dim: int, room: int) -> "Store":
@@ -145,18 +154,23 @@ class Store:
     def sized(self, n_rows: int, n_nodes: int) -> "Store":
         """This store with room for so many rows and nodes: itself where its tables could grow in place."""
         vectors = grow_or_copy(self.vectors, n_nodes)
-        fresh = (
-            grow_or_copy(self.ids, n_rows, 255),
-            grow_or_copy(self.next_rows, n_rows, 255),
-            grow_or_copy(self.first_rows, n_nodes, 255),
-            grow_or_copy(self.last_rows, n_nodes, 255),
-            grow_or_copy(self.nodes, n_rows, 255),
-        )
+        sizes = (n_rows, n_rows, n_nodes, n_nodes, n_rows)
         old = (self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes)
+        fresh = [grow_or_copy(table, n, 255) for table, n in zip(old, sizes, strict=True)]
         if vectors is self.vectors and all(a is b for a, b in zip(fresh, old, strict=True)):
             return self
-        scorer = _core.Plain(vectors, _element(self.kind), self.metric.number, self.dim)
-        return Store(self.metric, self.kind, self.dim, vectors, scorer, *fresh)
+        return self._successor(self.kind, vectors, fresh)
+
+    def _successor(self, kind: str, vectors: Any, fresh: list[Any]) -> "Store":
+        """A store over other tables, none that says which rows hang where is shared.
+
+        Whoever still reads this store must not meet rows that are hung later: their ids or vectors may be in the other
+        one's tables alone.
+        """
+        old = (self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes)
+        ids, next_rows, first, last, nodes = (_copy(t) if any(t is o for o in old) else t for t in fresh)
+        scorer = _core.Plain(vectors, _element(kind), self.metric.number, self.dim)
+        return Store(self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first, last, nodes, self.readers)
 
     def converted(self, kind: str) -> "Store":
         """This store with its vectors in another element type that holds them all."""
@@ -166,8 +180,7 @@ class Store:
         for first in range(0, n, 4096):
             last = min(n, first + 4096)
             scorer.fill(first, as_bytes(_convert(self.raw(np.arange(first, last)), kind)))
-        return Store(self.metric, kind, self.dim, vectors, scorer, self.ids, self.next_rows, self.first_rows,
-                     self.last_rows, self.nodes)  # fmt: skip
+        return self._successor(kind, vectors, [self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes])
 
     def as_stored(self, vectors: Vectors) -> NDArray[np.uint8]:
         """Vectors as bytes in this store's element type."""

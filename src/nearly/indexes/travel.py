@@ -1,6 +1,5 @@
 """What a graph travels by: the vectors themselves, or codes fitted to them, checked against what is added later."""
 
-import math
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +9,7 @@ from nearly import _core, storage
 from nearly.errors import FormatError
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.quantizers import FittedCodes, Plain, Quantizer
-from nearly.quantizers.codes import SAMPLE
+from nearly.quantizers.codes import SAMPLE, common_norm
 
 __all__ = ["Travel"]
 
@@ -56,9 +55,9 @@ class Travel:
         if not n or store.metric.name not in ("l2", "cosine", "ip"):
             return
         chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
-        bound = _largest_square(store, n, threads) if store.metric.name == "ip" else 0.0
+        bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
         self.fitted = self.quantizer.fit_floats(
-            store.in_form(chosen, threads), metric=store.metric.name, norm_bound=math.sqrt(bound), seed=self._seed
+            store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed
         )
         if self.fitted is not None:
             self.codes = new_table(self.fitted.row_bytes, n)
@@ -164,13 +163,13 @@ def alive_sample(store: Store, n_nodes: int, n: int, seed: int) -> NDArray[np.ui
     return np.random.default_rng(seed).permutation(alive)[:n].astype(np.uint32)
 
 
-def _largest_square(store: Store, n: int, threads: int) -> float:
-    """Largest squared norm of a node's vector."""
-    bound = 0.0
+def _squares(store: Store, n: int, threads: int) -> NDArray[np.float64]:
+    """Squared norms of nodes' vectors."""
+    blocks = []
     for first in range(0, n, 65536):
         rows = store.in_form(np.arange(first, min(n, first + 65536), dtype=np.uint32), threads)
-        bound = max(bound, float((rows.astype(np.float64) ** 2).sum(1).max()))
-    return bound
+        blocks.append((rows.astype(np.float64) ** 2).sum(1))
+    return np.concatenate(blocks)
 
 
 def _runs(nodes: NDArray[np.uint32]) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ __all__ = ["CodeError", "FittedCodes", "Quantizer"]
 
 Floats = NDArray[np.float32]
 
+_EVEN = 1.5  # largest norm by median norm up to which inner product behaves like l2; by hand
 SAMPLE = 20_000  # rows that a fit looks at: covariances of 1,000 dimensions are settled by far fewer
 
 
@@ -68,8 +69,10 @@ class FittedCodes:
     per_vector : bool
         Whether each vector has its own step (LVQ) instead of one shared by all.
     metric : str
-        l2, cosine or ip. Under ip the code is of the vector lengthened to ``norm_bound`` by a coordinate, whose l2
-        order is the order by inner product.
+        l2, cosine or ip.
+    norm_bound : float
+        Under ip: the norm that vectors are lengthened to by a coordinate before they are coded, so that their l2 order
+        is the order by inner product; 0 where norms are too uneven for that, and products are compared as they are.
     """
 
     dim: int
@@ -89,7 +92,8 @@ class FittedCodes:
     @property
     def row_bytes(self) -> int:
         """Bytes of one code, factors and padding included."""
-        return int(_core.Codes.row_bytes(self.dims, self.bits, self.per_vector))
+        product = self.metric == "ip" and self.norm_bound == 0
+        return int(_core.Codes.row_bytes(self.dims, self.bits, self.per_vector, product))
 
     def scorer(self, table: Any) -> Any:
         """Return the core's scorer over a table of codes (private)."""
@@ -170,10 +174,10 @@ class FittedCodes:
         return CodeError(float(shares.mean()), {q: float(np.quantile(shares, q)) for q in (0.5, 0.9, 0.99)}, len(rows))
 
     def _lengthened(self, rows: Floats) -> Floats:
-        return lengthen(rows, self.norm_bound) if self.metric == "ip" else rows
+        return lengthen(rows, self.norm_bound)
 
     def _matrix_floats(self) -> Floats:
-        inputs, outputs = self.dim + (self.metric == "ip"), (self.dims + 15) // 16 * 16
+        inputs, outputs = self.dim + (self.norm_bound > 0), (self.dims + 15) // 16 * 16
         pairs = self.matrix.reshape(-1, outputs, 2)
         rows = pairs.transpose(1, 0, 2).reshape(outputs, -1)[: self.dims, :inputs]
         return rows * self.matrix_scale[:, None]
@@ -223,9 +227,23 @@ def in_form(rows: Floats, metric: str) -> Floats:
 
 
 def lengthen(rows: Floats, norm_bound: float) -> Floats:
-    """Rows with one more coordinate, which brings all norms to the bound (Neyshabur & Srebro, ICML 2015, section 4)."""
+    """Rows with one more coordinate, which brings all norms to the bound (Neyshabur & Srebro, ICML 2015, section 4).
+
+    A bound of 0 leaves them as they are.
+    """
+    if norm_bound == 0:
+        return rows
     missing = np.maximum(0.0, norm_bound**2 - (rows.astype(np.float64) ** 2).sum(1))
     return np.concatenate([rows, np.sqrt(missing).astype(np.float32)[:, None]], axis=1)
+
+
+def common_norm(squares: NDArray[np.float64]) -> float:
+    """The norm that vectors of these squared norms are lengthened to under ip; 0 where norms are too uneven.
+
+    Long vectors win under ip: in l2 form they are near to nobody, and a code of one step ranks them too coarsely.
+    """
+    largest, middle = (float(squares.max()), float(np.median(squares))) if len(squares) else (0.0, 0.0)
+    return largest**0.5 if largest <= _EVEN**2 * middle else 0.0
 
 
 def fit(quantizer: Quantizer, vectors: Any, metric: str, seed: int) -> FittedCodes:
@@ -236,7 +254,7 @@ def fit(quantizer: Quantizer, vectors: Any, metric: str, seed: int) -> FittedCod
     if not len(made):
         raise InputError("vectors is empty; a quantizer is fitted to at least one vector")
     rows = in_form(np.ascontiguousarray(made.as_float32()), check_metric(metric))
-    bound = float(np.sqrt((rows.astype(np.float64) ** 2).sum(1).max()))
+    bound = common_norm((rows.astype(np.float64) ** 2).sum(1)) if metric == "ip" else 0.0
     chosen = np.random.default_rng(seed).permutation(len(rows))[:SAMPLE]
     fitted = quantizer.fit_floats(rows[chosen], metric=metric, norm_bound=bound, seed=seed)
     if fitted is None:

@@ -62,14 +62,14 @@ class Reduced:
     def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int) -> FittedCodes:
         """Fit to rows in the metric's form."""
         check_metric(metric)
-        rows = np.ascontiguousarray(lengthen(sample, norm_bound) if metric == "ip" else sample)
-        inputs = rows.shape[1]
+        rows = np.ascontiguousarray(lengthen(sample, norm_bound))
+        inputs, product = rows.shape[1], metric == "ip" and norm_bound == 0
         if self.dims is not None and self.dims > inputs:
             raise InputError(f"dims is {self.dims}, but the vectors have {inputs}; pass at most that, or None")
         mean = rows.mean(axis=0, dtype=np.float64)
         covariance = _covariance(rows - mean.astype(np.float32))
         total = float(np.trace(covariance))
-        for dims in [self.dims] if self.dims is not None else _line_dims(inputs, self.code):
+        for dims in [self.dims] if self.dims is not None else _line_dims(inputs, self.code, product):
             axes, variances = _principal(covariance, dims, seed)
             energy = float(np.maximum(variances, 0).sum()) / total if total > 0 else 1.0
             if energy >= self.energy:
@@ -84,14 +84,14 @@ class Reduced:
         center, step = self.code.ranges(projected)
         return FittedCodes(
             dim=sample.shape[1], dims=dims, bits=self.code.bits, per_vector=self.code.scale == "vector", metric=metric,
-            norm_bound=norm_bound if metric == "ip" else 0.0, center=center, step=step, matrix=_layout(whole),
+            norm_bound=norm_bound, center=center, step=step, matrix=_layout(whole),
             matrix_scale=scale, offset=offset, mean=mean.astype(np.float32), energy=min(1.0, energy),
         )  # fmt: skip
 
 
-def _line_dims(inputs: int, code: Scalar) -> list[int]:
+def _line_dims(inputs: int, code: Scalar, product: bool) -> list[int]:
     """Numbers of components whose codes fill whole cache lines together with their factors, rising."""
-    header = 12 if code.scale == "vector" else 4
+    header = 12 if code.scale == "vector" else 0 if product else 4
     fitting = [(lines * 64 - header) * 8 // code.bits for lines in (1, 2, 3, 4, 6, 8)]
     return [dims for dims in fitting if dims <= inputs] or [inputs]
 

@@ -49,11 +49,11 @@ class Scalar:
     def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int) -> FittedCodes:
         """Fit to rows in the metric's form."""
         check_metric(metric)
-        rows = lengthen(sample, norm_bound) if metric == "ip" else sample
+        rows = lengthen(sample, norm_bound)
         center, step = self.ranges(rows)
         return FittedCodes(
             dim=sample.shape[1], dims=rows.shape[1], bits=self.bits, per_vector=self.scale == "vector", metric=metric,
-            norm_bound=norm_bound if metric == "ip" else 0.0, center=center, step=step,
+            norm_bound=norm_bound, center=center, step=step,
         )  # fmt: skip
 
     def ranges(self, rows: Floats) -> tuple[Floats, Floats]:

@@ -14,8 +14,12 @@ namespace {
 #include "kernels/body/rows_float.inl.hpp"
 #include "kernels/body/rows_integer.inl.hpp"
 #include "kernels/body/codes.inl.hpp"
+#include "kernels/body/fastscan.inl.hpp"
+#include "kernels/body/packed.inl.hpp"
+#include "kernels/body/rotate.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
+#include "kernels/body/pool.inl.hpp"
 }  // namespace
 
 #define NEARLY_STRING_(x) #x
@@ -39,12 +43,22 @@ const Table table = {
     jaccard_rows,
     code_dots<8>,
     code_dots<4>,
+    code_distances<8>,
+    code_distances<4>,
+    halve,
+    {packed_dots<1>, packed_dots<2>, packed_dots<3>, packed_dots<4>, packed_dots<5>, packed_dots<6>, packed_dots<7>,
+     packed_dots<8>},
+    fastscan,
+    rotate,
     panel_products,
     kPanel,
     project_query,
     quantize<int16_t>,
     quantize<int8_t>,
     whole_bytes,
+    unseen,
+    within,
+    merge,
     {first_nonfinite<uint32_t, 0x7f800000u>, first_nonfinite<uint16_t, 0x7c00u>, first_nonfinite<uint16_t, 0x7f80u>},
 };
 

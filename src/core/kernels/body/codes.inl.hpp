@@ -63,6 +63,50 @@ void code_dots(const int8_t* query, const uint8_t* base, size_t stride, const ui
   }
 }
 
+template <int kBits>
+void code_distances(const int8_t* query, const uint8_t* base, size_t stride, const uint32_t* rows, size_t n,
+                    float constant, float factor, float* out) {
+  typedef float Four __attribute__((vector_size(16)));
+  typedef int32_t FourInts __attribute__((vector_size(16)));
+  const uint8_t* row[4];
+  int32_t sums[4];
+  const auto header = [stride](const uint8_t* r) { return load_as<float>(r + stride - 4); };
+  size_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    for (size_t r = 0; r < 4; ++r) row[r] = row_at(base, stride, rows, i + r);
+    code_block<kBits, 4>(query, row, stride, sums);
+    const Four headers = {header(row[0]), header(row[1]), header(row[2]), header(row[3])};
+    store_as(out + i, (constant + headers) + factor * __builtin_convertvector(load_as<FourInts>(sums), Four));
+  }
+  for (; i < n; ++i) {
+    row[0] = row_at(base, stride, rows, i);
+    code_block<kBits, 1>(query, row, stride, sums);
+    out[i] = (constant + header(row[0])) + factor * static_cast<float>(sums[0]);
+  }
+}
+
+// A row's own codes as a query: centered, and halved to fit. floor((c - 127) / 2) is the rounded mean of c and 0, less 64.
+int32_t halve(const uint8_t* codes, size_t n, int8_t* out) {
+  int32_t sum = 0;
+  size_t j = 0;
+#if defined(__SSE2__)
+  const __m128i zero = _mm_setzero_si128();
+  __m128i sums = zero;
+  for (; j + 16 <= n; j += 16) {
+    const __m128i mean = _mm_avg_epu8(load_as<__m128i>(codes + j), zero);
+    sums = _mm_add_epi32(sums, _mm_sad_epu8(mean, zero));
+    store_as(out + j, _mm_sub_epi8(mean, _mm_set1_epi8(64)));
+  }
+  sum = _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))) - 64 * static_cast<int32_t>(j);
+#endif
+  for (; j < n; ++j) {
+    const int half = (codes[j] + 1) / 2 - 64;
+    out[j] = static_cast<int8_t>(half);
+    sum += half;
+  }
+  return sum;
+}
+
 // out[p] = sum_j query[j] * matrix[j][p]. Pairs of zeros are skipped: pictures and histograms are full of them.
 void project_query(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out) {
   memset(out, 0, outputs * sizeof *out);
