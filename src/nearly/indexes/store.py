@@ -63,6 +63,11 @@ def as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array.view(np.uint8).reshape(len(array), array.shape[1] * array.itemsize)
 
 
+def query_form(vectors: Vectors) -> NDArray[np.uint8]:
+    """Stored vectors as queries in the core's bytes: float32, or packed bits."""
+    return as_bytes(vectors.array if vectors.kind == "bits" else vectors.as_float32())
+
+
 def narrow(vectors: Vectors) -> str:
     """The smallest element type that holds float32 vectors without loss: uint8, float16 or what they are."""
     if vectors.kind != "float32" or not len(vectors):
