@@ -23,6 +23,7 @@ KS = (1, 3, 10, 20, 50, 100)  # numbers of neighbors that curves are measured fo
 PROBE = 8  # hops before the width is chosen; by hand: most searches at recall 0.9 take more
 _SIGMAS = 1.645  # one-sided 95 %
 _SURE_SIGMAS = 2.326  # one-sided 99 %: of a hard group, since nothing says that its queries are like those to come
+_MANY = 400  # queries under which the bound is one-sided 99 % throughout: few say little about their own spread
 _GIVE = 0.01  # recall below a target that still keeps the promise
 
 Widths = NDArray[np.uint32]
@@ -101,7 +102,8 @@ class RecallCurve:
         bound = np.where(hard[:, None], sure, mean)
         parts = [self._width(bound[g], error[g], level) for g in range(len(hard))]
         widths, reached, errors = (np.array(values) for values in zip(*parts, strict=True))
-        margin = _SIGMAS * math.sqrt(float(((self.share * errors) ** 2).sum()))
+        sigmas = _SIGMAS if self.n_queries >= _MANY else _SURE_SIGMAS
+        margin = sigmas * math.sqrt(float(((self.share * errors) ** 2).sum()))
         counted = np.where(hard, np.minimum(reached, level), reached)  # what hard ones have too much is not for others
         met = float((self.share * counted).sum()) - margin >= target and bool((reached[hard] >= target - _GIVE).all())
         spare = np.where(hard, np.maximum(0.0, _SURE_SIGMAS * errors - _GIVE), 0.0)
