@@ -201,13 +201,14 @@ void quant(nb::module_& m) {
            }, "nodes"_a.noconvert());
 
   m.def("principal_axes", [](In<float, 2> covariance, size_t n_axes, size_t rounds, uint64_t seed, Out<double, 2> axes,
-                             Out<double, 1> variances) {
+                             Out<double, 1> variances, size_t threads) {
     const size_t d = covariance.shape(0);
     require(covariance.shape(1) == d && n_axes >= 1 && n_axes <= d && axes.shape(0) == n_axes && axes.shape(1) == d &&
                 variances.shape(0) == n_axes, "principal_axes: shapes disagree");
     nb::gil_scoped_release release;
-    quant::principal_axes(covariance.data(), d, n_axes, rounds, seed, axes.data(), variances.data(), poll());
-  }, "covariance"_a.noconvert(), "n_axes"_a, "rounds"_a, "seed"_a, "axes"_a.noconvert(), "variances"_a.noconvert());
+    quant::principal_axes(covariance.data(), d, n_axes, rounds, seed, axes.data(), variances.data(), threads, poll());
+  }, "covariance"_a.noconvert(), "n_axes"_a, "rounds"_a, "seed"_a, "axes"_a.noconvert(), "variances"_a.noconvert(),
+     "threads"_a = 0);
 }
 
 }  // namespace nearly::bind

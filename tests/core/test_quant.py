@@ -1,5 +1,6 @@
 """Scorers: stored vectors and scalar codes against float64 NumPy."""
 
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -424,11 +425,74 @@ def test_what_a_projection_left_out_counts_once_for_either_row(simd_target, rng)
 # ---------------------------------------------------------------- principal axes
 
 
-def principal_axes(covariance, n_axes, rounds=8, seed=0):
+def principal_axes(covariance, n_axes, rounds=8, seed=0, threads=0):
     d = len(covariance)
     axes, variances = np.full((n_axes, d), np.nan), np.full(n_axes, np.nan)
-    _core.principal_axes(np.ascontiguousarray(covariance, np.float32), n_axes, rounds, seed, axes, variances)
+    _core.principal_axes(np.ascontiguousarray(covariance, np.float32), n_axes, rounds, seed, axes, variances, threads)
     return axes, variances
+
+
+def spectrum(rng, values):
+    """A symmetric matrix with these eigenvalues."""
+    turn = np.linalg.qr(rng.standard_normal((len(values), len(values))))[0]
+    return ((turn * values) @ turn.T).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(1.0, 65),
+        np.repeat([9.0, 4.0, 1.0], 21),  # as many directions as there are are as good
+        np.r_[np.full(50, 1.0), np.full(20, 1e-6)],
+        0.7 ** np.arange(90.0),  # far below rounding at the end
+        np.r_[1.0, np.zeros(40)],
+        np.zeros(17),
+        np.array([1e35, 1e30, 1.0]),
+        np.array([3e-42, 1e-42, 2e-43]),
+        np.array([5.0]),
+        np.array([2.0, -3.0]),  # no covariance, but symmetric
+    ],
+    ids=["distinct", "few", "two levels", "falling", "one", "none", "huge", "tiny", "single", "negative"],
+)
+def test_all_axes_are_the_eigenvectors(rng, values):
+    matrix = spectrum(rng, values)
+    exact = (matrix.astype(np.float64) + matrix.T) / 2  # float rounds each half for itself
+    n, top = len(values), np.abs(exact).max()
+    axes, variances = principal_axes(matrix, n)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(n), atol=1e-13)
+    np.testing.assert_allclose(variances, np.linalg.eigvalsh(exact)[::-1], rtol=0, atol=1e-13 * top)
+    np.testing.assert_allclose(axes @ exact, variances[:, None] * axes, rtol=0, atol=1e-13 * max(top, 1e-300))
+
+
+def test_axes_of_a_matrix_that_is_diagonal_already(rng):
+    values = rng.permutation(np.arange(1.0, 41))
+    axes, variances = principal_axes(np.diag(values), 40)
+    assert variances.tolist() == np.arange(40.0, 0, -1).tolist()
+    assert (axes.argmax(axis=1) == np.argsort(-values)).all()
+    assert (axes.max(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize(("d", "n_axes"), [(300, 20), (300, 200), (37, 37)])
+def test_axes_do_not_depend_on_threads(rng, d, n_axes):
+    covariance = np.cov(rng.standard_normal((2 * d, d)) * np.linspace(3, 0.1, d), rowvar=False)
+    first, *others = [principal_axes(covariance, n_axes, threads=threads) for threads in (1, 2, 5)]
+    for other in others:
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(first, other, strict=True))
+
+
+def test_axes_of_what_is_no_number_end(rng):
+    covariance = np.cov(rng.standard_normal((300, 200)), rowvar=False).astype(np.float32)
+    for n_axes in (10, 200):
+        covariance[3, 5] = covariance[5, 3] = np.inf
+        principal_axes(covariance, n_axes)
+
+
+@pytest.mark.timing
+def test_all_axes_of_hundreds_of_dimensions_take_about_a_second(rng):
+    covariance = np.cov(rng.standard_normal((900, 784)), rowvar=False)
+    began = time.process_time()
+    principal_axes(covariance, 784, threads=1)
+    assert time.process_time() - began < 3  # 0.4 s on a machine that is idle; Jacobi's rotations took 12
 
 
 @pytest.mark.parametrize(("d", "n_axes"), [(1, 1), (2, 2), (5, 2), (40, 40), (60, 12), (200, 30)])
@@ -462,10 +526,11 @@ def test_principal_axes_of_no_spread_are_still_orthonormal():
 
 
 def test_ctrl_c_ends_principal_axes_fast(rng):
-    covariance = np.cov(rng.standard_normal((900, 600)), rowvar=False)
-    with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
-        principal_axes(covariance, 600)
-    assert interrupt.late < 0.2
+    covariance = np.cov(rng.standard_normal((900, 800)), rowvar=False)
+    for n_axes, threads in ((800, 1), (800, 2), (150, 1)):
+        with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
+            principal_axes(covariance, n_axes, rounds=20, threads=threads)
+        assert interrupt.late < 0.2 * threads
 
 
 @pytest.mark.parametrize("scale", SCALES)

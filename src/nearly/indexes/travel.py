@@ -57,7 +57,7 @@ class Travel:
         chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
         bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
         self.fitted = self.quantizer.fit_floats(
-            store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed
+            store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed, threads=threads
         )
         if self.fitted is not None:
             self.codes = new_table(self.fitted.row_bytes, n)

@@ -26,7 +26,9 @@ class Quantizer(Protocol):
         """Return the quantizer fitted to vectors."""
         ...
 
-    def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int) -> "FittedCodes | None":
+    def fit_floats(
+        self, sample: Floats, *, metric: str, norm_bound: float, seed: int, threads: int = 0
+    ) -> "FittedCodes | None":
         """Fit to rows in the metric's form (unit length under cosine); None when vectors are kept as they are."""
         ...
 

@@ -25,6 +25,8 @@ class Plain:
         """Raise an InputError: there is nothing to fit."""
         return fit(self, vectors, metric, seed)
 
-    def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int) -> FittedCodes | None:
+    def fit_floats(
+        self, sample: Floats, *, metric: str, norm_bound: float, seed: int, threads: int = 0
+    ) -> FittedCodes | None:
         """Return None: vectors are kept as they are."""
         return None

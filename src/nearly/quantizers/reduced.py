@@ -59,7 +59,7 @@ class Reduced:
         """Fit to vectors of shape (n, dim) under l2, cosine or ip; the same seed gives the same quantizer."""
         return fit(self, vectors, metric, seed)
 
-    def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int) -> FittedCodes:
+    def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int, threads: int = 0) -> FittedCodes:
         """Fit to rows in the metric's form."""
         check_metric(metric)
         rows = np.ascontiguousarray(lengthen(sample, norm_bound))
@@ -67,10 +67,10 @@ class Reduced:
         if self.dims is not None and self.dims > inputs:
             raise InputError(f"dims is {self.dims}, but the vectors have {inputs}; pass at most that, or None")
         mean = rows.mean(axis=0, dtype=np.float64)
-        covariance = _covariance(rows, mean.astype(np.float32))
+        covariance = _covariance(rows, mean.astype(np.float32), threads)
         total = float(np.trace(covariance))
         for dims in [self.dims] if self.dims is not None else _line_dims(inputs, self.code, product):
-            axes, variances = _principal(covariance, dims, seed)
+            axes, variances = _principal(covariance, dims, seed, threads)
             energy = float(np.maximum(variances, 0).sum()) / total if total > 0 else 1.0
             if energy >= self.energy:
                 break
@@ -79,7 +79,7 @@ class Reduced:
         scale = scale.astype(np.float32)
         offset = ((whole * scale[:, None]).astype(np.float64) * mean).sum(axis=1).astype(np.float32)
         projected = np.empty((len(rows), dims), np.float32)
-        _core.products(rows, np.ascontiguousarray(whole, np.float32), projected)
+        _core.products(rows, np.ascontiguousarray(whole, np.float32), projected, threads)
         projected = projected * scale - offset
         center, step = self.code.ranges(projected)
         return FittedCodes(
@@ -96,20 +96,22 @@ def _line_dims(inputs: int, code: Scalar, product: bool) -> list[int]:
     return [dims for dims in fitting if dims <= inputs] or [inputs]
 
 
-def _covariance(rows: Floats, mean: Floats) -> Floats:
+def _covariance(rows: Floats, mean: Floats, threads: int) -> Floats:
     """Blocks of products in float32, added up in float64: the same bits for any number of threads."""
     total = np.zeros((rows.shape[1], rows.shape[1]))
     for first in range(0, len(rows), 2048):
         columns = np.ascontiguousarray((rows[first : first + 2048] - mean).T)
         block = np.empty(total.shape, np.float32)
-        _core.products(columns, columns, block)
+        _core.products(columns, columns, block, threads)
         total += block
     return np.ascontiguousarray(total / len(rows), np.float32)
 
 
-def _principal(covariance: Floats, n_axes: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _principal(
+    covariance: Floats, n_axes: int, seed: int, threads: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     axes, variances = np.empty((n_axes, len(covariance))), np.empty(n_axes)
-    _core.principal_axes(covariance, n_axes, _ROUNDS, seed, axes, variances)
+    _core.principal_axes(covariance, n_axes, _ROUNDS, seed, axes, variances, threads)
     return axes, variances
 
 

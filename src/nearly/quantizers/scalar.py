@@ -46,7 +46,7 @@ class Scalar:
         """Fit to vectors of shape (n, dim) under l2, cosine or ip; the same seed gives the same quantizer."""
         return fit(self, vectors, metric, seed)
 
-    def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int) -> FittedCodes:
+    def fit_floats(self, sample: Floats, *, metric: str, norm_bound: float, seed: int, threads: int = 0) -> FittedCodes:
         """Fit to rows in the metric's form."""
         check_metric(metric)
         rows = lengthen(sample, norm_bound)
