@@ -76,6 +76,14 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Parts]]] = {
 
 STANDARD = ("mnist_784_l2", "sift_bsds_128_l2", "cve_minilm_384", "wordvec_trivia_64_cosine", "wordvec_trivia_64_ip")
 
+TITLES = {
+    "mnist_784_l2": "MNIST 784 l2",
+    "sift_bsds_128_l2": "SIFT 128 l2",
+    "cve_minilm_384": "CVE 384 cosine, other queries",
+    "wordvec_trivia_64_cosine": "words 64 cosine",
+    "wordvec_trivia_64_ip": "words 64 ip",
+}
+
 
 def _ann_benchmarks(path: Path) -> tuple[str, Parts]:
     import h5py

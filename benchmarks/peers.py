@@ -7,6 +7,7 @@ unit length. Each library is set up the way that served it best in our own trial
 import os
 import tempfile
 from collections.abc import Callable
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ Floats = NDArray[np.float32]
 Ids = Any  # an integer array of shape (n_queries, k), or (k,) for one query
 Effort = tuple[float, ...]
 EFFORTS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 900, 1280)
+ASKED = (0.80, 0.85, 0.88, 0.90, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
 PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 400, 600)
 
 
@@ -35,6 +37,7 @@ class Peer:
     """
 
     package = ""  # the module that must be importable
+    asks = False  # whether efforts are recalls that are asked for
 
     def __init__(self, metric: str, *, cosine_as: str = "ip", **config: Any) -> None:
         self.metric = cosine_as if metric == "cosine" else metric
@@ -99,6 +102,29 @@ class Nearly(Peer):
 
     def save(self, folder: Path) -> None:
         self.index.save(folder / "index.nearly")
+
+
+class NearlyAsked(Nearly):
+    """Ours, searched by `recall=`: efforts are targets. Calibrated on the rows, as the queries are those searched."""
+
+    asks = True
+
+    def build(self, vectors: Floats, threads: int) -> None:
+        super().build(vectors, threads)
+        self.some = vectors[0].copy()
+
+    def efforts(self) -> list[list[Effort]]:
+        targets: list[Effort] = [(target,) for target in ASKED if self._walks(target)]
+        if not targets:
+            raise RuntimeError("every target is answered by an exact scan")
+        return [targets]
+
+    def _walks(self, target: float) -> bool:
+        """Whether the graph can deliver a target; others are answered by a scan, which is no point of its curve."""
+        return bool(self.index.search(self.some, 10, recall=target).stats.n_hops)
+
+    def tune(self, effort: Effort, threads: int) -> None:
+        self.how = {"recall": effort[0], "threads": threads}
 
 
 class Exact(Peer):
@@ -461,11 +487,11 @@ class Pynndescent(Peer):
 
 
 def _graph(kind: str, quantizer: Callable[[Any, int], Any] = lambda nearly, dim: None, **build: Any) -> dict[str, Any]:
-    """A graph of ours with a fixed build. Not calibrated, as no peer has that; "nearly-build" includes it."""
+    """A graph of ours with a fixed build. Not calibrated, as no peer has that, unless `calibrate=True`."""
 
     def make(nearly: Any, rows: Floats, **common: Any) -> Any:
         codes = quantizer(nearly, rows.shape[1])
-        return getattr(nearly, kind)(rows, quantizer=codes, calibrate=False, **build, **common)
+        return getattr(nearly, kind)(rows, quantizer=codes, **{"calibrate": False, **build, **common})
 
     return {"make": make}
 
@@ -477,6 +503,8 @@ def _reduced(share: int) -> Callable[[Any, int], Any]:
 
 PEERS: dict[str, tuple[type[Peer], dict[str, Any]]] = {
     "nearly-build": (Nearly, {"make": lambda nearly, rows, **common: nearly.build(rows, **common)}),
+    "nearly-recall": (NearlyAsked, _graph("Vamana", calibrate=True)),
+    "nearly-recall-99": (NearlyAsked, _graph("Vamana", calibrate=True, recall=0.99)),
     "nearly-vamana": (Nearly, _graph("Vamana")),
     "nearly-vamana-99": (Nearly, _graph("Vamana", recall=0.99)),
     "nearly-vamana-scalar8": (Nearly, _graph("Vamana", lambda nearly, dim: nearly.Scalar(bits=8))),
@@ -520,6 +548,15 @@ def names_for(metric: str, wanted: list[str] | None = None) -> list[str]:
     if unknown:
         raise SystemExit(f"no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
     return [name for name in names if metric == "cosine" or not name.endswith("-l2")]
+
+
+def version(name: str) -> str:
+    """Return the installed version of the library behind a name."""
+    package = PEERS[name][0].package
+    try:
+        return metadata.version({"faiss": "faiss-cpu", "svs": "scalable-vs", "ngtpy": "ngt"}.get(package, package))
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def make_peer(name: str, metric: str) -> Peer:

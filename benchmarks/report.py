@@ -1,42 +1,31 @@
-"""JSON lines of bench_peers to a table and a chart.   python benchmarks/report.py FILE.jsonl [--chart A.svg]"""
+"""JSON lines of the benchmarks to tables and a chart.   python benchmarks/report.py FILE.jsonl ... [--chart A.svg]
+
+Files of bench_peers (sweeps and finalists), bench_flat, bench_contract and bench_overhead; the newest record of each
+kind counts. `--into PAGE.md` writes what matters most between the lines `<!-- figures -->` and
+`<!-- end of figures -->` of a page, `--tables FILE.md` every table, as printed.
+"""
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import measure
+import chart
+import tables
+from tables import MODES, OURS, Record, number, speeds
 
-Record = dict[str, Any]
-MODES = {"batch": "batch", "single": "single", "all": "all threads"}
-OURS = "nearly"
-
-
-def read(path: Path) -> list[Record]:
-    """Return the records of a file, oldest first; none if there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+MARKS = "<!-- figures -->", "<!-- end of figures -->"
 
 
-def sweeps(records: list[Record]) -> list[Record]:
-    """Return the newest sweep of every configuration."""
-    return list({record["peer"]: record for record in records if record["bench"] == "peers"}.values())
-
-
-def points(record: Record, mode: str) -> list[measure.Point]:
-    """Return (recall, QPS) of a sweep."""
-    key = f"qps_{mode}"
-    return [(p.get(f"recall_{mode}", p["recall"]), p[key]) for p in record.get("points", []) if key in p]
-
-
-def speeds(record: Record, mode: str) -> list[float | None]:
-    """Return the QPS at each target."""
-    return [measure.qps_at(points(record, mode), target) for target in measure.TARGETS]
+def read(*paths: Path) -> list[Record]:
+    """Return the records of some files, oldest first in each; none of a file that is not there."""
+    return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
 
 
 def choose_finalists(records: list[Record]) -> list[str]:
     """Return the names that win a column at 0.95 or 0.99, batch or single: among ours, and among the peers."""
     chosen: dict[str, None] = {}
-    measured = [record for record in sweeps(records) if "points" in record]
+    measured = [record for record in tables.sweeps(records) if "points" in record]
     for ours in (True, False):
         side = [record for record in measured if record["peer"].startswith(OURS) == ours]
         for mode in ("batch", "single"):
@@ -50,124 +39,85 @@ def choose_finalists(records: list[Record]) -> list[str]:
 
 
 def one_line(record: Record) -> str:
-    """Return a record as a line for the terminal."""
-    if record["bench"] == "finalists":
-        head = f"recall {record['recall']:.2f} {MODES[record['mode']]:11s} {record['a']} / {record['b']}"
-        if "ratio" not in record:
-            return f"{head}: not reached by " + ", ".join(name for name, yes in record["reached"].items() if not yes)
-        return f"{head} = {record['ratio']:.2f} ({record['q25']:.2f} to {record['q75']:.2f})"
-    if "points" not in record:
+    """Return a record of bench_peers as a line for the terminal."""
+    kind = record["bench"]
+    if "error" in record:
         return f"{record['peer']:24s} {record['error']}"
-    shown = (f"{MODES[mode]} " + "/".join(number(qps) for qps in speeds(record, mode)) for mode in MODES)
-    return f"{record['peer']:24s} build {record['build_seconds']:.1f} s   QPS at .90/.95/.99: " + "   ".join(shown)
+    if kind == "peers":
+        shown = (f"{MODES[mode]} " + "/".join(number(qps) for qps in speeds(record, mode)) for mode in MODES)
+        return f"{record['peer']:24s} build {record['build_seconds']:.1f} s   QPS at .90/.95/.99: " + "   ".join(shown)
+    if kind == "builds":
+        return f"{record['peer']:24s} built in {record['build_seconds']:.1f} s"
+    if kind == "curve":
+        return f"{record['peer']:24s} {MODES[record['mode']]:11s} {len(record['points'])} efforts took turns"
+    asked = f"asked {record['asked']:.2f}, " if kind == "asked" else ""
+    recall = f"recall {record['recall']:.3f}" if "recall" in record else "answered by a scan"
+    head = f"{asked}{recall} {MODES[record['mode']]:11s} {record['a']} / {record['b']}"
+    if "ratio" in record:
+        return f"{head} = {record['ratio']:.2f} ({record['q25']:.2f} to {record['q75']:.2f})"
+    missed = [name for name, yes in record.get("reached", {}).items() if not yes]
+    return f"{head}: not reached by {', '.join(missed)}" if missed else head
 
 
-def title(data: Record) -> str:
-    """Return the name and shape of a data set."""
-    return f"{data['name']}: {data['n']:,} x {data['dim']}, {data['metric']}"
+def markdown(records: list[Record], *, brief: bool = False) -> str:
+    """Return every table that the records have something for, or those that a page should show."""
+    machines = {tables.machine(record): None for record in records}
+    detailed = [tables.sweep, tables.finalists, tables.asked]
+    common = [tables.builds, tables.flat, tables.contract, tables.overhead]
+    parts = [part(records) for part in ([tables.summary] if brief else detailed) + common]
+    return "\n\n".join([*machines, *filter(None, parts)]) + "\n"
 
 
-def number(value: float | None) -> str:
-    """Return a rounded figure, or a dash."""
-    return "–" if value is None else f"{value:,.0f}"
+def insert(page: str, text: str) -> str:
+    """Return a page with the text between its marks."""
+    before, begin, rest = page.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (begin and end):
+        raise SystemExit(f"the page has no lines {MARKS[0]} and {MARKS[1]}")
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
 
 
-def mebibytes(n_bytes: float | None) -> str:
-    """Return bytes as MiB."""
-    return number(None if n_bytes is None else n_bytes / 2**20)
+def panels(records: list[Record], mode: str) -> chart.Panels:
+    """Return what there is to draw: sweeps where there are some, else finalists."""
+    return tables.sweep_panels(records, mode) or tables.finalist_panels(records, mode)
 
 
-def markdown(records: list[Record]) -> str:
-    """Return the tables."""
-    newest, compared = sweeps(records), [record for record in records if record["bench"] == "finalists"]
-    data, machine = records[-1]["data"], records[-1]["machine"]
-    simd = " ".join(machine["simd"]) or "no wide SIMD"
-    text = [
-        f"## {title(data)}, {data['n_queries']:,} queries, k = {data['k']}",
-        f"{machine['cpu']}, {machine['cpus']} CPUs, {simd}, {machine['system']}, Python {machine['python']}.",
-    ]
-    measured = [record for record in newest if "points" in record]
-    if measured:
-        text.append("\n".join(_sweep_table(measured)))
-    failed = [f"{record['peer']} ({record['error']})" for record in newest if "points" not in record]
-    if failed:
-        text.append("Not measured: " + "; ".join(failed) + ".")
-    if compared:
-        text.append("\n".join(_finalists_table(compared)))
-    return "\n\n".join(text) + "\n"
-
-
-def _sweep_table(measured: list[Record]) -> list[str]:
-    columns = [f"{mode} {target:.2f}" for mode in MODES.values() for target in measure.TARGETS]
-    columns += ["best recall", "build s", "peak MiB", "index MiB", "load"]
-    lines = ["| QPS at recall@10 | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
-    for record in sorted(measured, key=lambda record: -(speeds(record, "batch")[1] or 0)):
-        cells = [number(qps) for mode in MODES for qps in speeds(record, mode)]
-        recall, load = (max((point[key] for point in record["points"]), default=0) for key in ("recall", "load"))
-        sizes = [mebibytes(record["peak_bytes"]), mebibytes(record["index_bytes"])]
-        cells += [f"{recall:.4f}", f"{record['build_seconds']:.1f}", *sizes, f"{load:.1f}"]
-        lines.append(f"| {record['peer']} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def _finalists_table(compared: list[Record]) -> list[str]:
-    newest = {(r["mode"], r["recall"], r["a"], r["b"]): r for r in compared}
-    lines = ["| recall@10 | mode | A | B | A, QPS | B, QPS | A / B | quartiles |", "|--:|---|---|---|--:|--:|--:|---|"]
-    for record in newest.values():
-        head = f"| {record['recall']:.2f} | {MODES[record['mode']]} | {record['a']} | {record['b']} | "
-        if "ratio" in record:
-            figures = f"{number(record['qps_a'])} | {number(record['qps_b'])} | **{record['ratio']:.2f}** | "
-            lines.append(head + figures + f"{record['q25']:.2f} to {record['q75']:.2f} |")
-        else:
-            reached = ("" if yes else "not reached" for yes in record["reached"].values())
-            lines.append(head + " | ".join(reached) + " | | |")
-    return lines
-
-
-def chart(records: list[Record], path: Path, *, mode: str = "batch", lowest: float = 0.8) -> None:
-    """Draw one frontier per library, all its configurations together; ours stands out. SVG or PNG by the name's end."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    libraries: dict[str, list[measure.Point]] = {}  # all configurations together
-    for record in sweeps(records):
-        libraries.setdefault(record["peer"].split("-")[0], []).extend(points(record, mode))
-    lines = {name: [p for p in measure.frontier(found) if p[0] >= lowest] for name, found in libraries.items()}
-    ranked = sorted(filter(lines.__getitem__, lines), key=lambda name: -(measure.qps_at(lines[name], 0.95) or 0))
-    colors = iter(matplotlib.colormaps["tab20"].colors * 2)
-    figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
-    for rank, name in enumerate(ranked):
-        style = {"color": "black", "lw": 2.6, "zorder": 9} if name == OURS else {"color": next(colors), "lw": 1.4}
-        axes.plot(*zip(*lines[name], strict=True), marker="os^Dv"[rank % 5], ms=4, label=name, **style)
-    data = records[-1]["data"]
-    axes.set(yscale="log", xlim=(lowest, 1.002), xlabel=f"recall@{data['k']}", ylabel="queries per second")
-    axes.set_title(f"{title(data)}, {MODES[mode]}", loc="left")
-    axes.grid(visible=True, which="both", alpha=0.25)
-    figure.legend(loc="outside right upper", frameon=False)
-    figure.savefig(path)
-    pyplot.close(figure)
-
-
-def write(path: Path, chart_path: Path | None = None) -> None:
-    """Write the table and the chart beside a file of records, and print the table."""
+def write(path: Path) -> None:
+    """Write the tables and the chart beside a file of records, and print the tables."""
     records = read(path)
     if not records:
         return
-    path.with_suffix(".md").write_text(markdown(records))
-    print("\n" + markdown(records))
-    if not sweeps(records):
-        return
-    try:
-        chart(records, chart_path or path.with_suffix(".svg"))
-    except ModuleNotFoundError as error:
-        print(f'no chart: {error.name} is missing; pip install "nearly[bench]"')
+    text = markdown(records)
+    path.with_suffix(".md").write_text(text)
+    print("\n" + text)
+    drawn = panels(records, "batch")
+    if drawn:
+        path.with_suffix(".svg").write_text(chart.draw(drawn, note=chart.note("batch", records)))
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Parse the command line, print the tables, write what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--chart", type=Path, help="SVG: recall against queries per second, a panel per data set")
+    parser.add_argument("--mode", choices=list(MODES), default="batch", help="of the chart (default batch)")
+    parser.add_argument("--into", type=Path, help="page to write a summary into")
+    parser.add_argument("--tables", type=Path, help="file to write every table to")
+    given = parser.parse_args(None if arguments is None else list(arguments))
+    records = read(*given.files)
+    if not records:
+        raise SystemExit("the files hold no records")
+    text = markdown(records)
+    print(text)
+    if given.into is not None:
+        given.into.write_text(insert(given.into.read_text(), markdown(records, brief=True)))
+    if given.tables is not None:
+        given.tables.write_text(text)
+    if given.chart is not None and not panels(records, given.mode):
+        raise SystemExit(f"there is nothing to draw of mode {given.mode}")
+    if given.chart is not None:
+        given.chart.write_text(chart.draw(panels(records, given.mode), note=chart.note(given.mode, records)))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--chart", type=Path, help="SVG or PNG (default: beside the file)")
-    given = parser.parse_args()
-    write(given.file, given.chart)
+    main()

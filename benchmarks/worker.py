@@ -4,6 +4,7 @@ The process holds the vectors, the queries and the index, nothing else: its memo
 through a file, so that the pipe carries figures only.
 """
 
+import importlib
 import json
 import os
 import select
@@ -35,7 +36,8 @@ class Session:
         self.vectors, self.queries = np.load(folder / "vectors.npy"), np.load(folder / "queries.npy")
 
     def build(self, threads: int) -> dict[str, Any]:
-        """Build on `threads` cores; memory is counted on top of the loaded vectors and queries."""
+        """Build on `threads` cores; memory is counted on top of the library and the loaded vectors and queries."""
+        importlib.import_module(self.peer.package)  # so that importing it is no part of the build
         self._use(threads)
         self.peer.warm()
         before = measure.memory_bytes()
@@ -47,6 +49,7 @@ class Session:
             "peak_bytes": measure.memory_bytes("VmHWM") - before,
             "resident_bytes": measure.memory_bytes() - before,
             "efforts": self.peer.efforts(),
+            "asks": self.peer.asks,
         }
 
     def search(self, mode: str, effort: list[float], n_queries: int, keep: bool) -> dict[str, Any]:
@@ -165,6 +168,18 @@ class Worker:
     def search(self, mode: str, effort: list[float], n_queries: int, *, keep: bool = False) -> dict[str, Any]:
         """Ask for one pass; see `Session.search`."""
         return self.ask("search", mode=mode, effort=effort, n_queries=n_queries, keep=keep)
+
+    def warm_up(self, effort: list[float], modes: list[str]) -> None:
+        """Throw away the first calls: lazy set-up, page faults, thread pools."""
+        for mode in modes:
+            self.search(mode, effort, 20)
+
+    def size(self) -> dict[str, Any]:
+        """Return the bytes of the saved index, or why there is none."""
+        try:
+            return self.ask("size")
+        except PeerError as error:
+            return {"index_bytes": None, "size_error": str(error)}
 
     def ids(self) -> Any:
         """Return the ids of the last pass that kept them."""

@@ -2,6 +2,8 @@
 #include "graph/index.hpp"
 #include "kernels/table.hpp"
 
+#include <cstring>
+
 #include "bind.hpp"
 
 namespace nearly::bind {
@@ -109,15 +111,36 @@ std::shared_ptr<Plan> make_plan(size_t dim, int metric, size_t width, size_t dep
   return plan;
 }
 
+// A contiguous vector through the buffer protocol, which NumPy answers in a third of the time that DLPack takes.
+class Buffer {
+ public:
+  Buffer(nb::handle from, const char* formats, ssize_t item, int flags) {
+    if (PyObject_GetBuffer(from.ptr(), &view_, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags) != 0) throw nb::python_error();
+    const char* format = view_.format;
+    if (view_.ndim == 1 && view_.itemsize == item && format && format[0] && !format[1] && std::strchr(formats, format[0]))
+      return;
+    PyBuffer_Release(&view_);
+    throw nb::type_error("search_one: a float32 query, int64 ids and float32 distances are wanted");
+  }
+  ~Buffer() { PyBuffer_Release(&view_); }
+  Buffer(const Buffer&) = delete;
+  void* data() const { return view_.buf; }
+  size_t shape(int) const { return static_cast<size_t>(view_.shape[0]); }
+
+ private:
+  Py_buffer view_;
+};
+
 // One float32 query: the least that a call can cost. None when the query holds a NaN or an infinity, or the graph was retired.
-std::optional<Counters> search_one(const GraphIndex& index, const Plan& plan, In<float, 1> query, Out<int64_t, 1> ids,
-                      Out<float, 1> distances) {
+std::optional<Counters> search_one(const GraphIndex& index, const Plan& plan, nb::handle queried, nb::handle found,
+                                   nb::handle at) {
   require_outside_metric();
+  const Buffer query(queried, "f", 4, 0), ids(found, "lq", 8, PyBUF_WRITABLE), distances(at, "f", 4, PyBUF_WRITABLE);
   require(query.shape(0) == plan.dim && plan.dim * 4 == index.query_bytes() && ids.shape(0) == distances.shape(0),
           "search_one: shapes disagree");
   uint32_t count = 0;
   graph::Request r{};
-  r.queries = reinterpret_cast<const uint8_t*>(query.data());
+  r.queries = static_cast<const uint8_t*>(query.data());
   r.query_bytes = plan.dim * 4;
   if (kernels::active().first_nonfinite[kernels::kFloat32](r.queries, r.query_bytes, 1, plan.dim) == 0) return std::nullopt;
   r.n = 1;
@@ -126,8 +149,8 @@ std::optional<Counters> search_one(const GraphIndex& index, const Plan& plan, In
   r.depth = std::max(plan.depth, r.k);
   r.threads = 1;
   r.metric = plan.metric;
-  r.ids = ids.data();
-  r.distances = distances.data();
+  r.ids = static_cast<int64_t*>(ids.data());
+  r.distances = static_cast<float*>(distances.data());
   r.counts = &count;
   return walk(index, r, {});
 }
@@ -187,7 +210,7 @@ void graph(nb::module_& m) {
            "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0)
-      .def("search_one", &search_one, nb::arg(), nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert())
+      .def("search_one", &search_one)
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
            "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
       .def("connect", [](GraphIndex& g, size_t beam) {

@@ -63,6 +63,11 @@ void code_distances(In<int8_t, 1> query, In<uint8_t, 2> rows, int bits, float co
                                                         constant, factor, out.data());
 }
 
+int32_t halve(In<uint8_t, 1> codes, Out<int8_t, 1> out) {
+  require(codes.shape(0) == out.shape(0), "halve: codes and out disagree");
+  return k::active().halve(codes.data(), codes.shape(0), out.data());
+}
+
 // The bookkeeping of walks, for tests: neighbors not met before, candidates within a bound, a merge into a pool.
 std::vector<uint32_t> unseen(In<uint32_t, 1> list, size_t n_nodes, Out<uint64_t, 1> seen) {
   require(n_nodes <= seen.shape(0) * 64, "unseen: a bit a node");
@@ -168,6 +173,7 @@ void kernels(nb::module_& m) {
   m.def("dots", &dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert());
   m.def("code_distances", &code_distances, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "constant"_a,
         "factor"_a, "out"_a.noconvert());
+  m.def("halve", &halve, "codes"_a.noconvert(), "out"_a.noconvert());
   m.def("unseen", &unseen, "list"_a.noconvert(), "n_nodes"_a, "seen"_a.noconvert());
   m.def("within", &within, "distances"_a.noconvert(), "rows"_a.noconvert(), "bound"_a);
   m.def("merge", &merge, "pool"_a, "width"_a, "fresh"_a);

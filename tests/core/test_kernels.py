@@ -321,6 +321,15 @@ def test_fastscan_refuses_what_could_overflow_or_disagrees():
             _core.fastscan(np.zeros(tables, np.uint8), np.zeros(packed, np.uint8), np.zeros(out, np.uint16))
 
 
+@pytest.mark.parametrize("size", DIMS)
+def test_own_codes_are_halved(simd_target, rng, size):
+    codes = np.resize(rng.permutation(256), size).astype(np.uint8)
+    out = np.empty(size, np.int8)
+    expected = (codes.astype(np.int64) - 127) // 2
+    assert _core.halve(codes, out) == expected.sum()
+    np.testing.assert_array_equal(out, expected)
+
+
 @pytest.mark.parametrize("outputs", [16, 32, 48, 64, 80, 128, 144])
 def test_projection_is_exact(simd_target, rng, outputs):
     for dim in (2, 4, 30, 64, 102):

@@ -10,19 +10,16 @@ namespace {
 
 constexpr size_t kGrain = 16;
 
-bool nearer(const Neighbor& a, const Neighbor& b) {
-  return a.distance != b.distance ? a.distance < b.distance : a.node < b.node;
-}
-
 // Memory for pruning, a thread's own.
 struct PruneScratch {
-  std::vector<float> factor, distance;
-  std::vector<Row> rows;
-  std::vector<uint32_t> open;
+  std::vector<Candidate> sorted;
+  std::vector<float> own, factor, distance;  // of the open candidates: to the node, own / nearest kept, to the last kept
+  std::vector<Row> open;
   Scratch query;  // its prepared buffer holds kept nodes; searches use the thread's other scratch
 };
 
-PruneScratch& prune_scratch() {
+// Not inlined: GCC would ask for the thread's address again and again within loops.
+[[gnu::noinline]] PruneScratch& prune_scratch() {
   thread_local PruneScratch scratch;
   return scratch;
 }
@@ -39,50 +36,63 @@ void distances_to(const Scorer& scorer, Row from, const std::vector<Row>& rows, 
 
 }  // namespace
 
-size_t prune(const Scorer& scorer, std::vector<Neighbor>& candidates, size_t limit, float alpha, size_t max_candidates,
-             bool fill, Row* out) {
-  std::erase_if(candidates, [](const Neighbor& c) { return std::isnan(c.distance); });  // sums that overflowed
-  std::sort(candidates.begin(), candidates.end(), nearer);
-  candidates.erase(std::unique(candidates.begin(), candidates.end(),
-                               [](const Neighbor& a, const Neighbor& b) { return a.node == b.node; }),
-                   candidates.end());
-  const size_t n = std::min(candidates.size(), max_candidates);
-  constexpr float kTaken = std::numeric_limits<float>::infinity();
+size_t prune(const Scorer& scorer, const std::vector<Neighbor>& candidates, size_t limit, float alpha,
+             size_t max_candidates, bool fill, Row* out) {
   PruneScratch& s = prune_scratch();
+  s.sorted.clear();
+  for (const Neighbor& c : candidates)
+    if (!std::isnan(c.distance)) s.sorted.push_back(candidate(c.distance, c.node));  // sums that overflowed are nobody's
+  std::sort(s.sorted.begin(), s.sorted.end());
+  s.sorted.erase(std::unique(s.sorted.begin(), s.sorted.end()), s.sorted.end());
+  if (s.sorted.size() > max_candidates) s.sorted.resize(max_candidates);
+  size_t n = s.sorted.size();
+  s.open.resize(n);
+  s.own.resize(n);
   s.factor.assign(n, 0.0f);
+  s.distance.resize(n);
+  Row* open = s.open.data();
+  float *own = s.own.data(), *factor = s.factor.data(), *between = s.distance.data();
+  for (size_t i = 0; i < n; ++i) open[i] = node_of(s.sorted[i]), own[i] = distance_of(s.sorted[i]);
+  void* prepared = s.query.prepared(scorer.prepared_bytes());
+  constexpr float kTaken = std::numeric_limits<float>::infinity();
   size_t kept = 0;
   for (const float a : {1.0f, alpha}) {
-    for (size_t i = 0; i < n && kept < limit; ++i) {
-      if (s.factor[i] > a) continue;
-      out[kept++] = candidates[i].node;
-      s.factor[i] = kTaken;
-      if (kept == limit) break;
-      s.rows.clear();
-      s.open.clear();
-      for (size_t j = i + 1; j < n; ++j)
-        if (s.factor[j] <= alpha) {
-          s.rows.push_back(candidates[j].node);
-          s.open.push_back(static_cast<uint32_t>(j));
-        }
-      if (s.rows.empty()) continue;
-      void* prepared = s.query.prepared(scorer.prepared_bytes());
-      scorer.prepare_row(candidates[i].node, prepared);
-      s.distance.resize(s.rows.size());
-      scorer.score(prepared, s.rows.data(), s.rows.size(), kTaken, s.distance.data());
-      for (size_t k = 0; k < s.open.size(); ++k) {
-        const size_t j = s.open[k];
-        const float own = candidates[j].distance, between = s.distance[k];
+    for (size_t i = 0; i < n && kept < limit;) {
+      if (factor[i] > a) {
+        ++i;
+        continue;
+      }
+      const Row node = out[kept++] = open[i];
+      const size_t rest = i + 1;
+      if (kept == limit || rest == n) {
+        factor[i++] = kTaken;
+        continue;
+      }
+      scorer.prepare_row(node, prepared);
+      scorer.score(prepared, open + rest, n - rest, kTaken, between + rest);
+      for (size_t j = rest; j < n; ++j) {
         // A ratio means something between positive distances only. Under inner product they are negative, and codes may
         // put two nodes at 0: then the nearer one to the kept node is enough.
-        const float ratio = own > 0 && between > 0 ? own / between : between <= own ? kTaken : 0.0f;
-        s.factor[j] = std::max(s.factor[j], ratio);
+        const float ratio = own[j] > 0 && between[j] > 0 ? own[j] / between[j] : between[j] <= own[j] ? kTaken : 0.0f;
+        factor[j] = std::max(factor[j], ratio);
       }
+      // The kept one and all that it covers leave; what stays keeps its order.
+      size_t left = i;
+      for (size_t j = rest; j < n; ++j) {
+        open[left] = open[j];
+        own[left] = own[j];
+        factor[left] = factor[j];
+        left += factor[j] <= alpha;
+      }
+      n = left;
     }
     if (alpha <= 1.0f) break;
   }
-  if (fill && kept < limit) {
-    for (size_t i = 0; i < n && kept < limit; ++i)
-      if (std::find(out, out + kept, candidates[i].node) == out + kept) out[kept++] = candidates[i].node;
+  if (fill) {
+    for (size_t i = 0; i < s.sorted.size() && kept < limit; ++i) {
+      const Row node = node_of(s.sorted[i]);
+      if (std::find(out, out + kept, node) == out + kept) out[kept++] = node;
+    }
   }
   return kept;
 }
@@ -130,7 +140,8 @@ void insert_batch(Layer& layer, const Scorer& scorer, const Row* nodes, size_t n
         if (node_of(c) != node) candidates.push_back({distance_of(c), node_of(c)});
       };
       for (const Candidate c : scratch.expanded) take(c);
-      for (const Candidate c : scratch.pool) take(c);
+      for (const Candidate c : scratch.pool)
+        if (!(c & 1)) take(c);  // the others were expanded
       if (!scratch.pool.empty()) starts[i] = node_of(scratch.pool[0]);
       if (rules.keep_old) {
         std::vector<Row> old(degree);

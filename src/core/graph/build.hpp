@@ -27,8 +27,8 @@ struct Neighbor {
 
 // Keeps of `candidates` (any order, repeats allowed, without the node itself) at most `limit`, nearest first, each kept
 // only if no kept one is closer to it by the factor a, for a = 1 and then, while places are left, for a = alpha.
-size_t prune(const Scorer& scorer, std::vector<Neighbor>& candidates, size_t limit, float alpha, size_t max_candidates,
-             bool fill, Row* out);
+size_t prune(const Scorer& scorer, const std::vector<Neighbor>& candidates, size_t limit, float alpha,
+             size_t max_candidates, bool fill, Row* out);
 
 // Inserts nodes[0..n) into the layer, whose first n_nodes nodes may be met. starts holds one start a node, which is moved
 // to the nearest node found. Nodes that the layer does not hold are searched for only (with a beam of 1).

@@ -13,6 +13,11 @@ namespace nearly::graph {
 // node, then one bit that says that its list has been read. Comparing words compares (distance, node).
 using Candidate = int64_t;
 
+inline Candidate candidate(float d, Row node) {
+  int32_t bits;
+  __builtin_memcpy(&bits, &d, 4);
+  return static_cast<Candidate>(bits ^ ((bits >> 31) & 0x7fffffff)) << 32 | static_cast<Candidate>(node) << 1;
+}
 inline float distance_of(Candidate c) {
   const auto key = static_cast<int32_t>(c >> 32);
   const int32_t bits = key ^ ((key >> 31) & 0x7fffffff);

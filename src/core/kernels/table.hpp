@@ -40,6 +40,8 @@ struct Table {
   // Two codes a byte: byte j holds dimension j (low nibble) and dimension j + size (high); the query holds 2 * size.
   Dots dots4;
   Codes codes8, codes4;
+  // out[j] = floor((codes[j] - 127) / 2), in [-64, 64]; returns the sum.
+  int32_t (*halve)(const uint8_t* codes, size_t n, int8_t* out);
   // Codes of 1 to 8 bits at [bits - 1], in units of 64 dimensions and bits * 8 bytes (body/packed.inl.hpp has the layout);
   // `size` counts units, the query holds 64 values in [-64, 63] for each.
   Dots packed[8];

@@ -148,8 +148,7 @@ void Codes::prepare_from_codes(const uint8_t* row, Query* out) const {
   std::memset(out->q, 0, size * (spec_.bits == 8 ? 1 : 2));
   int32_t sum = 0;
   if (spec_.bits == 8) {
-    for (size_t j = 0; j < dims; ++j) out->q[j] = static_cast<int8_t>((row[j] - 127) >> 1);
-    for (size_t j = 0; j < dims; ++j) sum += out->q[j];
+    sum = kernels::active().halve(row, dims, out->q);
   } else {
     const size_t half = code_bytes(spec_);
     for (size_t j = 0; j < half; ++j) {

@@ -19,6 +19,7 @@ from nearly.metrics import Metric
 __all__ = ["Index", "Progress"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
+_AT_ONCE = 8192  # vectors converted to the stored type at a time
 _OTHERS_SAY = {
     "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort",
     "efSearch": "effort", "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
@@ -87,7 +88,13 @@ class Index:
             self._distinct = store.distinct(self._n_nodes)
         nodes, fresh = np.empty(n, np.uint32), np.empty(n, np.uint32)
         spare = np.array(self._spare_nodes, np.uint32)
-        n_fresh = self._distinct.place(store.scorer, store.as_stored(vectors), self._n_nodes, spare, nodes, fresh)
+        n_fresh = 0
+        for first in range(0, n, _AT_ONCE):  # converted in parts: a copy of all would be the peak of a build
+            part = Vectors(vectors.array[first : first + _AT_ONCE], vectors.kind)
+            n_fresh += self._distinct.place(
+                store.scorer, store.as_stored(part), self._n_nodes + max(0, n_fresh - len(spare)), spare[n_fresh:],
+                nodes[first : first + len(part)], fresh[n_fresh : n_fresh + len(part)],
+            )  # fmt: skip
         fresh = fresh[:n_fresh]
         rows = np.concatenate([np.array(rows_spare, np.uint32), np.arange(self._n_rows, n_rows, dtype=np.uint32)])
         order = np.argsort(ids, kind="stable")  # chains ascend by id: linked in that order, each link is at the end

@@ -11,15 +11,15 @@ from nearly.errors import StateError
 from nearly.hits import SearchContext
 from nearly.indexes import calibration
 from nearly.tuning import RecallCurve
-from nearly.tuning.curve import PROBE
+from nearly.tuning.curve import PROBE, Choice
 
 if TYPE_CHECKING:
     from nearly.indexes.graph import GraphIndex
 
 __all__ = ["SCAN_FACTOR", "Contract", "Effort"]
 
+_RANKED = 10  # neighbors whose candidates are ranked at least: the factor was measured for so many
 SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
-_DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
 
 class Effort(NamedTuple):
@@ -59,19 +59,20 @@ class Contract:
         self.curve: RecallCurve | None = None
         self.changed = 0
         self.efforts: dict[tuple[int, float | None, int | None], Effort] = {}
+        self._choices: dict[tuple[int, float], Choice] = {}  # of the curve, until another one is measured
         self._size = 0  # vectors when the curve was measured
         self._depth_factor = 3.0
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def measure(
-        self, index: "GraphIndex", queries: NDArray[np.uint8], source: str, *,
-        bits: NDArray[np.uint64] | None = None, threads: int = 0,
+        self, index: "GraphIndex", probes: calibration.Probes, *, bits: NDArray[np.uint64] | None = None,
+        threads: int = 0,
     ) -> None:  # fmt: skip
         """Measure the curve of an index on these queries; ``bits`` passes the rows that its graph holds, if not all."""
-        self.curve, self._depth_factor = calibration.measure(index, queries, source, bits, threads, _DEPTHS)
+        self.curve, self._depth_factor = calibration.measure(index, probes, bits, threads)
         self._size, self.changed = len(index), 0
-        self.efforts = {}
+        self._choices, self.efforts = {}, {}
 
     def note(self, n: int) -> None:
         """Vectors were added or removed."""
@@ -107,7 +108,8 @@ class Contract:
         """How many candidates the vectors themselves rank: a wide pool holds more than what codes put first."""
         if index._travel.codes is None:
             return k
-        return max(k, math.ceil(k * (self._depth_factor if factor is None else factor)), width // 4)
+        factor = self._depth_factor if factor is None else factor
+        return max(k, math.ceil(max(k, _RANKED) * factor), width // 4)
 
     def _given(self, index: "GraphIndex", k: int, effort: int) -> Effort:
         width = max(k, arrays.check_int(effort, "effort", low=1, high=1 << 20))
@@ -122,7 +124,9 @@ class Contract:
                 return _scan(index, k, f"{n} distinct vectors are too few to calibrate a graph on")
             raise StateError("this index was built with calibrate=False, so a recall target has no meaning; "
                              "pass effort=, or call calibrate()")  # fmt: skip
-        chosen = curve.choose(k, target)
+        chosen = self._choices.get((k, target))
+        if chosen is None:
+            chosen = self._choices[k, target] = curve.choose(k, target)
         stale = f"; {self.changed} changes since" if self.changed * 5 > self._size else ""
         basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         if not chosen.met:

@@ -1,7 +1,7 @@
 """What graph indexes share: building, searching, changes. See travel.py for codes, contract.py for recall."""
 
 import math
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, graph_files
 from nearly.indexes.base import Index, Progress
 from nearly.indexes.contract import SCAN_FACTOR, Contract, Effort
+from nearly.indexes.order import insertion_order
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
-from nearly.indexes.travel import Travel, alive_sample
+from nearly.indexes.travel import Travel
 from nearly.quantizers import Plain, Quantizer, Reduced, Scalar
 from nearly.quantizers.codes import common_norm
 from nearly.tuning import RecallCurve
@@ -35,6 +36,9 @@ class Rules(NamedTuple):
     new_degree: int
     alpha: float
     fill: bool
+
+
+_ID, _DISTANCE = np.dtype(np.int64), np.dtype(np.float32)  # np.empty takes these twice as fast as the types
 
 
 class GraphIndex(Index):
@@ -84,14 +88,14 @@ class GraphIndex(Index):
         self._elect()
         if held:
             self._contract.measure(
-                self, calibration.synthetic(self, last, workers), "points held out of the build and harder ones",
-                bits=self._rows_of(first), threads=workers,
-            )  # fmt: skip
+                self, calibration.from_held_out(self, last), bits=self._rows_of(first), threads=workers
+            )
             self._insert(last, workers, None if report is None else lambda done: report(len(first) + done))
             self._elect()
         self._graph.connect(self._rules.beam)
         if calibrate and probes is not None and self._n_nodes:
-            self._contract.measure(self, probes, "the queries passed when it was built", threads=workers)
+            made_of = calibration.from_queries(probes, "the queries passed when it was built")
+            self._contract.measure(self, made_of, threads=workers)
 
     def _check_queries(self, queries: Any, vectors: Vectors) -> NDArray[np.uint8]:
         bits = self._store.metric.input == "bits"
@@ -141,17 +145,7 @@ class GraphIndex(Index):
 
     def _order(self, order: Any, n: int) -> NDArray[np.uint32]:
         """The order of insertion, as nodes."""
-        if isinstance(order, str):
-            arrays.check_choice(order, ("random", "given", "lid_descending", "lid_ascending"), "order")
-            if order == "given":
-                return np.arange(n, dtype=np.uint32)
-            if order.startswith("lid"):
-                return calibration.lid_order(self, n, descending=order.endswith("descending"), seed=self._seed)
-            return np.random.default_rng(self._seed).permutation(n).astype(np.uint32)
-        rows = arrays.as_ids(order, n=n, name="order")
-        if n and int(rows.max()) >= n:
-            raise InputError(f"order must hold each of 0..{n - 1} once")
-        return rows.astype(np.uint32)
+        return insertion_order(self, order, n)
 
     def _insert(self, nodes: NDArray[np.uint32], threads: int, report: Any) -> None:
         rules = self._rules
@@ -189,12 +183,10 @@ class GraphIndex(Index):
             if not self._n_nodes:
                 raise StateError("an empty index cannot be calibrated; add vectors first")
             if queries is None:
-                picked = alive_sample(self._store, self._n_nodes, 1000, self._seed)
-                made = calibration.synthetic(self, picked, workers)[len(picked) :]
-                self._contract.measure(self, made, "noisy copies of stored points", threads=workers)
+                probes = calibration.from_stored(self)
             else:
-                rows, _ = self._queries(queries)
-                self._contract.measure(self, rows, "the queries passed to calibrate", threads=workers)
+                probes = calibration.from_queries(self._queries(queries)[0], "the queries passed to calibrate")
+            self._contract.measure(self, probes, threads=workers)
 
     def _rows_of(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
         """A filter that passes the rows of these nodes."""
@@ -252,15 +244,16 @@ class GraphIndex(Index):
         ):
             how = self._contract.efforts.get((k, recall, effort))
             if how is not None and not how.scan and not self._n_removed:
-                ids, distances = np.empty(k, np.int64), np.empty(k, np.float32)
+                ids, distances = np.empty(k, _ID), np.empty(k, _DISTANCE)
                 work = self._graph.search_one(how.core, queries, ids, distances)
                 if work is not None and (ids[-1] >= 0 or len(self) < k):
                     return Hits(ids, distances, True, how.context, work)
         if where is None:
             return self._search(queries, k, recall, effort, exact, None, threads)
-        return self._steadily(  # type: ignore[no-any-return]
-            lambda: self._search(queries, k, recall, effort, exact, where, threads)
-        )
+        return self._filtered(queries, k, recall, effort, exact, where, threads)
+
+    def _filtered(self, *arguments: Any) -> Hits:  # apart from `search`, which a closure would slow down
+        return cast("Hits", self._steadily(lambda: self._search(*arguments)))
 
     def _search(
         self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: int | None

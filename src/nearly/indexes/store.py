@@ -18,6 +18,7 @@ from nearly.metrics import Metric
 __all__ = ["ELEMENTS", "NONE", "Store", "grow_or_copy", "narrow"]
 
 ELEMENTS = ("float32", "float16", "bfloat16", "int8", "uint8")  # in the core's order
+_BLOCK = 4096  # vectors looked at in one go
 NONE = 0xFFFFFFFF
 _DTYPES: Mapping[str, Any] = {
     "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16, "int8": np.int8, "uint8": np.uint8,
@@ -62,24 +63,16 @@ def as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array.view(np.uint8).reshape(len(array), array.shape[1] * array.itemsize)
 
 
+def query_form(vectors: Vectors) -> NDArray[np.uint8]:
+    """Stored vectors as queries in the core's bytes: float32, or packed bits."""
+    return as_bytes(vectors.array if vectors.kind == "bits" else vectors.as_float32())
+
+
 def narrow(vectors: Vectors) -> str:
     """The smallest element type that holds float32 vectors without loss: uint8, float16 or what they are."""
     if vectors.kind != "float32" or not len(vectors):
         return vectors.kind
-    array = vectors.array
-    candidates = {"uint8": np.uint8, "float16": np.float16}
-    for first in range(0, len(array), 4096):  # most data fails in its first block
-        block = array[first : first + 4096]
-        if "uint8" in candidates and not (((block >= 0) & (block <= 255)).all() and (block == np.floor(block)).all()):
-            del candidates["uint8"]
-        if "float16" in candidates:
-            with np.errstate(over="ignore"):
-                halves = block.astype(np.float16)
-            if not (halves.astype(np.float32) == block).all():
-                del candidates["float16"]
-        if not candidates:
-            return "float32"
-    return next(iter(candidates))
+    return next((kind for kind in ("uint8", "float16") if holds(kind, vectors)), "float32")
 
 
 @dataclass(frozen=True)
@@ -218,8 +211,8 @@ class Store:
         heads = firsts[firsts != NONE]
         if (nodes[heads] != np.flatnonzero(firsts != NONE)).any():
             raise FormatError("the rows of this file are damaged: a chain hangs on another node than its rows say")
-        used = ids[present]
-        if len(np.unique(used)) != len(used):
+        used = np.sort(ids[present])  # np.unique would import a module of its own first
+        if (used[1:] == used[:-1]).any():
             raise FormatError("the ids of this file are damaged: an id is there twice")
 
 
@@ -275,7 +268,11 @@ def holds(kind: str, vectors: Vectors) -> bool:
     """Whether an element type holds these vectors without loss."""
     if kind in (vectors.kind, "float32"):
         return True
-    floats = vectors.as_float32()
+    blocks = (Vectors(vectors.array[i : i + _BLOCK], vectors.kind) for i in range(0, len(vectors), _BLOCK))
+    return all(_holds_floats(kind, block.as_float32()) for block in blocks)  # most data fails in its first block
+
+
+def _holds_floats(kind: str, floats: NDArray[np.float32]) -> bool:
     if kind == "bfloat16":
         return bool((np.ascontiguousarray(floats).view(np.uint32) & 0xFFFF == 0).all())
     with np.errstate(over="ignore", invalid="ignore"):

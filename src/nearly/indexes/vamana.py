@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nearly import arrays
+from nearly import arrays, metrics
 from nearly.indexes.base import Progress
 from nearly.indexes.graph import GraphIndex, Rules
 from nearly.indexes.store import grow_or_copy, new_table
@@ -30,7 +30,7 @@ class Vamana(GraphIndex):
         A name in `nearly.metrics.METRICS`.
     degree : int, default 32
         Most neighbors of a node (R), at most 512.
-    beam : int, default 96
+    beam : int, default 200
         Candidates kept while building (L).
     alpha : float, default 1.2
         How much nearer a kept neighbor must be to a candidate to replace it, in squared distance under l2; at least 1.
@@ -68,7 +68,7 @@ class Vamana(GraphIndex):
         ids: Any = None,
         metric: Any = "l2",
         degree: int = 32,
-        beam: int = 96,
+        beam: int = 200,
         alpha: float = 1.2,
         quantizer: Quantizer | None = None,
         recall: float = 0.95,
@@ -81,7 +81,8 @@ class Vamana(GraphIndex):
     ) -> None:
         degree = arrays.check_int(degree, "degree", low=2, high=512)
         beam = arrays.check_int(beam, "beam", low=1, high=65536)
-        self._rules = Rules(beam, degree, arrays.check_real(alpha, "alpha", low=1.0, high=100.0), False)
+        self._rules = Rules(beam, degree, arrays.check_real(alpha, "alpha", low=1.0, high=100.0),
+                            metrics.get(metric) != metrics.METRICS["ip"])  # fmt: skip
         self._seed = arrays.check_seed(seed)
         self._lists, self._slots = [], []
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,

@@ -16,7 +16,7 @@ __all__ = ["CodeError", "FittedCodes", "Quantizer"]
 Floats = NDArray[np.float32]
 
 _EVEN = 1.5  # largest norm by median norm up to which inner product behaves like l2; by hand
-SAMPLE = 20_000  # rows that a fit looks at: covariances of 1,000 dimensions are settled by far fewer
+SAMPLE = 10_000  # rows that a fit looks at: covariances of 1,000 dimensions are settled by far fewer
 
 
 class Quantizer(Protocol):

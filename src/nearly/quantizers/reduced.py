@@ -67,7 +67,7 @@ class Reduced:
         if self.dims is not None and self.dims > inputs:
             raise InputError(f"dims is {self.dims}, but the vectors have {inputs}; pass at most that, or None")
         mean = rows.mean(axis=0, dtype=np.float64)
-        covariance = _covariance(rows - mean.astype(np.float32), threads)
+        covariance = _covariance(rows, mean.astype(np.float32), threads)
         total = float(np.trace(covariance))
         for dims in [self.dims] if self.dims is not None else _line_dims(inputs, self.code, product):
             axes, variances = _principal(covariance, dims, seed, threads)
@@ -96,11 +96,11 @@ def _line_dims(inputs: int, code: Scalar, product: bool) -> list[int]:
     return [dims for dims in fitting if dims <= inputs] or [inputs]
 
 
-def _covariance(rows: Floats, threads: int) -> Floats:
+def _covariance(rows: Floats, mean: Floats, threads: int) -> Floats:
     """Blocks of products in float32, added up in float64: the same bits for any number of threads."""
     total = np.zeros((rows.shape[1], rows.shape[1]))
     for first in range(0, len(rows), 2048):
-        columns = np.ascontiguousarray(rows[first : first + 2048].T)
+        columns = np.ascontiguousarray((rows[first : first + 2048] - mean).T)
         block = np.empty(total.shape, np.float32)
         _core.products(columns, columns, block, threads)
         total += block

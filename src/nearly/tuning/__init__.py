@@ -1,5 +1,6 @@
 """From measured recall to the effort that a target needs."""
 
-from nearly.tuning.curve import RecallCurve, measure
+from nearly.tuning.curve import RecallCurve
+from nearly.tuning.measuring import measure
 
 __all__ = ["RecallCurve", "measure"]

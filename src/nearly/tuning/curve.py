@@ -3,36 +3,33 @@
 Hardness is what a search sees in its first hops: the smallest distance met. Queries are grouped by it; each group has
 its own curve, and a search chooses its width when it knows its group. All groups are brought to one level of recall, so
 that it holds for other mixtures of easy and hard queries too; the level is the least at which the lower bound of the
-mean over all calibration queries meets the target.
+mean over the expected mixture meets the target. Groups that queries made harder stand in for queries of another kind,
+which may all be there: each of them meets the target by its own lower bound.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearly.errors import FormatError
 
-__all__ = ["KS", "PROBE", "Choice", "RecallCurve", "measure"]
+__all__ = ["KS", "PROBE", "Choice", "RecallCurve"]
 
-KS = (1, 10, 100)  # numbers of neighbors that curves are measured for; others take the next larger one
+KS = (1, 3, 10, 20, 50, 100)  # numbers of neighbors that curves are measured for; others take the next larger one
 PROBE = 8  # hops before the width is chosen; by hand: most searches at recall 0.9 take more
-_WIDTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800, 1200)
-_GROUPS = 6
-_SETTLED = 0.9985  # mean recall beyond which wider pools are not tried
-_RESAMPLES = 200
 _SIGMAS = 1.645  # one-sided 95 %
+_SURE_SIGMAS = 2.326  # one-sided 99 %: of a hard group, since nothing says that its queries are like those to come
+_MANY = 400  # queries under which the bound is one-sided 99 % throughout: few say little about their own spread
+_GIVE = 0.01  # recall below a target that still keeps the promise
 
 Widths = NDArray[np.uint32]
-# trial(width, ks) searches for max(ks) neighbors -> hits per k and query (out of k true neighbors), hardness per query
-Trial = Callable[[int, tuple[int, ...]], tuple[NDArray[np.int32], NDArray[np.float32]]]
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The effort for one target.
 
     Attributes
@@ -68,7 +65,9 @@ class RecallCurve:
     mean, error : ndarray of shape (n_ks, n_groups, n_widths), float32
         Mean recall, and its standard error by bootstrap over the group's queries.
     share : ndarray of shape (n_groups,), float32
-        Share of the queries in each group.
+        Share of the expected queries in each group.
+    n_easy : int
+        Groups, from the easiest, that answer together for the mean; each of the others answers for itself.
     """
 
     source: str
@@ -79,25 +78,45 @@ class RecallCurve:
     mean: NDArray[np.float32]
     error: NDArray[np.float32]
     share: NDArray[np.float32]
+    n_easy: int
 
     def choose(self, k: int, target: float) -> Choice:
         """Return the least widths whose one-sided 95 % lower bound of the mean meets a target for k neighbors."""
         at = self._column(k)
-        level = target
-        for _ in range(8):  # the margin depends on the widths and they on it; a few rounds settle both
-            picked = [self._width(self.mean[at, g], self.error[at, g], level) for g in range(len(self.share))]
-            expected = float(sum(s * p[1] for s, p in zip(self.share, picked, strict=True)))
-            margin = _SIGMAS * math.sqrt(sum((s * p[2]) ** 2 for s, p in zip(self.share, picked, strict=True)))
-            if expected - margin >= target - 1e-6:
-                break
-            level = min(1.0, level + max(1e-4, target - (expected - margin)))
+        picked = self._picked(at, target, target)
+        if not picked.met:  # between the target, which is too low a level, and all, which is as much as there is
+            low, high, picked = target, 1.0, self._picked(at, 1.0, target)
+            while picked.met and high - low > 1e-4:
+                level = (low + high) / 2
+                found = self._picked(at, level, target)
+                low, high, picked = (low, level, found) if found.met else (level, high, picked)
         stretch = max(1.0, k / self.ks[at])  # beyond the largest k, pools grow with k
-        widths = np.array([math.ceil(p[0] * stretch) for p in picked], np.uint32)
-        return Choice(widths, min(1.0, expected), expected - margin >= target - 1e-6)
+        return picked._replace(widths=np.ceil(picked.widths * stretch).astype(np.uint32))
+
+    def _picked(self, at: int, level: float, target: float) -> Choice:
+        """The widths that bring every group to a level, and whether that meets a target."""
+        mean, error = self.mean[at], self.error[at]
+        hard = np.arange(len(self.share)) >= self.n_easy
+        # A hard group answers for itself: what it delivers for sure takes the place of its mean where that is less.
+        sure = np.maximum.accumulate(np.minimum(mean, mean - _SURE_SIGMAS * error + _GIVE), axis=1)
+        bound = np.where(hard[:, None], sure, mean)
+        parts = [self._width(bound[g], error[g], level) for g in range(len(hard))]
+        widths, reached, errors = (np.array(values) for values in zip(*parts, strict=True))
+        sigmas = _SIGMAS if self.n_queries >= _MANY else _SURE_SIGMAS
+        margin = sigmas * math.sqrt(float(((self.share * errors) ** 2).sum()))
+        counted = np.where(hard, np.minimum(reached, level), reached)  # what hard ones have too much is not for others
+        met = float((self.share * counted).sum()) - margin >= target and bool((reached[hard] >= target - _GIVE).all())
+        spare = np.where(hard, np.maximum(0.0, _SURE_SIGMAS * errors - _GIVE), 0.0)
+        expected = min(1.0, float((self.share * (reached + spare)).sum()))
+        return Choice(np.maximum(widths, self._least(at)).astype(np.uint32), expected, met)
 
     def best(self, k: int) -> float:
         """Return the mean recall at the largest width that was tried."""
         return float((self.mean[self._column(k), :, -1] * self.share).sum())
+
+    def _least(self, at: int) -> int:
+        """The narrowest pool that was tried for a number of neighbors: a pool holds that many at least."""
+        return int(self.widths[min(int(np.searchsorted(self.widths, self.ks[at])), len(self.widths) - 1)])
 
     def _column(self, k: int) -> int:
         return next((i for i, known in enumerate(self.ks) if known >= k), len(self.ks) - 1)
@@ -123,7 +142,8 @@ class RecallCurve:
         """Return arrays and JSON values from which `from_state` makes this curve again."""
         arrays = {"curve_bounds": self.bounds, "curve_widths": self.widths, "curve_mean": self.mean,
                   "curve_error": self.error, "curve_share": self.share}  # fmt: skip
-        return arrays, {"source": self.source, "n_queries": self.n_queries, "ks": list(self.ks)}
+        values = {"source": self.source, "n_queries": self.n_queries, "ks": list(self.ks), "n_easy": self.n_easy}
+        return arrays, values
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> "RecallCurve":
@@ -133,6 +153,7 @@ class RecallCurve:
             bounds, widths, share = (arrays[f"curve_{name}"] for name in ("bounds", "widths", "share"))
             mean, error = arrays["curve_mean"], arrays["curve_error"]
             groups = len(share)
+            n_easy = int(config.get("n_easy", groups))  # 0.1.0 had no groups that answer for themselves
             floats = (bounds, mean, error, share)
             fits = (
                 all(a.dtype == np.float32 and bool(np.isfinite(a).all()) for a in floats)
@@ -140,69 +161,11 @@ class RecallCurve:
                 and widths.dtype == np.uint32 and len(widths) > 0 and len(ks) > 0 and list(ks) == sorted(set(ks))
                 and ks[0] >= 1 and bool((np.diff(widths.astype(np.int64)) > 0).all()) and widths[0] >= 1
                 and widths[-1] <= 1 << 20 and bool((np.diff(bounds) >= 0).all())
+                and 0 <= n_easy <= groups
             )  # fmt: skip
             if not fits:
                 raise ValueError("shapes or values disagree")
             return cls(str(config["source"]), int(config["n_queries"]), np.array(bounds), np.array(widths), ks, mean,
-                       error, share)  # fmt: skip
+                       error, share, n_easy)  # fmt: skip
         except (KeyError, TypeError, ValueError, OverflowError, IndexError) as problem:
             raise FormatError(f"the recall curve in this file is damaged: {problem}") from problem
-
-
-def measure(trial: Trial, *, n_queries: int, n_vectors: int, source: str, seed: int) -> RecallCurve:
-    """Try rising widths until recall is settled, and return the curve.
-
-    Parameters
-    ----------
-    trial : callable
-        ``trial(width, ks)`` runs all queries; see `Trial`. Its hardness may not depend on the width.
-    n_queries, n_vectors : int
-    source : str
-        What the queries are, for people.
-    seed : int
-        Of the bootstrap.
-    """
-    ks = tuple(k for k in KS if k == KS[0] or k * 2 <= n_vectors)
-    widths = [w for w in _WIDTHS if w < 2 * n_vectors] or [_WIDTHS[0]]
-    shared, deep = tuple(k for k in ks if k <= widths[0]), tuple(k for k in ks if k > widths[0])
-    hardness = np.zeros(n_queries, np.float32)
-    columns: list[NDArray[np.float64]] = []  # a width each: ks, queries
-    for width in widths:
-        if columns and (columns[-1].mean(-1) >= _SETTLED).all():
-            break
-        column = np.empty((len(ks), n_queries))
-        if columns and (columns[-1][: len(shared)].mean(-1) >= _SETTLED).all():
-            column[: len(shared)] = columns[-1][: len(shared)]
-        else:
-            hits, hardness = trial(width, shared)
-            column[: len(shared)] = hits / np.array(shared)[:, None]
-        for i, k in enumerate(deep, len(shared)):
-            if columns and (width <= k or columns[-1][i].mean() >= _SETTLED):
-                column[i] = columns[-1][i]  # a pool holds at least k: narrower ones are that one
-            else:
-                column[i] = trial(max(width, k), (k,))[0][0] / k
-        columns.append(column)
-    tried = widths[: len(columns)]
-    table = np.stack(columns, axis=1)  # ks, widths, queries
-    bounds, group = _groups(hardness, n_queries)
-    n_groups = len(bounds) + 1
-    mean = np.empty((len(ks), n_groups, len(tried)), np.float32)
-    error = np.empty_like(mean)
-    rng = np.random.default_rng(seed)
-    for g in range(n_groups):
-        members = table[:, :, group == g]
-        mean[:, g] = members.mean(-1)
-        drawn = rng.integers(members.shape[-1], size=(_RESAMPLES, members.shape[-1]))
-        error[:, g] = np.stack([members[..., d].mean(-1) for d in drawn]).std(axis=0)
-    np.maximum.accumulate(mean, axis=2, out=mean)  # a wider pool never delivers less on average
-    share = (np.bincount(group, minlength=n_groups) / n_queries).astype(np.float32)
-    return RecallCurve(source, n_queries, bounds, np.array(tried, np.uint32), ks, mean, error, share)
-
-
-def _groups(hardness: NDArray[np.float32], n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Bounds between groups of about equal size, and each query's group."""
-    wanted = int(np.clip(n // 60, 1, _GROUPS))  # fewer queries than that say too little about a group
-    inner = np.quantile(hardness, np.arange(1, wanted) / wanted, method="lower").astype(np.float32)
-    bounds = np.unique(inner)
-    bounds = bounds[bounds < hardness.max()] if len(hardness) else bounds
-    return bounds, np.searchsorted(bounds, hardness, side="left")

@@ -45,6 +45,7 @@ const Table table = {
     code_dots<4>,
     code_distances<8>,
     code_distances<4>,
+    halve,
     {packed_dots<1>, packed_dots<2>, packed_dots<3>, packed_dots<4>, packed_dots<5>, packed_dots<6>, packed_dots<7>,
      packed_dots<8>},
     fastscan,

@@ -85,6 +85,28 @@ void code_distances(const int8_t* query, const uint8_t* base, size_t stride, con
   }
 }
 
+// A row's own codes as a query: centered, and halved to fit. floor((c - 127) / 2) is the rounded mean of c and 0, less 64.
+int32_t halve(const uint8_t* codes, size_t n, int8_t* out) {
+  int32_t sum = 0;
+  size_t j = 0;
+#if defined(__SSE2__)
+  const __m128i zero = _mm_setzero_si128();
+  __m128i sums = zero;
+  for (; j + 16 <= n; j += 16) {
+    const __m128i mean = _mm_avg_epu8(load_as<__m128i>(codes + j), zero);
+    sums = _mm_add_epi32(sums, _mm_sad_epu8(mean, zero));
+    store_as(out + j, _mm_sub_epi8(mean, _mm_set1_epi8(64)));
+  }
+  sum = _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))) - 64 * static_cast<int32_t>(j);
+#endif
+  for (; j < n; ++j) {
+    const int half = (codes[j] + 1) / 2 - 64;
+    out[j] = static_cast<int8_t>(half);
+    sum += half;
+  }
+  return sum;
+}
+
 // out[p] = sum_j query[j] * matrix[j][p]. Pairs of zeros are skipped: pictures and histograms are full of them.
 void project_query(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out) {
   memset(out, 0, outputs * sizeof *out);
