@@ -215,7 +215,7 @@ METRICS: dict[str, Metric] = {
             "cosine",
             kernel="cosine",
             number=1,
-            formula="1 - sum(q * x) / (|q| * |x|), and 1 where q or x is zero",
+            formula="1 - sum(q * x) / (|q| * |x|), and 1 where q or x is zero or shorter than 3e-39",
             score="sum(q * x) / (|q| * |x|)",
             to_distance=_not_negative,
             to_score=_complement,

@@ -401,13 +401,14 @@ def test_an_unknown_target_is_refused():
 
 
 def test_the_environment_names_the_target():
-    script = "from nearly import _core; print(_core.simd_target())"
-
-    def target(name):
+    def target(name, script="import nearly; print(nearly.simd_target())"):
         environment = {**os.environ, "NEARLY_SIMD": name}
         return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
 
-    assert target("baseline").stdout.strip() == "baseline"
-    refused = target("avx9000")
+    for name in _core.simd_targets():
+        assert target(name).stdout.strip() == name
+    assert target("").stdout.strip() == _core.simd_targets()[0]
+    refused = target("avx9000", "import nearly")  # at once, not when something is computed
     assert refused.returncode != 0
-    assert "NEARLY_SIMD=avx9000 names no target" in refused.stderr
+    assert "ImportError: NEARLY_SIMD=avx9000 names no target" in refused.stderr
+    assert f"choose {', '.join(_core.simd_targets())}, or unset it" in refused.stderr

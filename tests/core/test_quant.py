@@ -315,6 +315,46 @@ def test_cosine_codes_do_not_see_the_length_of_a_query(simd_target, rng):
     assert np.isfinite(score(made.codes, np.zeros(40, np.float32), np.arange(50))).all()
 
 
+POWERS = [-140, -126, -110, -80, -64, 0, 55, 64, 100, 124]  # of two: they change no digit until numbers get subnormal
+
+
+@pytest.mark.parametrize("power", POWERS)
+@pytest.mark.parametrize("n_bits", [8, 4])
+def test_cosine_codes_hold_for_queries_of_any_length(simd_target, rng, n_bits, power):
+    vectors = rng.standard_normal((50, 40))
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    made = make_codes(unit, n_bits, "global", "cosine")
+    query = rng.standard_normal(40, dtype=np.float32)
+    got = score(made.codes, np.ldexp(query, power), np.arange(50))
+    alike = np.zeros(40, np.float32) if power == -140 else query  # shorter than 3e-39: no direction
+    np.testing.assert_allclose(got, score(made.codes, alike, np.arange(50)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("power", POWERS)
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+def test_numbers_of_any_size_have_distances(simd_target, rng, metric, power):
+    vectors = np.ldexp(rng.standard_normal((40, 24), dtype=np.float32), power)
+    queries = np.ldexp(rng.standard_normal((5, 24), dtype=np.float32), power)
+    plain, coded = make_plain(vectors, metric), []
+    bound = float(np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1).max()))
+    for scale in SCALES if power < 60 else ():  # beyond that squares are no numbers
+        form = vectors
+        if metric == "cosine":
+            form = np.zeros_like(vectors)
+            plain.decode(np.arange(40, dtype=np.uint32), form)
+        coded.append(make_codes(form, 8, scale, metric, bound if metric == "ip" else 0.0).codes)
+    for query in queries:
+        exact = exact_distances(metric, query, vectors)
+        got = score(plain, query, np.arange(40))
+        if power < 60 or metric == "cosine":
+            assert np.isfinite(got).all()
+        if metric == "cosine":
+            np.testing.assert_allclose(got, np.ones(40) if power == -140 else exact, atol=1e-5)
+        for codes in coded:
+            assert np.isfinite(score(codes, query, np.arange(40))).all()
+            assert np.isfinite(between(codes, 3, np.arange(40))).all()
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("n_bits", [8, 4])
 def test_codes_without_a_projection_are_equal_on_every_target(rng, n_bits, scale):

@@ -143,3 +143,11 @@ def test_reduced_keeps_what_varies(vectors):
     assert fitted.energy > 0.98
     assert fitted.dims == 10
     assert nearly.Reduced(dims=2).fit(vectors).energy < 0.6
+
+
+@pytest.mark.parametrize("power", [-60, -100, 55])
+def test_axes_do_not_depend_on_the_size_of_numbers(vectors, power):
+    expected = nearly.Reduced(dims=6).fit(vectors)
+    fitted = nearly.Reduced(dims=6).fit(np.ldexp(vectors, power))  # squares beyond float32, or sums of them
+    assert fitted.matrix.tobytes() == expected.matrix.tobytes()
+    assert fitted.energy == expected.energy

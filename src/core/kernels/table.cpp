@@ -52,9 +52,12 @@ const Table* find(const char* name) {
 const Table* choose() {
   const char* forced = std::getenv("NEARLY_SIMD");
   const Table* table = find(forced && *forced ? forced : nullptr);
-  if (!table)
-    throw std::invalid_argument("NEARLY_SIMD=" + std::string(forced) +
-                                " names no target that this machine can run; use avx512, avx2 or baseline, or unset it");
+  if (!table) {
+    std::string names;
+    for (const char* const* name = available(); *name; ++name) names += (names.empty() ? "" : ", ") + std::string(*name);
+    throw std::invalid_argument("NEARLY_SIMD=" + std::string(forced) + " names no target that this machine can run; choose " +
+                                names + ", or unset it");
+  }
   g_active.store(table);
   return table;
 }

@@ -1,6 +1,7 @@
 // The k nearest so far, and how they are written out: shared by the ways to scan.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <memory>
@@ -25,7 +26,8 @@ class Best {
  public:
   explicit Best(size_t k) : k_(k) {}
   float bound() const { return heap_.size() < k_ ? std::numeric_limits<float>::infinity() : heap_.front().distance; }
-  void offer(const Found& f) {
+  void offer(Found f) {
+    if (std::isnan(f.distance)) f.distance = std::numeric_limits<float>::infinity();  // sums that overflowed are far away
     if (heap_.size() == k_) {
       if (!nearer(f, heap_.front())) return;
       std::pop_heap(heap_.begin(), heap_.end(), nearer);

@@ -167,7 +167,7 @@ uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows,
       Best best(std::min(r.k, std::max<size_t>(1, n_nodes)));
       for (size_t i = 0; i < nodes.size(); ++i) {
         const Row row = rows.first_passing(nodes[i], r.filter);
-        if (row != kNone && distance[i] <= best.bound()) best.offer({distance[i], nodes[i], rows.id(row)});
+        if (row != kNone) best.offer({distance[i], nodes[i], rows.id(row)});
       }
       write_answer(rows, r, begin + q, best);
     }

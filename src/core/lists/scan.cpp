@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 
 #include "lists/best.hpp"
@@ -48,7 +49,7 @@ size_t scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, const st
   scorer.prepare(r.queries + q * r.query_bytes, prepared);
   Best best(std::min(r.k, std::max<size_t>(1, n_nodes)));
   const size_t compared = for_each(scorer, prepared, rows, n_nodes, only, poll, [&](Row node, float d) {
-    if (!(d <= best.bound())) return;  // nor what is not a number: sums that overflowed
+    if (d > best.bound()) return;
     const Row row = rows.first_passing(node, r.filter);
     if (row != kNone) best.offer({d, node, rows.id(row)});
   });
@@ -82,8 +83,8 @@ Ragged scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, float
       scorer.prepare(r.queries + q * r.query_bytes, prepared.get());
       std::vector<std::pair<float, int64_t>> inside;
       for_each(scorer, prepared.get(), rows, n_nodes, nullptr, poll, [&](Row node, float d) {
-        const float shown = seen(r.metric, d);
-        if (!(shown <= radius)) return;
+        const float shown = std::isnan(d) ? std::numeric_limits<float>::infinity() : seen(r.metric, d);
+        if (shown > radius) return;
         for (Row row = rows.first(node); row != kNone; row = rows.next(row))
           if (r.filter.passes(row)) inside.emplace_back(shown, rows.id(row));
       });

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "quant/plain.hpp"
 
 namespace nearly::quant {
 
@@ -122,8 +123,9 @@ void Codes::prepare(const void* query, void* prepared) const {
   form.assign(inputs, 0.0f);  // ip: the added coordinate of a query is 0
   float scale = 1.0f;
   if (spec_.metric == Metric::kCosine) {
-    const float norm = std::sqrt(sum_of_squares(from, spec_.dim));
-    scale = norm > 0 ? 1.0f / norm : 0.0f;
+    const float squares = sum_of_squares(from, spec_.dim);
+    const bool whole = squares > 1e-30f && squares < 1e30f;  // neither left out nor overflowed in part
+    scale = whole ? 1.0f / std::sqrt(squares) : inverse_norm(from, spec_.dim);
   }
   for (size_t j = 0; j < spec_.dim; ++j) form[j] = from[j] * scale;
   z.resize(spec_.dims);

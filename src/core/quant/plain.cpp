@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace nearly::quant {
@@ -16,13 +17,6 @@ struct Plain::Query {
 };
 
 namespace {
-
-// The one place where a norm is taken, for rows and for queries: equal vectors get equal bits.
-float inverse_norm(const float* x, size_t dim) {
-  double sum = 0;
-  for (size_t j = 0; j < dim; ++j) sum += static_cast<double>(x[j]) * x[j];
-  return sum > 0 ? static_cast<float>(1.0 / std::sqrt(sum)) : 0.0f;
-}
 
 float half_to_float(uint16_t h) {
   const uint32_t bits = (h & 0x7fffu) << 13;
@@ -53,6 +47,13 @@ void widen(const void* from, Element element, size_t n, float* out) {
 }
 
 }  // namespace
+
+float inverse_norm(const float* x, size_t dim) {
+  double sum = 0;
+  for (size_t j = 0; j < dim; ++j) sum += static_cast<double>(x[j]) * x[j];
+  const double inverse = 1.0 / std::sqrt(sum);
+  return inverse <= static_cast<double>(std::numeric_limits<float>::max()) ? static_cast<float>(inverse) : 0.0f;
+}
 
 Plain::Plain(std::shared_ptr<Table> rows, Element element, Metric metric, size_t dim)
     : rows_(std::move(rows)), element_(element), metric_(metric), dim_(dim) {}

@@ -8,6 +8,10 @@
 
 namespace nearly::quant {
 
+// 1 / |x|, and 0 where no float holds it: shorter than 3e-39 is the zero vector under cosine. The one place where norms are
+// taken, for rows and for queries: equal vectors get equal bits.
+float inverse_norm(const float* x, size_t dim);
+
 class Plain final : public Scorer {
  public:
   // `rows`: row_bytes(...) bytes each. Bits count dim in bytes and use the element uint8.

@@ -97,10 +97,15 @@ def _line_dims(inputs: int, code: Scalar, product: bool) -> list[int]:
 
 
 def _covariance(rows: Floats, mean: Floats, threads: int) -> Floats:
-    """Blocks of products in float32, added up in float64: the same bits for any number of threads."""
+    """Blocks of products in float32, added up in float64: the same bits for any number of threads.
+
+    Of the rows by a power of two, which turns no axis: squares of very large or very small numbers are no floats.
+    """
+    largest = max(abs(float(rows.max(initial=0))), abs(float(rows.min(initial=0))))
+    factor = np.float32(2.0 ** -np.clip(np.frexp(largest)[1], -120, 120))
     total = np.zeros((rows.shape[1], rows.shape[1]))
     for first in range(0, len(rows), 2048):
-        columns = np.ascontiguousarray((rows[first : first + 2048] - mean).T)
+        columns = np.ascontiguousarray(((rows[first : first + 2048] - mean) * factor).T)
         block = np.empty(total.shape, np.float32)
         _core.products(columns, columns, block, threads)
         total += block

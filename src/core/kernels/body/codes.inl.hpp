@@ -141,11 +141,11 @@ template <typename Out> float quantize(const float* x, size_t n, float limit, Ou
   float largest = 0;
   for (size_t i = 0; i < kLanes; ++i) largest = top[i] > largest ? top[i] : largest;
   for (size_t t = j; t < n; ++t) largest = fabsf(x[t]) > largest ? fabsf(x[t]) : largest;
-  if (!(largest > 0)) {
+  const float scale = limit / largest, magic = 12582912.0f;
+  if (!(scale <= 3e38f)) {  // no float holds the scale of values below 1e-34: they are 0 here, as their squares are
     memset(out, 0, n * sizeof *out);
     return 0;
   }
-  const float scale = limit / largest, magic = 12582912.0f;
   for (j = 0; j < n; ++j) {
     const float shifted = x[j] * scale + magic;
     out[j] = static_cast<Out>(load_as<int32_t>(&shifted) - 0x4B400000);
