@@ -108,6 +108,16 @@ def test_floats_are_narrowed_where_nothing_is_lost(values, kind):
     assert isinstance(index._store, Store)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_searches_never_start_from_a_node_that_waits_for_its_insertion(seed):
+    # Seed 7 puts two nodes into the highest layer and holds the first of them out for calibration.
+    rng = np.random.default_rng(0)
+    vectors, queries = rng.standard_normal((600, 8), dtype=np.float32), rng.standard_normal((100, 8), dtype=np.float32)
+    index = nearly.HNSW(vectors, M=8, seed=seed)
+    truth, found = index.search(queries, exact=True).ids, index.search(queries, effort=50).ids
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(found, truth, strict=True)]) > 0.97
+
+
 def test_progress_is_told():
     seen = []
     nearly.Vamana(grid(8, 3), progress=lambda done, total: seen.append((done, total)), threads=1)

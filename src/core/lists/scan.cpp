@@ -11,6 +11,7 @@ namespace nearly::lists {
 namespace {
 
 constexpr size_t kBlock = 256;
+constexpr size_t kAhead = 16;  // rows asked for at a time
 
 // Calls take(node, distance) for every node that holds rows, a block at a time; returns how many there were. Rows come
 // before vectors: a place that is free now may be filled while we look, one that is taken stays as it is.
@@ -35,7 +36,15 @@ size_t for_each(const Scorer& scorer, const void* prepared, const Rows& rows, si
       nodes[count] = node;  // kept or overwritten by the next
       count += rows.first(node) != kNone;
     }
-    scorer.score(prepared, nodes, count, std::numeric_limits<float>::infinity(), distance);
+    // Chosen rows lie apart: each few are asked for before those at hand are compared.
+    const auto ask = [&](size_t first) {
+      if (first < count) scorer.prefetch(nodes + first, std::min(kAhead, count - first));
+    };
+    ask(0);
+    for (size_t j = 0; j < count; j += kAhead) {
+      ask(j + kAhead);
+      scorer.score(prepared, nodes + j, std::min(kAhead, count - j), std::numeric_limits<float>::infinity(), distance + j);
+    }
     for (size_t j = 0; j < count; ++j) take(nodes[j], distance[j]);
     total += count;
   }

@@ -20,6 +20,7 @@ __all__ = ["Index", "Progress"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
+_SHARED, _PRODUCTS = 8, ("l2", "cosine", "ip")  # queries, under these metrics, that the core compares with blocks of rows
 _OTHERS_SAY = {
     "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort",
     "efSearch": "effort", "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
@@ -269,7 +270,8 @@ class Index:
         compared = None
         while compared is None:  # until the store that was read is not retired meanwhile
             n_nodes, store = self._snapshot()
-            only = None if bits is None or passing * 4 >= n_nodes else self._passing_nodes(bits, n_nodes)
+            shared = min(len(rows), 64) if len(rows) >= _SHARED and store.metric.name in _PRODUCTS else 4
+            only = None if bits is None or passing * shared >= n_nodes else self._passing_nodes(bits, n_nodes)
             compared = _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids,
                                   distances, counts, bits, only, threads)  # fmt: skip
         return compared

@@ -156,11 +156,17 @@ class GraphIndex(Index):
 
     def _elect(self) -> None:
         """Choose the nodes that searches start from."""
-        firsts = self._store.column("first_rows")[: self._graph.n_nodes]
-        alive = np.flatnonzero(firsts != NONE)
-        if len(alive):
-            drawn = np.random.default_rng(self._seed).permutation(len(alive))[:_ENTRIES]
-            self._graph.entries = [int(alive[i]) for i in np.sort(drawn)]
+        linked = self._linked()
+        if len(linked):
+            drawn = np.random.default_rng(self._seed).permutation(len(linked))[:_ENTRIES]
+            self._graph.entries = [int(linked[i]) for i in np.sort(drawn)]
+
+    def _linked(self) -> NDArray[np.intp]:
+        """Nodes with rows that the graph leads on from: a node that waits for its insertion leads nowhere."""
+        n = self._graph.n_nodes
+        alive = self._store.column("first_rows")[:n] != NONE
+        leads = self._lists[0].array()[:n].view(np.uint32)[:, 0] != NONE
+        return np.flatnonzero(alive & leads if (alive & leads).any() else alive)
 
     # -- the recall contract -----------------------------------------------------------------------------------------
 

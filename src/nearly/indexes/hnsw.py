@@ -129,13 +129,9 @@ class HNSW(GraphIndex):
 
     def _elect(self) -> None:
         """The descent starts from a node of the highest layer that is in use."""
-        n = self._graph.n_nodes
-        firsts = self._store.column("first_rows")[:n]
-        alive = np.flatnonzero(firsts != NONE)
-        if not len(alive):
-            return
-        levels = self._levels(alive)
-        self._graph.entries = [int(alive[np.argmax(levels)])]
+        linked = self._linked()
+        if len(linked):
+            self._graph.entries = [int(linked[np.argmax(self._levels(linked))])]
 
     def _describe_graph(self) -> str:
         return f"HNSW graph with M={self._rules.new_degree}, ef_construction={self._rules.beam}"
