@@ -83,11 +83,11 @@ class Contract:
         """What was measured no longer holds."""
         self.changed = self._size + 1
 
-    def due(self, n_nodes: int) -> bool:
-        """Whether to measure now: what was measured is less than half of what is there, or there is enough at last."""
-        if self.curve is not None:
-            return self.changed > self._size
-        return self.calibrates and n_nodes >= calibration.LEAST
+    def due(self, n_vectors: int) -> bool:
+        """Whether to measure now: half as much again changed as was measured, or there is enough at last."""
+        if n_vectors < calibration.LEAST:
+            return False
+        return self.calibrates if self.curve is None else self.changed * 2 > self._size
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Contract:
 
     def _given(self, index: "GraphIndex", k: int, effort: int) -> Effort:
         width = max(k, arrays.check_int(effort, "effort", low=1, high=1 << 20))
-        expected = None if self.curve is None else self.curve.at_width(k, width)
+        expected = None if self.curve is None else self.curve.at_width(k, max(1, int(width / self._growth(index))))
         context = SearchContext(index._store.metric, f"{_name(index)}, effort {width}", expected)
         return Effort(width, self.depth(index, k, width), None, None, context, False)
 
@@ -131,7 +131,7 @@ class Contract:
         basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         if not chosen.met:
             return _scan(index, k, f"recall {target:g} is beyond the graph, which reached {curve.best(k):.3f}, {basis}")
-        widths = np.maximum(chosen.widths, k).astype(np.uint32)
+        widths = np.maximum(np.ceil(chosen.widths * self._growth(index)), k).astype(np.uint32)
         low, high = int(widths.min()), int(widths.max())
         if high * SCAN_FACTOR > 4 * max(1, n):
             return _scan(index, k, f"cheaper than a graph search of {high} candidates among {len(index)}")
@@ -140,6 +140,11 @@ class Contract:
         if low == high:
             return Effort(high, depth, None, None, context, False)
         return Effort(high, depth, curve.bounds, widths, context, False)
+
+    def _growth(self, index: "GraphIndex") -> float:
+        """How many times as many vectors there are as when the curve was measured: the same recall takes a wider pool
+        among more, at most in proportion."""
+        return max(1.0, len(index) / max(1, self._size))
 
     # -- files -------------------------------------------------------------------------------------------------------
 

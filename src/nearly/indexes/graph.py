@@ -354,7 +354,7 @@ class GraphIndex(Index):
 
     def _note_change(self, n: int) -> None:
         self._contract.note(n)
-        if self._contract.due(self._n_nodes):
+        if self._contract.due(min(len(self), self._n_nodes)):
             self.calibrate()
 
     def _removed(self, rows: NDArray[np.uint32]) -> None:
