@@ -213,12 +213,14 @@ void graph(nb::module_& m) {
       .def("search_one", &search_one)
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
            "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
-      .def("connect", [](GraphIndex& g, size_t beam) {
+      .def("connect", [](GraphIndex& g, size_t beam, std::optional<In<uint32_t, 1>> also, bool listen) {
              require_may_change(g);
              require(beam >= 1 && beam <= 65536, "connect: beam in [1, 65536]");
+             std::vector<Row> nodes;
+             if (also) nodes.assign(also->data(), also->data() + also->shape(0));
              nb::gil_scoped_release release;
-             g.connect(beam, poll());
-           }, "beam"_a)
+             g.connect(beam, nodes, listen ? poll() : Poll{});
+           }, "beam"_a, "also"_a.noconvert() = nb::none(), "listen"_a = true)
       .def("count_unreachable", [](const GraphIndex& g) {
              nb::gil_scoped_release release;
              return g.count_unreachable(poll());

@@ -192,7 +192,7 @@ class World {
   // When nobody writes any more, all that is alive must be reached, and nearly all of it found.
   void finish() {
     consolidate();
-    if (case_.graph) index().connect(rules_.beam, {});
+    if (case_.graph) index().connect(rules_.beam, {}, {});
     if (const size_t lost = case_.graph ? index().count_unreachable({}) : 0) fail("nodes cannot be reached", -1, static_cast<double>(lost));
     if (n_found_ < n_asked_ * 95 / 100) fail("recall", -1, static_cast<double>(n_found_), static_cast<double>(n_asked_));
     std::printf("%-18s %8llu walks and %8llu scans, %5llu begun anew, %7lld ids added, %5zu alive, recall %.4f\n", case_.name,
@@ -317,7 +317,7 @@ class World {
     n_published_.store(n_nodes_, std::memory_order_release);
     if (!case_.graph) return;
     index().insert(fresh.data(), fresh.size(), rules_, {}, {});
-    if (random_() % 4 == 0) index().connect(rules_.beam, {});
+    if (random_() % 4 == 0) index().connect(rules_.beam, {}, {});
   }
 
   void fill(Row node, int64_t id) {
@@ -355,7 +355,7 @@ class World {
     if (case_.graph) {
       index().consolidate(dead, rules_, {});
       elect(dead);
-      index().connect(rules_.beam, {});
+      index().connect(rules_.beam, {}, {});
     }
     index().wait_for_readers({});
     // Now nobody can meet what was dead: its places are free.

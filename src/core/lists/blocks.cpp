@@ -82,21 +82,22 @@ class Candidates {
 
 }  // namespace
 
-uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r,
+uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const Request& asked,
                      const Poll& poll) {
   const size_t dim = dense.dim;
   // Each of the two sums makes at most dim + a few roundings of relative size 2^-24.
   const double error = static_cast<double>(dim + 16) * 0x1p-22, tiny = static_cast<double>(dim + 16) * 0x1p-146;
   // A row's part of its value. The zero vector has no direction: cosine puts it at 1, where |q - x|^2 would be 2.
   const auto reach_of = [&](double norm) {
-    return r.metric == Metric::kDot ? 0.0 : r.metric == Metric::kCosine && norm == 0 ? 1.0 : norm;
+    return asked.metric == Metric::kDot ? 0.0 : asked.metric == Metric::kCosine && norm == 0 ? 1.0 : norm;
   };
-  const size_t threads = r.threads ? r.threads : default_threads();
-  const size_t per_task = std::min(kQueryGroup, std::max<size_t>(16, (r.n + threads - 1) / threads));
+  const size_t threads = asked.threads ? asked.threads : default_threads();
+  const size_t per_task = std::min(kQueryGroup, std::max<size_t>(16, (asked.n + threads - 1) / threads));
   std::atomic<uint64_t> compared{0};
-  parallel_for(r.n, per_task, threads, [&](size_t begin, size_t end) {
+  parallel_for(asked.n, per_task, threads, [&](size_t begin, size_t end) {
     const Readers::Reading reading(*rows.readers());
-    rows.check(reading);
+    Request r = asked;
+    r.filter = rows.begin(reading, asked.filter, n_nodes);
     const size_t n = end - begin;
     std::vector<float> queries(n * dim);
     std::vector<Candidates> candidates(n);

@@ -70,9 +70,10 @@ class Contract:
         threads: int = 0,
     ) -> None:  # fmt: skip
         """Measure the curve of an index on these queries; ``bits`` passes the rows that its graph holds, if not all."""
-        self.curve, self._depth_factor = calibration.measure(index, probes, bits, threads)
-        self._size, self.changed = len(index), 0
-        self._choices, self.efforts = {}, {}
+        curve, factor = calibration.measure(index, probes, bits, threads)
+        self.__dict__.update(  # in one go: Ctrl-C comes before or after
+            curve=curve, _depth_factor=factor, _size=len(index), changed=0, _choices={}, efforts={}
+        )
 
     def note(self, n: int) -> None:
         """Vectors were added or removed."""

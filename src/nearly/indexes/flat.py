@@ -43,7 +43,7 @@ class Flat(Index):
     def __init__(self, vectors: Any, *, ids: Any = None, metric: Any = "l2", threads: int | None = None) -> None:
         self._threads(threads)
         made, given = self._start(vectors, ids, metric)
-        self._place(made, given)
+        self._show(self._place(made, given))
 
     def _describe(self) -> str:
         return f"exact scan of {len(self)} vectors stored as {self._store.kind}"
@@ -91,7 +91,7 @@ class Flat(Index):
             return self._scan(rows, k, single, None, workers, self.plan)
         return self._steadily(lambda: self._scan(rows, k, single, where, workers, self.plan))  # type: ignore[no-any-return]
 
-    def _removed(self, rows: np.ndarray) -> None:
+    def _tidy(self) -> None:
         """Copy what is left once half of the rows are gone; readers keep the old tables until they are done."""
         if self._n_removed * 2 > self._n_rows:
             self._compact()
@@ -102,12 +102,11 @@ class Flat(Index):
         rows = np.flatnonzero(nodes != NONE)
         smaller = object.__new__(Flat)
         smaller._store = type(store).empty(store.metric, store.kind, store.dim, len(rows))
-        smaller._n_rows = smaller._n_nodes = smaller._next_id = 0
-        smaller._spare_rows, smaller._spare_nodes, smaller._distinct = [], [], None
-        smaller._place(store.raw(nodes[rows]), store.column("ids")[rows].copy())
-        self._reuse += 1
-        self._store = smaller._store  # before its sizes: readers take the smaller of two numbers of nodes
-        self._n_rows, self._n_nodes, self._n_removed = smaller._n_rows, smaller._n_nodes, 0
-        self._distinct = smaller._distinct
-        self._change += 1
-        self._reuse += 1
+        smaller._n_rows = smaller._n_nodes = smaller._next_id = smaller._n_live = smaller._n_removed = 0
+        smaller._change = smaller._reuse = 0
+        smaller._spare_rows, smaller._spare_nodes, smaller._pending, smaller._distinct = [], [], [], None
+        smaller._show(smaller._place(store.raw(nodes[rows]), store.column("ids")[rows].copy()))
+        self.__dict__.update(  # in one go
+            _store=smaller._store, _n_rows=smaller._n_rows, _n_nodes=smaller._n_nodes, _n_removed=0, _pending=[],
+            _distinct=smaller._distinct, _change=self._change + 1, _reuse=self._reuse + 2,
+        )  # fmt: skip

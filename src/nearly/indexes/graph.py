@@ -11,11 +11,11 @@ from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, graph_files
-from nearly.indexes.base import Index, Progress
+from nearly.indexes.base import Index, Placed, Progress
 from nearly.indexes.contract import SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
-from nearly.indexes.travel import Travel
+from nearly.indexes.travel import NOBODY, Travel
 from nearly.quantizers import Plain, Quantizer, Reduced, Scalar
 from nearly.quantizers.codes import common_norm
 from nearly.tuning import RecallCurve
@@ -53,7 +53,7 @@ class GraphIndex(Index):
     _rules: Rules
     _seed: int
     _unlinked: int = 0  # nodes added since reachability was last checked
-    _uninserted: NDArray[np.uint32] = np.zeros(0, np.uint32)  # nodes whose insertion was cut short
+    _unsound: NDArray[np.uint32] = NOBODY  # nodes to link again, as codes that did not hold for them led to them
 
     layered: ClassVar[bool] = False
 
@@ -68,11 +68,13 @@ class GraphIndex(Index):
         made, given = self._start(vectors, ids, metric)
         probes = None if queries is None else self._check_queries(queries, made)
         chosen_quantizer = self._choose_quantizer(quantizer, made)
-        _, fresh = self._place(made, given)
-        del made
+        placed = self._place(made, given)
+        self._show(placed)
+        fresh = placed.fresh
+        del made, placed
         self._travel = Travel(chosen_quantizer, self._store, self._seed)
         self._travel.fit(self._store, self._n_nodes, workers)
-        self._lay_out(0, fresh)
+        self._lay_out(fresh)
         self._assemble(0)
         chosen = self._order(order, len(fresh))
         held = 0
@@ -120,7 +122,7 @@ class GraphIndex(Index):
             )
         return quantizer
 
-    def _lay_out(self, n_old: int, fresh: NDArray[np.uint32]) -> None:
+    def _lay_out(self, fresh: NDArray[np.uint32]) -> None:
         """Give new nodes empty lists."""
         raise AssertionError  # pragma: no cover
 
@@ -141,7 +143,7 @@ class GraphIndex(Index):
         if self._graph is None:
             return
         self._travel.follow(self._store)
-        self._assemble(self._graph.n_nodes)
+        self._assemble(self._graph.n_nodes if self._n_nodes else 0)
 
     def _order(self, order: Any, n: int) -> NDArray[np.uint32]:
         """The order of insertion, as nodes."""
@@ -154,17 +156,18 @@ class GraphIndex(Index):
             progress=report,
         )  # fmt: skip
 
-    def _elect(self) -> None:
-        """Choose the nodes that searches start from."""
-        linked = self._linked()
+    def _elect(self, fresh: NDArray[np.uint32] = NOBODY) -> None:
+        """Choose the nodes that searches start from, among those that hold rows and new ones that will."""
+        linked = self._linked(fresh)
         if len(linked):
             drawn = np.random.default_rng(self._seed).permutation(len(linked))[:_ENTRIES]
             self._graph.entries = [int(linked[i]) for i in np.sort(drawn)]
 
-    def _linked(self) -> NDArray[np.intp]:
-        """Nodes with rows that the graph leads on from: a node that waits for its insertion leads nowhere."""
+    def _linked(self, fresh: NDArray[np.uint32]) -> NDArray[np.intp]:
+        """Nodes that hold rows, or will, and that the graph leads on from."""
         n = self._graph.n_nodes
         alive = self._store.column("first_rows")[:n] != NONE
+        alive[fresh] = True
         leads = self._lists[0].array()[:n].view(np.uint32)[:, 0] != NONE
         return np.flatnonzero(alive & leads if (alive & leads).any() else alive)
 
@@ -320,52 +323,56 @@ class GraphIndex(Index):
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def _grow(self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int) -> NDArray[np.int64]:
-        if not self._n_nodes:  # nothing was there to fit codes to
-            given, fresh = self._place(vectors, ids)
+    def _link(self, placed: Placed, threads: int) -> None:
+        fresh = placed.fresh
+        if not self._graph.n_nodes:  # nothing was there to fit codes to
             self._travel.fit(self._store, self._n_nodes, threads)
             self._lists, self._slots = [], []
-            self._lay_out(0, fresh)
-            self._assemble(0)
-            again = fresh
         else:
-            n_old = self._n_nodes
-            given, fresh = self._place(vectors, ids)
             self._travel.code(self._store, self._n_nodes, fresh, threads)
             unsound = self._travel.check(self._store, self._n_nodes, fresh, threads)
             if len(unsound):
                 self._contract.void()
-            self._lay_out(n_old, fresh)
-            self._assemble(self._graph.n_nodes)
-            again = np.union1d(fresh, unsound)
-        again = np.union1d(again, self._uninserted)
-        alive = self._store.column("first_rows")[again] != NONE  # of earlier ones some may have gone since
-        again = self._uninserted = again[alive]
+                self._unsound = np.union1d(self._unsound, np.setdiff1d(unsound, fresh))
+        self._lay_out(fresh)
+        self._assemble(self._graph.n_nodes)
         self._unlinked += len(fresh)
-        self._insert(np.random.default_rng(self._seed + len(self)).permutation(again), threads, None)
-        self._uninserted = np.zeros(0, np.uint32)
+        again = self._unsound[self._store.column("first_rows")[self._unsound] != NONE]  # some may have gone since
+        nodes = np.union1d(fresh, again)
+        self._insert(np.random.default_rng(self._seed + self._n_live + len(placed.ids)).permutation(nodes), threads, None)
+        self._unsound = NOBODY
         if len(self._graph.entries) < min(_ENTRIES, self._n_nodes) or self.layered:
-            self._elect()
+            self._elect(fresh)
         if self._n_nodes <= 20_000 or self._unlinked * 200 >= self._n_nodes:
-            self._graph.connect(self._rules.beam)
+            self._graph.connect(self._rules.beam, fresh)
             self._unlinked = 0
-        self._note_change(len(vectors))
-        return given
 
-    def _note_change(self, n: int) -> None:
+    def _undo(self, before: dict[str, Any], placed: Placed | None) -> None:
+        super()._undo(before, placed)
+        if self._n_nodes:  # places have their lists and codes, whoever has them next
+            self._travel.code(self._store, self._n_nodes, NOBODY, 0)
+            self._lay_out(NOBODY)
+            self._assemble(self._graph.n_nodes)
+            self._graph.connect(self._rules.beam, listen=False)  # lists may have given way to those that went again
+
+    def _clear_out(self) -> None:
+        self._n_nodes, self._lists, self._slots = 0, [], []
+        self._travel.give_up(self._store)
+        self._lay_out(NOBODY)
+        super()._clear_out()
+
+    def _changed(self, n: int) -> None:
         self._contract.note(n)
+        self._tidy()
         if self._contract.due(min(len(self), self._n_nodes)):
             self.calibrate()
 
-    def _removed(self, rows: NDArray[np.uint32]) -> None:
-        self._pending = [*self._pending, *rows.tolist()]
-        self._note_change(len(rows))
-        firsts = self._store.column("first_rows")[: self._n_nodes]
-        dead = int((firsts == NONE).sum()) - len(self._spare_nodes)
-        if dead > _DEAD * self._n_nodes or self._n_removed * 2 > self._n_rows:
-            self.consolidate()
-
-    _pending: list[int] = []  # noqa: RUF012 - rows whose slot is free once lists are repaired; never changed in place
+    def _tidy(self) -> None:
+        if self._n_removed:
+            firsts = self._store.column("first_rows")[: self._n_nodes]
+            dead = int((firsts == NONE).sum()) - len(self._spare_nodes)
+            if dead > _DEAD * self._n_nodes or self._n_removed * 2 > self._n_rows:
+                self.consolidate()
 
     def consolidate(self, *, threads: int | None = None) -> None:
         """Repair the lists around removed vectors and free their places; happens by itself when many are gone."""
@@ -380,22 +387,24 @@ class GraphIndex(Index):
             fresh[self._spare_nodes] = False
             if fresh.any():
                 rules = self._rules
-                self._graph.consolidate(dead.astype(np.uint8), rules.beam, rules.new_degree, rules.alpha, workers)
-                self._unlinked += 1  # until connect is done, should Ctrl-C come between
-                self._elect()
-                self._graph.connect(rules.beam)
+                try:
+                    self._graph.consolidate(dead.astype(np.uint8), rules.beam, rules.new_degree, rules.alpha, workers)
+                finally:  # also when Ctrl-C came between two layers
+                    self._elect()
+                    self._graph.connect(rules.beam, listen=False)
                 self._unlinked = 0
                 self._graph.wait_for_readers()
                 gone = np.flatnonzero(fresh).astype(np.uint32)
                 if self._distinct is not None:
                     self._distinct.erase(gone)
                 self._clear(gone)
-                self._spare_nodes = [*self._spare_nodes, *gone.tolist()]
             else:
+                gone = NOBODY
                 self._graph.wait_for_readers()
-            self._spare_rows = [*self._spare_rows, *self._pending]
-            self._n_removed -= len(self._pending)
-            self._pending = []
+            self.__dict__.update(
+                _spare_nodes=[*self._spare_nodes, *gone.tolist()], _spare_rows=[*self._spare_rows, *self._pending],
+                _n_removed=self._n_removed - len(self._pending), _pending=[],
+            )  # fmt: skip
 
     def _clear(self, nodes: NDArray[np.uint32]) -> None:
         """Empty the lists of freed nodes."""
@@ -411,13 +420,6 @@ class GraphIndex(Index):
                     moved = True
         if moved:
             self._assemble(self._graph.n_nodes)
-
-    def add(self, vectors: Any, *, ids: Any = None, threads: int | None = None) -> NDArray[np.int64]:
-        """Add vectors, while others may search: see `Index.add`."""
-        with self._writing:
-            if self._n_nodes:
-                self._own()
-            return super().add(vectors, ids=ids, threads=threads)
 
     # -- what it is --------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.quantizers import FittedCodes, Plain, Quantizer
 from nearly.quantizers.codes import SAMPLE, common_norm
 
-__all__ = ["Travel"]
+__all__ = ["NOBODY", "Travel"]
 
 _DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _LEAST = 32  # vectors under which a comparison of codes says nothing
-_NOBODY = np.zeros(0, np.uint32)
+NOBODY = np.zeros(0, np.uint32)
 
 
 class Travel:
@@ -39,7 +39,7 @@ class Travel:
         self.codes: Any = None
         self.scorer: Any = store.scorer
         self._seed = seed
-        self._unproven = _NOBODY  # nodes added since the codes were last checked
+        self._unproven = NOBODY  # nodes added since the codes were last checked
 
     def name(self, store: Store) -> str:
         """What it is, for people."""
@@ -51,23 +51,23 @@ class Travel:
 
     def fit(self, store: Store, n: int, threads: int) -> None:
         """Fit codes to the first n nodes and code them."""
-        self.give_up(store)
         if not n or store.metric.name not in ("l2", "cosine", "ip"):
-            return
+            return self.give_up(store)
         chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
         bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
-        self.fitted = self.quantizer.fit_floats(
+        fitted = self.quantizer.fit_floats(
             store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed, threads=threads
         )
-        if self.fitted is not None:
-            self.codes = new_table(self.fitted.row_bytes, n)
-            self.scorer = self.fitted.scorer(self.codes)
-            self.scorer.fill(store.scorer, 0, n, threads)
+        if fitted is None:
+            return self.give_up(store)
+        codes = new_table(fitted.row_bytes, n)
+        scorer = fitted.scorer(codes)
+        scorer.fill(store.scorer, 0, n, threads)
+        self.__dict__.update(fitted=fitted, codes=codes, scorer=scorer)  # in one go: Ctrl-C comes before or after
 
     def give_up(self, store: Store) -> None:
         """Travel by the vectors themselves."""
-        self.fitted = self.codes = None
-        self.scorer = store.scorer
+        self.__dict__.update(fitted=None, codes=None, scorer=store.scorer)
 
     def follow(self, store: Store) -> None:
         """The store is a new object: its scorer is another one."""
@@ -102,18 +102,18 @@ class Travel:
         Returns the nodes to link again, which earlier calls linked by what the old codes said: none where they hold.
         """
         if self.codes is None:
-            return _NOBODY
+            return NOBODY
         self._unproven = np.concatenate([self._unproven, fresh])
         if len(self._unproven) < max(_LEAST, n // 100):
-            return _NOBODY
-        fresh, self._unproven = self._unproven, _NOBODY
+            return NOBODY
+        fresh, self._unproven = self._unproven, NOBODY
         old = np.setdiff1d(alive_sample(store, n, 4000, self._seed), fresh)
         if len(old) < _LEAST:  # codes that were fitted to next to nothing
             self.fit(store, n, threads)
             return fresh
         before = self._containment(store, old, old)
         if self._containment(store, fresh, old) >= before - _DRIFT:
-            return _NOBODY
+            return NOBODY
         self.fit(store, n, threads)
         if min(self._containment(store, fresh, old), self._containment(store, old, old)) < before - _DRIFT:
             self.give_up(store)
