@@ -1,6 +1,5 @@
 """Plain arguments: whole and real numbers, and choices among a few words."""
 
-import difflib
 import math
 import operator
 from collections.abc import Iterable
@@ -110,6 +109,8 @@ def check_choice(value: object, choices: Iterable[Text], name: str) -> Text:
         for word in words:
             if word == value:
                 return word
+        import difflib  # late: only mistakes need it
+
         near = difflib.get_close_matches(value.lower(), words, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
     else:

@@ -16,9 +16,10 @@ from nearly.tuning.curve import PROBE, Choice
 if TYPE_CHECKING:
     from nearly.indexes.graph import GraphIndex
 
-__all__ = ["SCAN_FACTOR", "Contract", "Effort"]
+__all__ = ["MOST", "SCAN_FACTOR", "Contract", "Effort"]
 
 _RANKED = 10  # neighbors whose candidates are ranked at least: the factor was measured for so many
+MOST = 1 << 20  # neighbors that a walk looks for at most
 SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
 
 
@@ -99,9 +100,11 @@ class Contract:
         if known is None:
             known = self._given(index, k, effort) if effort is not None else self._chosen(index, k, recall)
             store = index._store
+            dim = store.dim if store.metric.input == "float" else 0  # bits go the long way
             core = _core.Plan(
-                store.query_bytes // 4, store.metric.number, known.width, known.depth, PROBE, known.bounds, known.widths
-            )
+                dim, min(k, MOST), store.metric.number, known.width, known.depth, PROBE, known.bounds,
+                known.widths,
+            )  # fmt: skip
             known = efforts[key] = known._replace(core=core)
         return known
 

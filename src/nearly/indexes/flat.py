@@ -3,14 +3,17 @@
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy import ndarray
 
-from nearly import arrays
+from nearly import _core, arrays
 from nearly.errors import InputError
-from nearly.hits import Hits
+from nearly.hits import Hits, SearchContext
 from nearly.indexes.base import Index
 from nearly.indexes.store import NONE
 
 __all__ = ["Flat"]
+
+_FEW = 4096  # neighbors: an answer of more is not made before the arguments are checked
 
 
 class Flat(Index):
@@ -78,6 +81,23 @@ class Flat(Index):
         -------
         Hits
         """
+        # One contiguous float32 row is the case that overhead matters for: straight to the core, which sees if it is one.
+        if (
+            where is None
+            and recall is None
+            and exact is True
+            and not unknown
+            and type(queries) is ndarray
+            and type(k) is int
+            and 0 < k <= _FEW
+            and (threads is None or (type(threads) is int and 0 < threads <= 1024))
+        ):
+            n_nodes, store = self._snapshot()
+            scorer, number = store.scorer, store.metric.number
+            bits = store.kind == "bits"
+            answer = None if bits else _core.scan_one(scorer, store.rows, n_nodes, queries, k, number, self._n_live)
+            if answer is not None:
+                return Hits(answer, None, True, self._context(), answer)
         if unknown.keys() & {"effort", "ef", "ef_search"}:
             raise TypeError("search() of Flat takes no effort: it is always exact")
         self._refuse(unknown)
@@ -90,6 +110,14 @@ class Flat(Index):
         if where is None:
             return self._scan(rows, k, single, None, workers, self.plan)
         return self._steadily(lambda: self._scan(rows, k, single, where, workers, self.plan))  # type: ignore[no-any-return]
+
+    _made: tuple[int, SearchContext] | None = None  # what answers share, and the change that it was made after
+
+    def _context(self) -> SearchContext:
+        made, change = self._made, self._change
+        if made is None or made[0] != change:
+            made = self._made = change, SearchContext(self._store.metric, self.plan, 1.0)
+        return made[1]
 
     def _tidy(self) -> None:
         """Copy what is left once half of the rows are gone; readers keep the old tables until they are done."""

@@ -4,6 +4,7 @@ import math
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from nearly import _core, arrays, storage
@@ -12,7 +13,7 @@ from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, graph_files
 from nearly.indexes.base import Index, Placed, Progress
-from nearly.indexes.contract import SCAN_FACTOR, Contract, Effort
+from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
 from nearly.indexes.travel import NOBODY, Travel
@@ -36,9 +37,6 @@ class Rules(NamedTuple):
     new_degree: int
     alpha: float
     fill: bool
-
-
-_ID, _DISTANCE = np.dtype(np.int64), np.dtype(np.float32)  # np.empty takes these twice as fast as the types
 
 
 class GraphIndex(Index):
@@ -244,19 +242,20 @@ class GraphIndex(Index):
         """
         if unknown:
             self._refuse(unknown)
-        # One contiguous float32 row is the case that overhead matters for: straight to the core.
+        # One contiguous float32 row is the case that overhead matters for: straight to the core, which sees if it is one.
         if (
             where is None
             and not exact
-            and arrays.is_row(queries, self._store.dim)
+            and type(queries) is ndarray
+            and type(k) is int
+            and (effort is None or type(effort) is int)
             and (threads is None or (type(threads) is int and 0 < threads <= 1024))
         ):
             how = self._contract.efforts.get((k, recall, effort))
             if how is not None and not how.scan and not self._n_removed:
-                ids, distances = np.empty(k, _ID), np.empty(k, _DISTANCE)
-                work = self._graph.search_one(how.core, queries, ids, distances)
-                if work is not None and (ids[-1] >= 0 or len(self) < k):
-                    return Hits(ids, distances, True, how.context, work)
+                answer = self._graph.search_one(how.core, queries, self._n_live)
+                if answer is not None:
+                    return Hits(answer, None, True, how.context, answer)
         if where is None:
             return self._search(queries, k, recall, effort, exact, None, threads)
         return self._filtered(queries, k, recall, effort, exact, where, threads)
@@ -285,7 +284,7 @@ class GraphIndex(Index):
         if chosen is not None and passing**2 <= SCAN_FACTOR * how.width * max(1, self._n_nodes):
             plan = f"exact scan of the {passing} vectors that pass, of {len(self)}"
             return self._scan(rows, k, single, chosen, workers, plan)
-        return self._walk(rows, min(k, 1 << 20), single, how, chosen, passing, workers)
+        return self._walk(rows, min(k, MOST), single, how, chosen, passing, workers)
 
     def _walk(
         self, rows: NDArray[np.uint8], k: int, single: bool, how: Effort, chosen: Any, passing: int, threads: int
