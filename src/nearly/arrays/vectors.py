@@ -100,7 +100,7 @@ def as_vectors(value: object, *, name: str = "vectors", dim: int | None = None, 
     value : array-like of shape (n, dim)
         A NumPy array; anything with ``__array__``, ``__dlpack__``, the buffer protocol or the Arrow PyCapsule
         interface (a fixed-size-list column, a list column of equal lengths, or numeric columns); nested lists; a
-        pandas or Polars frame of numbers. An empty list is no vectors, of shape (0, dim).
+        pandas or Polars frame of numbers. An empty list is no vectors, of shape (0, dim). `Vectors` pass as they are.
     name : str
         The argument's name, for messages.
     dim : int, optional
@@ -138,6 +138,8 @@ def as_vectors(value: object, *, name: str = "vectors", dim: int | None = None, 
     >>> as_vectors(ready).array is ready
     True
     """
+    if isinstance(value, Vectors) and dim in (None, value.dim) and bits == (value.kind == "bits"):
+        return value  # checked already
     array, bfloat16 = to_numpy(value, name)
     if array.ndim == 1 and array.size:
         raise InputError(

@@ -16,9 +16,8 @@ from nearly.indexes.base import Index, Placed, Progress
 from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
-from nearly.indexes.travel import NOBODY, Travel
-from nearly.quantizers import Plain, Quantizer, Reduced, Scalar
-from nearly.quantizers.codes import common_norm
+from nearly.indexes.travel import NOBODY, Travel, usual_quantizer
+from nearly.quantizers import Plain, Quantizer
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE
 
@@ -26,8 +25,6 @@ __all__ = ["GraphIndex", "Rules"]
 
 _ENTRIES = 16  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
-_LINE = 64  # bytes of a cache line
-_HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
 
 
 class Rules(NamedTuple):
@@ -110,10 +107,7 @@ class GraphIndex(Index):
                                  "leave quantizer= out")  # fmt: skip
             return Plain()
         if quantizer is None:
-            # One cache line of codes where the vector allows it, principal components above that.
-            if vectors.dim <= _LINE - _beside(self._store.metric.name, vectors):
-                return Scalar(bits=8)
-            return Reduced(energy=0.9 if self._contract.target <= _HIGH else 0.93)
+            return usual_quantizer(self._store.metric.name, vectors, self._contract.target)
         if not hasattr(quantizer, "fit_floats"):
             raise InputError(
                 f"quantizer is {quantizer!r}; pass nearly.Plain(), nearly.Scalar(...) or nearly.Reduced(...)"
@@ -457,14 +451,6 @@ class GraphIndex(Index):
             lost = self._graph.count_unreachable() if self._n_nodes else 0
             if lost and self._unlinked == 0:
                 raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
-
-
-def _beside(metric: str, vectors: Vectors) -> int:
-    """Bytes that 8-bit codes of vectors need beside a byte for each dimension."""
-    if metric != "ip":
-        return 4
-    rows = Vectors(np.ascontiguousarray(vectors.array[:: max(1, len(vectors) // 4096)]), vectors.kind).as_float32()
-    return 5 if common_norm((rows.astype(np.float64) ** 2).sum(1)) else 0
 
 
 def _reporter(progress: Any, total: int) -> Any:
