@@ -151,6 +151,10 @@ def build(
     made = arrays.as_vectors(vectors, bits=chosen.input == "bits")
     n, dim, kind = len(made), max(1, made.dim), narrow(made)
     arrays.check_finite(made)
+    arrays.check_callback(progress, "progress")
+    arrays.check_seed(seed)
+    if queries is not None:
+        arrays.as_queries(queries, bits=chosen.input == "bits", dim=made.dim if n else None)
     limit = None if memory_limit is None else arrays.check_int(memory_limit, "memory_limit", low=1)
     stored = memory.flat_bytes(n, dim, kind, chosen)
     copied = 0 if isinstance(vectors, np.ndarray) and np.may_share_memory(vectors, made.array) else made.array.nbytes
@@ -166,7 +170,7 @@ def build(
     elif limit is None:
         shape = next(memory.graphs(chosen, dim, None, recall))
     else:
-        n_queries = 0 if queries is None else len(queries)
+        n_queries = 0 if queries is None else len(arrays.as_queries(queries, bits=chosen.input == "bits")[0])
         peaks = {
             shape: copied + memory.peak_bytes(n, dim, chosen, stored + shape.bytes(n), shape, n_queries)
             for shape in memory.graphs(chosen, dim, memory.sample_of(made), recall)

@@ -101,7 +101,7 @@ class Flat(Index):
         if unknown.keys() & {"effort", "ef", "ef_search"}:
             raise TypeError("search() of Flat takes no effort: it is always exact")
         self._refuse(unknown)
-        if not exact:
+        if not arrays.check_flag(exact, "exact"):
             raise InputError("Flat is always exact; leave exact= out, or use nearly.Vamana")
         if recall is not None:
             arrays.check_fraction(recall, "recall")

@@ -58,7 +58,8 @@ class GraphIndex(Index):
         self, vectors: Any, ids: Any, metric: Any, *, quantizer: Quantizer | None, recall: float, queries: Any,
         calibrate: bool, order: Any, threads: int | None, progress: Progress | None,
     ) -> None:  # fmt: skip
-        self._contract = Contract(arrays.check_fraction(recall, "recall"), calibrate)
+        self._contract = Contract(arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate"))
+        arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         made, given = self._start(vectors, ids, metric)
         probes = None if queries is None else self._check_queries(queries, made)
@@ -98,6 +99,7 @@ class GraphIndex(Index):
         bits = self._store.metric.input == "bits"
         made, _ = arrays.as_queries(queries, bits=bits, dim=vectors.dim if len(vectors) else None)
         arrays.check_finite(made, "queries")
+        _require_some(made.array)
         return as_bytes(made.array if bits else made.as_float32())
 
     def _choose_quantizer(self, quantizer: Quantizer | None, vectors: Vectors) -> Quantizer:
@@ -108,7 +110,7 @@ class GraphIndex(Index):
             return Plain()
         if quantizer is None:
             return usual_quantizer(self._store.metric.name, vectors, self._contract.target)
-        if not hasattr(quantizer, "fit_floats"):
+        if isinstance(quantizer, type) or not hasattr(quantizer, "fit_floats"):
             raise InputError(
                 f"quantizer is {quantizer!r}; pass nearly.Plain(), nearly.Scalar(...) or nearly.Reduced(...)"
             )
@@ -186,7 +188,9 @@ class GraphIndex(Index):
             if queries is None:
                 probes = calibration.from_stored(self)
             else:
-                probes = calibration.from_queries(self._queries(queries)[0], "the queries passed to calibrate")
+                rows = self._queries(queries)[0]
+                _require_some(rows)
+                probes = calibration.from_queries(rows, "the queries passed to calibrate")
             self._contract.measure(self, probes, threads=workers)
 
     def _rows_of(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
@@ -239,9 +243,10 @@ class GraphIndex(Index):
         # One contiguous float32 row is the case that overhead matters for: straight to the core, which sees if it is one.
         if (
             where is None
-            and not exact
+            and exact is False
             and type(queries) is ndarray
             and type(k) is int
+            and (recall is None or type(recall) is float)
             and (effort is None or type(effort) is int)
             and (threads is None or (type(threads) is int and 0 < threads <= 1024))
         ):
@@ -260,11 +265,13 @@ class GraphIndex(Index):
     def _search(
         self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: int | None
     ) -> Hits:
-        workers, k = self._threads(threads), arrays.check_k(k)
+        workers, k, exact = self._threads(threads), arrays.check_k(k), arrays.check_flag(exact, "exact")
         if recall is not None and effort is not None:
             raise InputError("recall= and effort= exclude each other; pass one")
         if recall is not None:
             recall = arrays.check_fraction(recall, "recall")
+        if effort is not None:
+            effort = arrays.check_int(effort, "effort", low=1, high=1 << 20)
         rows, single = self._queries(queries)
         chosen = None if where is None else self._filter(where)
         if exact:
@@ -451,6 +458,11 @@ class GraphIndex(Index):
             lost = self._graph.count_unreachable() if self._n_nodes else 0
             if lost and self._unlinked == 0:
                 raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
+
+
+def _require_some(queries: NDArray[Any]) -> None:
+    if not len(queries):
+        raise InputError("queries is empty; pass a few hundred queries to calibrate on, or None, which makes some")
 
 
 def _reporter(progress: Any, total: int) -> Any:
