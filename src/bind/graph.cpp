@@ -193,7 +193,8 @@ void graph(nb::module_& m) {
            "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0)
-      .def("search_one", &search_one)
+      .def("search_one", &search_one,
+           nb::sig("def search_one(self, plan: Plan, query: object, n_live: int, /) -> bytearray | None"))
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
            "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
       .def("connect", [](GraphIndex& g, size_t beam, std::optional<In<uint32_t, 1>> also, bool listen) {

@@ -121,7 +121,8 @@ void lists(nb::module_& m) {
   m.def("scan", &scan, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a,
         "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
         "only"_a.noconvert() = nb::none(), "threads"_a = 0);
-  m.def("scan_one", &scan_one);
+  m.def("scan_one", &scan_one, nb::sig("def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, "
+                                       "metric: int, n_live: int, /) -> bytearray | None"));
   m.def("scan_radius", &scan_radius, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(),
         "metric"_a, "radius"_a, "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
 }

@@ -258,14 +258,16 @@ class Hits(_Answer):
         """Ids, nearest first."""
         if not self._trimmed:
             self._trim()
-        return self._ids
+        ids: NDArray[np.int64] = self._ids
+        return ids
 
     @property
     def distances(self) -> NDArray[np.float32]:
         """Distances, ascending, in the unit of the metric."""
         if not self._trimmed:
             self._trim()
-        return self._distances
+        distances: NDArray[np.float32] = self._distances
+        return distances
 
     @property
     def scores(self) -> NDArray[np.float32]:

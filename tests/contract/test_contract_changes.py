@@ -266,7 +266,7 @@ def test_readers_see_the_old_vector_or_the_new_one(case):
             while not stop.is_set() or rounds[which] < 2:
                 some_queries = asked[: 1 + 8 * (rounds[which] % 2)]  # a scan of one and a scan by products
                 answers = [
-                    lambda: [index.search(some_queries, k=300, exact=True)],
+                    lambda part=some_queries: [index.search(part, k=300, exact=True)],
                     lambda: [index.search(asked, k=300, where=some), index.search(asked, k=10)],
                     lambda: [index.range_search(asked, 1e9)],
                     list,

@@ -179,7 +179,14 @@ def test_one_query_by_the_short_door_is_answered_alike(rng):
     made = build(vectors)
     batch = made.search(queries, 7, width=30)
     plan = _core.Plan(12, 7, 0, 30, 7)
-    for other in (queries[0] * np.float32(np.nan), queries[0].astype(np.float64), queries[:1], queries[0, :11], "abc", 5):
+    for other in (
+        queries[0] * np.float32(np.nan),
+        queries[0].astype(np.float64),
+        queries[:1],
+        queries[0, :11],
+        "abc",
+        5,
+    ):
         assert made.graph.search_one(plan, other, 500) is None
     for q, query in enumerate(queries):
         answer = made.graph.search_one(plan, query, 500)

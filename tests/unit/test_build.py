@@ -146,7 +146,8 @@ def test_estimates_grow():
     assert [e.seconds for e in rows] == sorted(e.seconds for e in rows)
     assert nearly.estimate(10_000, 256).index_bytes > rows[3].index_bytes
     assert nearly.estimate(10_000, 128, kind="uint8").index_bytes < rows[3].index_bytes
-    for n, dim, options in ((-1, 3, {}), (1, 0, {}), (1, 2, {"metric": "x"}), (1, 2, {"kind": "f"}), (1, 2, {"kind": "bits"}),
+    for n, dim, options in ((-1, 3, {}), (1, 0, {}), (1, 2, {"metric": "x"}), (1, 2, {"kind": "f"}),
+                            (1, 2, {"kind": "bits"}),
                             (1, 2, {"metric": len}), (1, 2, {"sample": np.zeros((3, 3))})):  # fmt: skip
         with pytest.raises(nearly.InputError):
             nearly.estimate(n, dim, **options)

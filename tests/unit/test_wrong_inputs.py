@@ -7,16 +7,19 @@ import nearly
 
 VECTORS = np.random.default_rng(0).standard_normal((300, 8), dtype=np.float32)
 NO_VECTORS = {
-    "a number": np.float32(3), "no dimension": np.array(3.0), "three dimensions": VECTORS.reshape(3, 100, 8), "text": "abc",
+    "a number": np.float32(3), "no dimension": np.array(3.0), "three dimensions": VECTORS.reshape(3, 100, 8),
+    "text": "abc",
     "nothing": None, "a generator": (row for row in VECTORS), "complex": VECTORS.astype(complex),
-    "objects": np.array([[1, "a"], [2, 3]], object), "ragged": [[1, 2], [3]], "masked": np.ma.masked_greater(VECTORS, 1),
+    "objects": np.array([[1, "a"], [2, 3]], object), "ragged": [[1, 2], [3]],
+    "masked": np.ma.masked_greater(VECTORS, 1),
     "not a number": np.full((2, 8), np.nan), "infinite": np.full((2, 8), np.inf), "huge": np.full((2, 8), 1e300),
     "strings": np.array([["a", "b"]]), "a dict": {"a": 1}, "a set": {1, 2}, "dates": np.zeros((2, 2), "M8[s]"),
     "bytes": b"abcd", "a type": np.ndarray, "an object": object(), "a long integer": [[2**70, 1]],
 }  # fmt: skip
 ARRAYS = {
     "fortran": np.asfortranarray(VECTORS), "backwards": VECTORS[::-1, ::-1], "float64": VECTORS.astype(float),
-    "big-endian": VECTORS.astype(">f4"), "booleans": VECTORS > 0, "lists": VECTORS.tolist(), "unmasked": np.ma.array(VECTORS),
+    "big-endian": VECTORS.astype(">f4"), "booleans": VECTORS > 0, "lists": VECTORS.tolist(),
+    "unmasked": np.ma.array(VECTORS),
     "every other": VECTORS[::2],
 }  # fmt: skip
 
@@ -36,7 +39,11 @@ def test_what_is_no_vectors_is_refused_by_name(made, what, tmp_path):
         if not (name == "sample" and wrong is None):
             with pytest.raises(nearly.InputError, match=name):
                 call()
-    for change in (made.add, lambda vectors: made.upsert(vectors, ids=[0]), lambda queries: made.range_search(queries, 1.0)):
+    for change in (
+        made.add,
+        lambda vectors: made.upsert(vectors, ids=[0]),
+        lambda queries: made.range_search(queries, 1.0),
+    ):
         with pytest.raises(nearly.InputError):
             change(wrong)
     assert made.ids.tolist() == list(range(300))

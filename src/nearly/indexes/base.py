@@ -21,7 +21,10 @@ __all__ = ["Index", "Progress"]
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 _NO_ROWS = np.zeros(0, np.uint32)
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
-_SHARED, _PRODUCTS = 8, ("l2", "cosine", "ip")  # queries, under these metrics, that the core compares with blocks of rows
+_SHARED, _PRODUCTS = (
+    8,
+    ("l2", "cosine", "ip"),
+)  # queries, under these metrics, that the core compares with blocks of rows
 _OTHERS_SAY = {
     "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort",
     "efSearch": "effort", "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
@@ -150,7 +153,7 @@ class Index:
         store.rows.prepare(*links, instead_of, of_rows[instead_of])
 
         def exchange() -> None:
-            self.__dict__["_reuse"] = after["_reuse"] - 1
+            self._reuse |= 1
             store.rows.exchange()
             of_rows[instead_of] = NONE
             of_rows[rows] = nodes
@@ -160,7 +163,7 @@ class Index:
         _surely(exchange)
 
     def _undo(self, before: dict[str, Any], placed: Placed | None) -> None:
-        """Leave the index as it was before an addition that was broken off; the places that it took count as removed."""
+        """Leave the index as it was before an addition that was broken off; places that it took count as removed."""
         store, spare = self._store, before["_spare_rows"]
         taken = [*spare[: len(spare) - len(self._spare_rows)], *range(before["_n_rows"], self._n_rows)]
         if store.rows.exchanging:
@@ -230,7 +233,6 @@ class Index:
 
     def __len__(self) -> int:
         return self._n_live
-
 
     def __contains__(self, id: object) -> bool:
         if isinstance(id, bool) or not isinstance(id, int | np.integer) or not 0 <= id < 2**63:
@@ -448,7 +450,8 @@ class Index:
         Notes
         -----
         All of them are added, or none: Ctrl-C while they are linked leaves the index as it was. Where an addition makes
-        a calibration due, that comes afterwards; if it is broken off, the vectors are there and the next change repeats it.
+        a calibration due, that comes afterwards; if it is broken off, the vectors are there and the next change
+        repeats it.
         """
         workers = self._threads(threads)
         with self._writing:
@@ -458,7 +461,7 @@ class Index:
     def _add(
         self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int, instead_of: NDArray[np.uint32]
     ) -> NDArray[np.int64]:
-        """Add vectors and lose the rows that they replace: when anything is raised before that moment nothing changed."""
+        """Add vectors and lose the rows that they replace: if anything is raised before that moment nothing changed."""
         if not len(vectors):
             return np.zeros(0, np.int64)
         if self._n_rows == 0 and vectors.dim and vectors.dim != self.dim:

@@ -127,8 +127,8 @@ def build(
     ids, queries, seed, threads, progress
         As for `Vamana`.
     memory_limit : int, optional
-        Bytes that building may take beyond the input, the index included. Where the usual graph does not fit, codes give
-        way first, then the degree, then the graph.
+        Bytes that building may take beyond the input, the index included. Where the usual graph does not fit, codes
+        give way first, then the degree, then the graph.
 
     Returns
     -------
@@ -185,8 +185,8 @@ def build(
     if shape is None:
         return _explained(Flat(made, ids=ids, metric=metric, threads=threads), why)
     quantizer = None if limit is None else shape.quantizer
-    index = Vamana(made, ids=ids, metric=metric, degree=shape.degree, quantizer=quantizer, recall=recall, queries=queries,
-                   seed=seed, threads=threads, progress=progress)  # fmt: skip
+    index = Vamana(made, ids=ids, metric=metric, degree=shape.degree, quantizer=quantizer, recall=recall,
+                   queries=queries, seed=seed, threads=threads, progress=progress)  # fmt: skip
     return _explained(index, why)
 
 

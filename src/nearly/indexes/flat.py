@@ -81,7 +81,7 @@ class Flat(Index):
         -------
         Hits
         """
-        # One contiguous float32 row is the case that overhead matters for: straight to the core, which sees if it is one.
+        # Overhead matters for one contiguous float32 row: straight to the core, which sees whether it is one.
         if (
             where is None
             and recall is None

@@ -240,7 +240,7 @@ class GraphIndex(Index):
         """
         if unknown:
             self._refuse(unknown)
-        # One contiguous float32 row is the case that overhead matters for: straight to the core, which sees if it is one.
+        # Overhead matters for one contiguous float32 row: straight to the core, which sees whether it is one.
         if (
             where is None
             and exact is False
@@ -339,7 +339,9 @@ class GraphIndex(Index):
         self._unlinked += len(fresh)
         again = self._unsound[self._store.column("first_rows")[self._unsound] != NONE]  # some may have gone since
         nodes = np.union1d(fresh, again)
-        self._insert(np.random.default_rng(self._seed + self._n_live + len(placed.ids)).permutation(nodes), threads, None)
+        self._insert(
+            np.random.default_rng(self._seed + self._n_live + len(placed.ids)).permutation(nodes), threads, None
+        )
         self._unsound = NOBODY
         if len(self._graph.entries) < min(_ENTRIES, self._n_nodes) or self.layered:
             self._elect(fresh)

@@ -56,9 +56,7 @@ def flat_bytes(n: int, dim: int, kind: str, metric: Metric) -> int:
     return n * (int(_core.Plain.row_bytes(element, metric.number, dim)) + _ROW_BYTES)
 
 
-def peak_bytes(
-    n: int, dim: int, metric: Metric, index_bytes: int, shape: Shape | None, n_queries: int = 0
-) -> int:
+def peak_bytes(n: int, dim: int, metric: Metric, index_bytes: int, shape: Shape | None, n_queries: int = 0) -> int:
     """Bytes that building takes at most, the index included and the input not."""
     peak = index_bytes + n * _HASH_BYTES + 1_000_000
     if shape is None:
@@ -102,10 +100,12 @@ def graphs(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> I
 
 def _usual(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> Shape:
     if sample is None or not len(sample):  # as many components as may be needed
-        return Shape(DEGREE, min(int(_core.Codes.row_bytes(dim, 8, False, False)), _MOST_CODES), None, "the usual codes")
+        return Shape(
+            DEGREE, min(int(_core.Codes.row_bytes(dim, 8, False, False)), _MOST_CODES), None, "the usual codes"
+        )
     quantizer = usual_quantizer(metric.name, sample, recall)
     rows = sample.as_float32()
-    fitted = quantizer.fit(rows, metric=metric.name)  # type: ignore[union-attr] - both kinds have it
+    fitted = quantizer.fit(rows, metric=metric.name)
     if isinstance(quantizer, Reduced):  # so that more vectors do not ask for more components
         quantizer = Reduced(dims=fitted.dims, energy=quantizer.energy)
     return Shape(DEGREE, fitted.row_bytes, quantizer, f"{fitted.bits}-bit codes of {fitted.dims} dimensions")
