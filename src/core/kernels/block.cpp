@@ -12,6 +12,15 @@ Packed::Packed(const float* columns, size_t m, size_t dim) : table_(&active()), 
     for (size_t j = 0; j < dim; ++j) data_[(c / width * dim + j) * width + c % width] = columns[c * dim + j];
 }
 
+PackedWhole::PackedWhole(const int16_t* columns, size_t m, size_t dim) : table_(&active()), dim_(even(dim)) {
+  const size_t width = table_->panel;
+  panels_ = (m + width - 1) / width;
+  data_.assign(panels_ * width * dim_, 0);
+  for (size_t c = 0; c < m; ++c)
+    for (size_t j = 0; j < dim_; ++j)
+      data_[(c / width * dim_ + j / 2 * 2) * width + c % width * 2 + j % 2] = columns[c * dim_ + j];
+}
+
 void multiply(const float* rows, size_t n, const float* columns, size_t m, size_t dim, float* out, size_t threads,
               const Poll& poll) {
   const Packed packed(columns, m, dim);

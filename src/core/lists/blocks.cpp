@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
-#include <cstdlib>
-#include <memory>
 
 #include "kernels/block.hpp"
 #include "lists/best.hpp"
@@ -12,55 +11,96 @@
 namespace nearly::lists {
 namespace {
 
-constexpr size_t kRowBlock = 48;     // rows decoded at a time: with a panel of queries they stay in the second cache
+constexpr size_t kRowBlock = 48;      // rows decoded at a time: with a panel of queries they stay in the second cache
 constexpr size_t kQueryGroup = 1024;  // queries that one task carries over all rows
-constexpr double kLargest = 1e37;    // squared norm up to which no product overflows
+constexpr size_t kSample = 256;       // rows whose mean is the center
+// Vectors become whole numbers of about this length: a product of two fits 32 bits and each element 16.
+constexpr double kReach = 32700;
+// Lengths that are resolved: no float overflows on the way. Shorter vectors are rounded as coarsely as those, longer ones
+// are left to the scorer.
+constexpr double kShortest = 1e-13, kLongest = 1e15;
+constexpr double kMargin = 1e-6;      // of a bound in floats: more than the three roundings of its use
 
-double norm_squared(const float* x, size_t dim) {
-  double part[4] = {};
-  size_t j = 0;
-  for (; j + 4 <= dim; j += 4)
-    for (size_t i = 0; i < 4; ++i) part[i] += static_cast<double>(x[j + i]) * x[j + i];
-  for (; j < dim; ++j) part[0] += static_cast<double>(x[j]) * x[j];
-  return (part[0] + part[1]) + (part[2] + part[3]);
-}
+double margin_below(double x) { return x - std::fabs(x) * kMargin; }
 
-// A query's candidates: nodes whose value may still be among the k smallest. Value = reach - 2 * product, with
-// reach = |x|^2 (0 under ip); true values lie within `slack` of it, slack = error * (|x|^2 + |q|^2) + a floor for numbers
-// so small that their products underflow.
+// A vector v, about the center, as whole numbers V: v = step * V + an error of length at most step * spread.
+struct Whole {
+  double squared, length, step;  // |v|^2, |v|
+  float inverse;                 // 1 / step
+  bool usable() const { return length <= kLongest; }
+};
+
+// How vectors become whole numbers.
+class Rounding {
+ public:
+  Rounding(size_t dim, size_t even) : center_(dim, 0.0f), even_(even), spread_(0.51 * std::sqrt(static_cast<double>(dim))) {}
+  // The mean of n vectors; 0 when it is not a number or far away.
+  void center_on(const float* vectors, size_t n) {
+    std::vector<double> sums(center_.size(), 0.0);
+    for (size_t i = 0; i < n * sums.size(); ++i) sums[i % sums.size()] += vectors[i];
+    for (size_t j = 0; j < sums.size(); ++j) {
+      const double mean = n ? sums[j] / static_cast<double>(n) : 0.0;
+      center_[j] = std::fabs(mean) <= kLongest ? static_cast<float>(mean) : 0.0f;
+    }
+  }
+  Whole round(float* v, int16_t* out) const {
+    const kernels::Table& kernel = kernels::active();
+    Whole w{};
+    w.squared = kernel.center(v, center_.data(), center_.size());
+    w.length = std::sqrt(w.squared);
+    w.inverse = static_cast<float>(kReach / std::max(kShortest, w.length));
+    w.step = 1.0 / static_cast<double>(w.inverse);
+    if (w.usable())
+      kernel.round16(v, center_.size(), w.inverse, out);
+    else
+      std::fill_n(out, even_, int16_t{0});
+    return w;
+  }
+  // How far step * step * <Q, X> may be from <q, x>.
+  double error(const Whole& q, const Whole& x) const {
+    return spread_ * (q.length * x.step + (x.length + spread_ * x.step) * q.step);
+  }
+  // The same in units of step * step, for any two; and what a product may lose as a float.
+  double allowance() const { return spread_ * (2.001 * kReach + spread_) + 256; }
+
+ private:
+  std::vector<float> center_;
+  size_t even_;
+  double spread_;
+};
+
+// A query's candidates: nodes whose value may still be among the k smallest. Given are the least and the most that a value
+// can be.
 class Candidates {
  public:
-  void begin(size_t k, double query_slack) {
+  void begin(size_t k) {
     k_ = k;
-    slack_ = query_slack;
     limit_ = std::numeric_limits<double>::infinity();
     full_ = 4 * k + 64;
-    most_ = 8 * k + 4096;
-    nodes_.clear();
+    largest_ = 8 * k + 4096;
   }
-  // A product at least this large, less half the row's own part, deserves a look.
-  // (value - slack <= limit is product >= (reach - slack_x) / 2 - (limit + slack_q) / 2; rounded to the safe side.)
-  float threshold() const {
-    if (gave_up()) return std::numeric_limits<float>::infinity();
-    const double h = (limit_ + slack_) / 2;
-    return static_cast<float>(-(h + std::fabs(h) * 1e-6));
-  }
-  void offer(Row node, double value, double row_slack) {
-    const double slack = row_slack + slack_;
-    if (value - slack > limit_) return;
-    nodes_.push_back({value - slack, value + slack, node});
+  // A value above it is not among the k smallest.
+  double limit() const { return limit_; }
+  void offer(Row node, double value, double slack) {
+    if (!(value - slack <= limit_)) return;
+    nodes_.push_back({value - slack, node});
+    if (value + slack < limit_) {
+      if (most_.size() == k_) {
+        std::pop_heap(most_.begin(), most_.end());
+        most_.pop_back();
+      }
+      most_.push_back(value + slack);
+      std::push_heap(most_.begin(), most_.end());
+      if (most_.size() == k_) limit_ = most_.front();
+    }
     if (nodes_.size() >= full_) shrink();
   }
   void shrink() {
-    if (nodes_.size() <= k_) return;
-    std::nth_element(nodes_.begin(), nodes_.begin() + static_cast<ptrdiff_t>(k_ - 1), nodes_.end(),
-                     [](const Entry& a, const Entry& b) { return a.most < b.most; });
-    limit_ = std::min(limit_, nodes_[k_ - 1].most);
     std::erase_if(nodes_, [&](const Entry& e) { return e.least > limit_; });
     full_ = std::max(full_, 2 * nodes_.size());
-    if (nodes_.size() > most_) give_up();
+    if (nodes_.size() > largest_) give_up();
   }
-  // Products cannot tell the rows apart (they lie far from the origin, near each other), or overflow.
+  // Products cannot tell the rows apart, or overflow.
   void give_up() {
     limit_ = -std::numeric_limits<double>::infinity();
     nodes_ = {};
@@ -72,104 +112,196 @@ class Candidates {
 
  private:
   struct Entry {
-    double least, most;
+    double least;
     Row node;
   };
-  size_t k_ = 1, full_ = 0, most_ = 0;
-  double slack_ = 0, limit_ = 0;
+  size_t k_ = 1, full_ = 0, largest_ = 0;
+  double limit_ = 0;
   std::vector<Entry> nodes_;
+  std::vector<double> most_;  // the k smallest, a heap with the largest on top
 };
+
+// Values to compare: |q - x|^2 - |q|^2 about the center, under ip -2 <q, x>; `rounding` of it are the scorer's, twice.
+class Screen {
+ public:
+  Screen(const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r, size_t begin, size_t end)
+      : dense_(dense), rows_(rows), n_nodes_(n_nodes), r_(r), n_(end - begin), even_(kernels::PackedWhole::even(dense.dim)),
+        rounding_(dense.dim, even_), rounded_(static_cast<double>(dense.dim + 16) * 0x1p-22),
+        packed_(take_queries(begin)), allowance_(static_cast<float>(rounding_.allowance() + dot_rounding() * kReach * kReach)) {}
+
+  // Looks at all rows; returns how many.
+  size_t run(const Poll& poll);
+  Candidates& candidates(size_t q) { return candidates_[q]; }
+
+ private:
+  struct Row16 {
+    Whole whole;
+    double reach, slack;
+  };
+  bool is_dot() const { return r_.metric == Metric::kDot; }
+  double dot_rounding() const { return is_dot() ? rounded_ : 0.0; }
+  kernels::PackedWhole take_queries(size_t begin);
+  void center();
+  void take_rows(const Row* nodes, size_t count);
+  void multiply(const Row* nodes, size_t count);
+  void set_floor(size_t q);
+
+  const Dense& dense_;
+  const Rows& rows_;
+  size_t n_nodes_;
+  const Request& r_;
+  size_t n_, even_;
+  Rounding rounding_;
+  double rounded_;
+  std::vector<Candidates> candidates_;
+  std::vector<Whole> queries_;
+  std::vector<double> slacks_;
+  std::vector<float> floors_, scales_;
+  Row16 block_[kRowBlock];
+  std::vector<float> floats_;
+  std::vector<int16_t> whole_;
+  std::vector<int32_t> tile_;
+  float row_floors_[kRowBlock], row_scales_[kRowBlock];
+  kernels::PackedWhole packed_;  // last: made from what stands above
+  float allowance_;
+};
+
+void Screen::center() {
+  Row nodes[kSample];
+  size_t count = 0;
+  for (size_t i = 0; i < std::min(kSample, n_nodes_) && !is_dot(); ++i) {
+    nodes[count] = static_cast<Row>(i * n_nodes_ / std::min(kSample, n_nodes_));
+    count += rows_.first_passing(nodes[count], r_.filter) != kNone;
+  }
+  floats_.resize(std::max<size_t>(kSample, kRowBlock) * dense_.dim);
+  dense_.decode(nodes, count, floats_.data());
+  rounding_.center_on(floats_.data(), count);
+}
+
+kernels::PackedWhole Screen::take_queries(size_t begin) {
+  center();
+  std::vector<int16_t> whole(n_ * even_, 0);
+  std::vector<float> query(dense_.dim);
+  candidates_.resize(n_);
+  for (size_t q = 0; q < n_; ++q) {
+    dense_.decode_query(r_.queries + (begin + q) * r_.query_bytes, query.data());
+    const bool zero = std::all_of(query.begin(), query.end(), [](float x) { return x == 0; });
+    queries_.push_back(rounding_.round(query.data(), whole.data() + q * even_));
+    slacks_.push_back((is_dot() ? 0.0 : rounded_ * queries_[q].squared) + static_cast<double>(dense_.dim + 16) * 0x1p-146);
+    candidates_[q].begin(std::min(r_.k, std::max<size_t>(1, n_nodes_)));
+    if (!queries_[q].usable() || (zero && r_.metric == Metric::kCosine)) candidates_[q].give_up();
+  }
+  kernels::PackedWhole packed(whole.data(), n_, dense_.dim);
+  floors_.assign(packed.panels() * packed.width(), std::numeric_limits<float>::infinity());
+  scales_.assign(floors_.size(), 0.0f);
+  whole_.assign(kRowBlock * even_, 0);
+  tile_.resize(kRowBlock * packed.width());
+  for (size_t q = 0; q < n_; ++q) {
+    scales_[q] = queries_[q].inverse;
+    set_floor(q);
+  }
+  return packed;
+}
+
+// A row may be among the nearest where <q, x> + error >= (reach - row's slack) / 2 - (limit + query's slack) / 2.
+void Screen::set_floor(size_t q) {
+  const double h = -(candidates_[q].limit() + slacks_[q]) / 2 * queries_[q].inverse;
+  floors_[q] = candidates_[q].gave_up() ? std::numeric_limits<float>::infinity() : static_cast<float>(margin_below(h));
+}
+
+void Screen::take_rows(const Row* nodes, size_t count) {
+  dense_.decode(nodes, count, floats_.data());
+  for (size_t i = 0; i < count; ++i) {
+    float* v = floats_.data() + i * dense_.dim;
+    // The zero vector has no direction: cosine puts it at 1, where |q - x|^2 would be 1 and not 2.
+    const bool zero = r_.metric == Metric::kCosine && std::all_of(v, v + dense_.dim, [](float x) { return x == 0; });
+    Row16& row = block_[i];
+    row.whole = rounding_.round(v, whole_.data() + i * even_);
+    row.reach = is_dot() ? 0.0 : row.whole.squared + (zero ? 1.0 : 0.0);
+    row.slack = is_dot() ? 0.0 : rounded_ * row.whole.squared + (zero ? kMargin : 0.0);
+    row_scales_[i] = row.whole.inverse;
+    row_floors_[i] = static_cast<float>(margin_below((row.reach - row.slack) / 2 * row.whole.inverse));
+    if (row.whole.usable()) continue;
+    for (size_t q = 0; q < n_; ++q) candidates_[q].give_up(), set_floor(q);
+  }
+}
+
+void Screen::multiply(const Row* nodes, size_t count) {
+  const size_t width = packed_.width();
+  kernels::Reached reached[kRowBlock + 1];
+  for (size_t p = 0; p < packed_.panels(); ++p) {
+    packed_.multiply(whole_.data(), count, p, tile_.data());
+    const size_t hits = kernels::active().reaching(tile_.data(), count, row_floors_, row_scales_, floors_.data() + p * width,
+                                                   scales_.data() + p * width, allowance_, reached);
+    for (size_t h = 0; h < hits; ++h) {
+      const Row16& row = block_[reached[h].row];
+      const int32_t* products = tile_.data() + reached[h].row * width;
+      for (uint32_t columns = reached[h].columns; columns; columns &= columns - 1) {
+        const auto c = static_cast<size_t>(std::countr_zero(columns));
+        const size_t q = p * width + c;
+        if (q >= n_) break;
+        const Whole& query = queries_[q];
+        const double value = row.reach - 2 * query.step * row.whole.step * products[c];
+        const double slack = 2 * rounding_.error(query, row.whole) + dot_rounding() * query.length * row.whole.length +
+                             row.slack + slacks_[q];
+        candidates_[q].offer(nodes[reached[h].row], value, slack);
+        set_floor(q);
+      }
+    }
+  }
+}
+
+size_t Screen::run(const Poll& poll) {
+  size_t compared = 0;
+  Row met[kRowBlock];
+  for (size_t at = 0; at < n_nodes_;) {
+    // Rows come before vectors: a place that is free now may be filled while we look.
+    size_t count = 0;
+    for (; at < n_nodes_ && count < kRowBlock; ++at) {
+      met[count] = static_cast<Row>(at);  // kept or overwritten by the next
+      count += rows_.first_passing(static_cast<Row>(at), r_.filter) != kNone;
+    }
+    take_rows(met, count);
+    multiply(met, count);
+    compared += count * n_;
+    poll_if_due(poll);
+  }
+  return compared;
+}
 
 }  // namespace
 
 uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r,
                      const Poll& poll) {
-  const size_t dim = dense.dim;
-  // Each of the two sums makes at most dim + a few roundings of relative size 2^-24.
-  const double error = static_cast<double>(dim + 16) * 0x1p-22, tiny = static_cast<double>(dim + 16) * 0x1p-146;
-  // A row's part of its value. The zero vector has no direction: cosine puts it at 1, where |q - x|^2 would be 2.
-  const auto reach_of = [&](double norm) {
-    return r.metric == Metric::kDot ? 0.0 : r.metric == Metric::kCosine && norm == 0 ? 1.0 : norm;
-  };
   const size_t threads = r.threads ? r.threads : default_threads();
   const size_t per_task = std::min(kQueryGroup, std::max<size_t>(16, (r.n + threads - 1) / threads));
   std::atomic<uint64_t> compared{0};
   parallel_for(r.n, per_task, threads, [&](size_t begin, size_t end) {
     const Readers::Reading reading(*rows.readers());
     rows.check(reading);
-    const size_t n = end - begin;
-    std::vector<float> queries(n * dim);
-    std::vector<Candidates> candidates(n);
-    for (size_t q = 0; q < n; ++q) {
-      float* out = queries.data() + q * dim;
-      dense.decode_query(r.queries + (begin + q) * r.query_bytes, out);
-      const double norm = norm_squared(out, dim);
-      candidates[q].begin(std::min(r.k, std::max<size_t>(1, n_nodes)), error * norm + tiny);
-      if (norm > kLargest) candidates[q].give_up();
-    }
-    const kernels::Packed packed(queries.data(), n, dim);
-    const size_t width = packed.width();
-    std::vector<float> block(kRowBlock * dim), tile(kRowBlock * width), thresholds(packed.panels() * width, 0.0f);
-    std::vector<double> norms(kRowBlock);
-    std::vector<float> halves(kRowBlock);
-    for (size_t q = n; q < thresholds.size(); ++q) thresholds[q] = std::numeric_limits<float>::infinity();
-    for (size_t q = 0; q < n; ++q) thresholds[q] = candidates[q].threshold();
-    Row met[kRowBlock];
-    for (size_t at = 0; at < n_nodes;) {
-      // Rows come before vectors: a place that is free now may be filled while we look.
-      size_t count = 0;
-      for (; at < n_nodes && count < kRowBlock; ++at) {
-        met[count] = static_cast<Row>(at);  // kept or overwritten by the next
-        count += rows.first_passing(static_cast<Row>(at), r.filter) != kNone;
-      }
-      dense.decode(met, count, block.data());
-      compared += count * n;
-      for (size_t i = 0; i < count; ++i) {
-        norms[i] = norm_squared(block.data() + i * dim, dim);
-        if (norms[i] > kLargest)
-          for (size_t q = 0; q < n; ++q) candidates[q].give_up(), thresholds[q] = candidates[q].threshold();
-        const double h = (reach_of(norms[i]) - error * norms[i]) / 2;
-        halves[i] = static_cast<float>(h - std::fabs(h) * 1e-6);
-      }
-      for (size_t p = 0; p < packed.panels(); ++p) {
-        packed.multiply(block.data(), count, p, tile.data());
-        const float* limit = thresholds.data() + p * width;
-        for (size_t i = 0; i < count; ++i) {
-          const float* product = tile.data() + i * width;
-          int any = 0;
-          for (size_t c = 0; c < width; ++c) any |= product[c] >= halves[i] + limit[c];
-          if (!any) continue;
-          for (size_t c = 0; c < width; ++c) {
-            const size_t q = p * width + c;
-            if (q >= n || !(product[c] >= halves[i] + limit[c])) continue;
-            const double value = reach_of(norms[i]) - 2.0 * product[c];
-            candidates[q].offer(met[i], value, error * norms[i]);
-            thresholds[q] = candidates[q].threshold();
-          }
-        }
-      }
-      poll_if_due(poll);
-    }
+    Screen screen(dense, rows, n_nodes, r, begin, end);
+    compared += screen.run(poll);
     const Buffer prepared = buffer(scorer.prepared_bytes());
     std::vector<Row> nodes;
     std::vector<float> distance;
-    for (size_t q = 0; q < n; ++q) {
-      candidates[q].shrink();
-      if (candidates[q].gave_up()) {
-        compared += scan_one(scorer, rows, n_nodes, nullptr, r, begin + q, prepared.get(), poll);
+    for (size_t q = begin; q < end; ++q) {
+      Candidates& candidates = screen.candidates(q - begin);
+      candidates.shrink();
+      if (candidates.gave_up()) {
+        compared += scan_one(scorer, rows, n_nodes, nullptr, r, q, prepared.get(), poll);
         continue;
       }
       nodes.clear();
-      candidates[q].for_each([&](Row node) { nodes.push_back(node); });
+      candidates.for_each([&](Row node) { nodes.push_back(node); });
       distance.resize(nodes.size());
-      scorer.prepare(r.queries + (begin + q) * r.query_bytes, prepared.get());
+      scorer.prepare(r.queries + q * r.query_bytes, prepared.get());
       scorer.score(prepared.get(), nodes.data(), nodes.size(), std::numeric_limits<float>::infinity(), distance.data());
       Best best(std::min(r.k, std::max<size_t>(1, n_nodes)));
       for (size_t i = 0; i < nodes.size(); ++i) {
         const Row row = rows.first_passing(nodes[i], r.filter);
         if (row != kNone) best.offer({distance[i], nodes[i], rows.id(row)});
       }
-      write_answer(rows, r, begin + q, best);
+      write_answer(rows, r, q, best);
     }
   }, poll);
   return compared;
