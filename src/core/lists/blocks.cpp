@@ -21,13 +21,14 @@ constexpr double kReach = 32700;
 constexpr double kShortest = 1e-13, kLongest = 1e15;
 constexpr double kMargin = 1e-6;      // of a bound in floats: more than the three roundings of its use
 
-double margin_below(double x) { return x - std::fabs(x) * kMargin; }
+float round_down(double x) { return static_cast<float>(x - std::fabs(x) * kMargin); }
+float round_up(double x) { return static_cast<float>(x + std::fabs(x) * kMargin); }
 
-// A vector v, about the center, as whole numbers V: v = step * V + an error of length at most step * spread.
+// A vector v, about the center, as whole numbers V: v = step * V + an error no longer than step * the spread of its kind.
 struct Whole {
-  double squared, length, step;  // |v|^2, |v|
-  float inverse;                 // 1 / step
-  bool usable() const { return length <= kLongest; }
+  double squared, step;  // |v|^2
+  float inverse;         // 1 / step
+  bool usable;           // else V is 0
 };
 
 // How vectors become whole numbers.
@@ -37,7 +38,8 @@ class Rounding {
   // The mean of n vectors; 0 when it is not a number or far away.
   void center_on(const float* vectors, size_t n) {
     std::vector<double> sums(center_.size(), 0.0);
-    for (size_t i = 0; i < n * sums.size(); ++i) sums[i % sums.size()] += vectors[i];
+    for (size_t i = 0; i < n; ++i)
+      for (size_t j = 0; j < sums.size(); ++j) sums[j] += vectors[i * sums.size() + j];
     for (size_t j = 0; j < sums.size(); ++j) {
       const double mean = n ? sums[j] / static_cast<double>(n) : 0.0;
       center_[j] = std::fabs(mean) <= kLongest ? static_cast<float>(mean) : 0.0f;
@@ -47,21 +49,19 @@ class Rounding {
     const kernels::Table& kernel = kernels::active();
     Whole w{};
     w.squared = kernel.center(v, center_.data(), center_.size());
-    w.length = std::sqrt(w.squared);
-    w.inverse = static_cast<float>(kReach / std::max(kShortest, w.length));
+    const double length = std::sqrt(w.squared);
+    w.usable = length <= kLongest;
+    w.inverse = static_cast<float>(kReach / std::max(kShortest, length));
     w.step = 1.0 / static_cast<double>(w.inverse);
-    if (w.usable())
+    if (w.usable)
       kernel.round16(v, center_.size(), w.inverse, out);
     else
       std::fill_n(out, even_, int16_t{0});
     return w;
   }
-  // How far step * step * <Q, X> may be from <q, x>.
-  double error(const Whole& q, const Whole& x) const {
-    return spread_ * (q.length * x.step + (x.length + spread_ * x.step) * q.step);
-  }
-  // The same in units of step * step, for any two; and what a product may lose as a float.
-  double allowance() const { return spread_ * (2.001 * kReach + spread_) + 256; }
+  // |<q, x> - step_q * step_x * <Q, X>| <= step_q * step_x * error(): Cauchy-Schwarz, as |v| <= kReach * step; and what a
+  // product may lose as a float.
+  double error() const { return spread_ * (2.001 * kReach + spread_) + 256; }
 
  private:
   std::vector<float> center_;
@@ -69,29 +69,43 @@ class Rounding {
   double spread_;
 };
 
-// A query's candidates: nodes whose value may still be among the k smallest. Given are the least and the most that a value
-// can be.
+// The k smallest numbers met.
+class Smallest {
+ public:
+  explicit Smallest(size_t k) : numbers_(k, std::numeric_limits<float>::infinity()) {}
+  float largest() const { return numbers_.back(); }
+  void insert(float x) {
+    float before = -std::numeric_limits<float>::infinity();
+    for (float& number : numbers_) {
+      const float old = number;
+      number = std::max(before, std::min(old, x));
+      before = old;
+    }
+  }
+
+ private:
+  std::vector<float> numbers_;  // ascending
+};
+
+// A query's candidates: nodes whose value may still be among the k smallest.
 class Candidates {
  public:
-  void begin(size_t k) {
-    k_ = k;
-    limit_ = std::numeric_limits<double>::infinity();
-    full_ = 4 * k + 64;
-    largest_ = 8 * k + 4096;
+  Candidates(size_t k, const Whole& query, double slack) : step(query.step), inverse(query.inverse), slack(slack), smallest_(k), full_(4 * k + 64), largest_(8 * k + 4096) {
+    nodes_.reserve(full_);
   }
-  // A value above it is not among the k smallest.
-  double limit() const { return limit_; }
-  void offer(Row node, double value, double slack) {
-    if (!(value - slack <= limit_)) return;
-    nodes_.push_back({value - slack, node});
-    if (value + slack < limit_) {
-      if (most_.size() == k_) {
-        std::pop_heap(most_.begin(), most_.end());
-        most_.pop_back();
-      }
-      most_.push_back(value + slack);
-      std::push_heap(most_.begin(), most_.end());
-      if (most_.size() == k_) limit_ = most_.front();
+  double step;
+  float inverse;
+  double slack;
+
+  // No value above it is among the k smallest.
+  float limit() const { return limit_; }
+  // A node whose value lies between these; either may be not a number.
+  void offer(Row node, float least, float most) {
+    if (!(least <= limit_)) return;
+    nodes_.push_back({least, node});
+    if (most < limit_) {
+      smallest_.insert(most);
+      limit_ = smallest_.largest();
     }
     if (nodes_.size() >= full_) shrink();
   }
@@ -102,23 +116,23 @@ class Candidates {
   }
   // Products cannot tell the rows apart, or overflow.
   void give_up() {
-    limit_ = -std::numeric_limits<double>::infinity();
+    limit_ = -std::numeric_limits<float>::infinity();
     nodes_ = {};
   }
-  bool gave_up() const { return limit_ == -std::numeric_limits<double>::infinity(); }
+  bool gave_up() const { return limit_ == -std::numeric_limits<float>::infinity(); }
   template <typename Take> void for_each(Take take) const {
     for (const Entry& e : nodes_) take(e.node);
   }
 
  private:
   struct Entry {
-    double least;
+    float least;
     Row node;
   };
-  size_t k_ = 1, full_ = 0, largest_ = 0;
-  double limit_ = 0;
+  float limit_ = std::numeric_limits<float>::infinity();
+  Smallest smallest_;
+  size_t full_, largest_;
   std::vector<Entry> nodes_;
-  std::vector<double> most_;  // the k smallest, a heap with the largest on top
 };
 
 // Values to compare: |q - x|^2 - |q|^2 about the center, under ip -2 <q, x>; `rounding` of it are the scorer's, twice.
@@ -127,7 +141,7 @@ class Screen {
   Screen(const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r, size_t begin, size_t end)
       : dense_(dense), rows_(rows), n_nodes_(n_nodes), r_(r), n_(end - begin), even_(kernels::PackedWhole::even(dense.dim)),
         rounding_(dense.dim, even_), rounded_(static_cast<double>(dense.dim + 16) * 0x1p-22),
-        packed_(take_queries(begin)), allowance_(static_cast<float>(rounding_.allowance() + dot_rounding() * kReach * kReach)) {}
+        packed_(take_queries(begin)), error_(rounding_.error() + (is_dot() ? rounded_ * kReach * kReach : 0.0)) {}
 
   // Looks at all rows; returns how many.
   size_t run(const Poll& poll);
@@ -139,7 +153,6 @@ class Screen {
     double reach, slack;
   };
   bool is_dot() const { return r_.metric == Metric::kDot; }
-  double dot_rounding() const { return is_dot() ? rounded_ : 0.0; }
   kernels::PackedWhole take_queries(size_t begin);
   void center();
   void take_rows(const Row* nodes, size_t count);
@@ -154,8 +167,6 @@ class Screen {
   Rounding rounding_;
   double rounded_;
   std::vector<Candidates> candidates_;
-  std::vector<Whole> queries_;
-  std::vector<double> slacks_;
   std::vector<float> floors_, scales_;
   Row16 block_[kRowBlock];
   std::vector<float> floats_;
@@ -163,7 +174,7 @@ class Screen {
   std::vector<int32_t> tile_;
   float row_floors_[kRowBlock], row_scales_[kRowBlock];
   kernels::PackedWhole packed_;  // last: made from what stands above
-  float allowance_;
+  double error_;
 };
 
 void Screen::center() {
@@ -182,14 +193,15 @@ kernels::PackedWhole Screen::take_queries(size_t begin) {
   center();
   std::vector<int16_t> whole(n_ * even_, 0);
   std::vector<float> query(dense_.dim);
-  candidates_.resize(n_);
+  candidates_.reserve(n_);
+  const size_t k = std::min(r_.k, std::max<size_t>(1, n_nodes_));
   for (size_t q = 0; q < n_; ++q) {
     dense_.decode_query(r_.queries + (begin + q) * r_.query_bytes, query.data());
     const bool zero = std::all_of(query.begin(), query.end(), [](float x) { return x == 0; });
-    queries_.push_back(rounding_.round(query.data(), whole.data() + q * even_));
-    slacks_.push_back((is_dot() ? 0.0 : rounded_ * queries_[q].squared) + static_cast<double>(dense_.dim + 16) * 0x1p-146);
-    candidates_[q].begin(std::min(r_.k, std::max<size_t>(1, n_nodes_)));
-    if (!queries_[q].usable() || (zero && r_.metric == Metric::kCosine)) candidates_[q].give_up();
+    const Whole w = rounding_.round(query.data(), whole.data() + q * even_);
+    const double tiny = static_cast<double>(dense_.dim + 16) * 0x1p-146;
+    candidates_.emplace_back(k, w, (is_dot() ? 0.0 : rounded_ * w.squared) + tiny);
+    if (!w.usable || (zero && r_.metric == Metric::kCosine)) candidates_[q].give_up();
   }
   kernels::PackedWhole packed(whole.data(), n_, dense_.dim);
   floors_.assign(packed.panels() * packed.width(), std::numeric_limits<float>::infinity());
@@ -197,7 +209,7 @@ kernels::PackedWhole Screen::take_queries(size_t begin) {
   whole_.assign(kRowBlock * even_, 0);
   tile_.resize(kRowBlock * packed.width());
   for (size_t q = 0; q < n_; ++q) {
-    scales_[q] = queries_[q].inverse;
+    scales_[q] = candidates_[q].inverse;
     set_floor(q);
   }
   return packed;
@@ -205,8 +217,8 @@ kernels::PackedWhole Screen::take_queries(size_t begin) {
 
 // A row may be among the nearest where <q, x> + error >= (reach - row's slack) / 2 - (limit + query's slack) / 2.
 void Screen::set_floor(size_t q) {
-  const double h = -(candidates_[q].limit() + slacks_[q]) / 2 * queries_[q].inverse;
-  floors_[q] = candidates_[q].gave_up() ? std::numeric_limits<float>::infinity() : static_cast<float>(margin_below(h));
+  const Candidates& c = candidates_[q];
+  floors_[q] = c.gave_up() ? std::numeric_limits<float>::infinity() : round_down((c.limit() + c.slack) * -0.5 * c.inverse);
 }
 
 void Screen::take_rows(const Row* nodes, size_t count) {
@@ -220,8 +232,8 @@ void Screen::take_rows(const Row* nodes, size_t count) {
     row.reach = is_dot() ? 0.0 : row.whole.squared + (zero ? 1.0 : 0.0);
     row.slack = is_dot() ? 0.0 : rounded_ * row.whole.squared + (zero ? kMargin : 0.0);
     row_scales_[i] = row.whole.inverse;
-    row_floors_[i] = static_cast<float>(margin_below((row.reach - row.slack) / 2 * row.whole.inverse));
-    if (row.whole.usable()) continue;
+    row_floors_[i] = round_down((row.reach - row.slack) * 0.5 * row.whole.inverse);
+    if (row.whole.usable) continue;
     for (size_t q = 0; q < n_; ++q) candidates_[q].give_up(), set_floor(q);
   }
 }
@@ -232,7 +244,7 @@ void Screen::multiply(const Row* nodes, size_t count) {
   for (size_t p = 0; p < packed_.panels(); ++p) {
     packed_.multiply(whole_.data(), count, p, tile_.data());
     const size_t hits = kernels::active().reaching(tile_.data(), count, row_floors_, row_scales_, floors_.data() + p * width,
-                                                   scales_.data() + p * width, allowance_, reached);
+                                                   scales_.data() + p * width, static_cast<float>(error_), reached);
     for (size_t h = 0; h < hits; ++h) {
       const Row16& row = block_[reached[h].row];
       const int32_t* products = tile_.data() + reached[h].row * width;
@@ -240,11 +252,10 @@ void Screen::multiply(const Row* nodes, size_t count) {
         const auto c = static_cast<size_t>(std::countr_zero(columns));
         const size_t q = p * width + c;
         if (q >= n_) break;
-        const Whole& query = queries_[q];
-        const double value = row.reach - 2 * query.step * row.whole.step * products[c];
-        const double slack = 2 * rounding_.error(query, row.whole) + dot_rounding() * query.length * row.whole.length +
-                             row.slack + slacks_[q];
-        candidates_[q].offer(nodes[reached[h].row], value, slack);
+        Candidates& query = candidates_[q];
+        const double unit = 2 * query.step * row.whole.step, product = products[c];
+        query.offer(nodes[reached[h].row], round_down(row.reach - unit * (product + error_) - row.slack - query.slack),
+                    round_up(row.reach - unit * (product - error_) + row.slack + query.slack));
         set_floor(q);
       }
     }
