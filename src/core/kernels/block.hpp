@@ -39,6 +39,11 @@ class PackedWhole {
   void multiply(const int16_t* rows, size_t n, size_t p, int32_t* tile) const {
     table_->whole_products(rows, dim_, n, data_.data() + p * width() * dim_, dim_, tile);
   }
+  // Table::reaching of the target that the panels are for.
+  size_t reaching(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
+                  const float* scale, float allowance, Reached* out) const {
+    return table_->reaching(tile, n, row_floor, row_scale, floor, scale, allowance, out);
+  }
 
  private:
   const Table* table_;
