@@ -26,13 +26,13 @@ struct Whole {
 class Rounding {
  public:
   explicit Rounding(size_t dim) : center_(dim, 0.0f), spread_(0.51 * std::sqrt(static_cast<double>(dim))) {}
-  // The mean of n vectors: products of what is left are small where distances are. 0 when most of the vectors lie nearer
-  // to it, as when one is far away, or not a number.
+  // Seen from the mean of n vectors, products are as small as distances. The origin stays the center where most of the
+  // vectors lie nearer to it (one of them is far away), or where the mean is not a number.
   void center_on(const float* vectors, size_t n) {
     std::vector<double> sums(center_.size(), 0.0);
     for (size_t i = 0; i < n; ++i)
       for (size_t j = 0; j < sums.size(); ++j) sums[j] += vectors[i * sums.size() + j];
-    size_t nearer = 0;
+    size_t nearer = 0;  // to the mean than to the origin
     for (size_t i = 0; i < n; ++i) {
       double gain = 0;  // |x|^2 - |x - mean|^2
       for (size_t j = 0; j < sums.size(); ++j) {
