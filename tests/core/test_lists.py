@@ -155,9 +155,27 @@ def test_blocks_leave_out_no_neighbor_of_hostile_data(simd_target, metric, seed)
         assert_batch_is_single(x, queries, k, metric)
 
 
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("dim", [2, 3, 8])
+def test_blocks_keep_what_only_the_scorer_tells_apart(simd_target, rng, metric, dim):
+    # Products differ by less than a vector loses when it is rounded to whole numbers.
+    query = np.eye(1, dim)
+    across = rng.standard_normal((600, dim)) * 3
+    across[:, 0] = 0
+    value = 1 + 1e-6 * rng.permutation(600)[:, None]  # the product itself, or the distance
+    if metric == "l2":
+        across[:, 0] = np.abs(rng.standard_normal(600)) * 3  # on one side of the query
+        x = query + across / np.linalg.norm(across, axis=1, keepdims=True) * value
+    else:
+        x = query * value + across
+    queries = np.repeat(query, BATCH, axis=0).astype(np.float32)
+    for k in (1, 10):
+        assert_batch_is_single(x.astype(np.float32), queries, k, metric)
+
+
 def test_one_row_far_away_costs_little(simd_target, rng):
     # It would drag a mean along, from which all other rows look alike.
-    x = rng.standard_normal((2000, 16), dtype=np.float32)
+    x = rng.standard_normal((6000, 16), dtype=np.float32)
     x[0] = 3e13
     queries = rng.standard_normal((BATCH, 16), dtype=np.float32)
     batch = assert_batch_is_single(x, queries, 5, "l2")
