@@ -18,6 +18,7 @@ namespace {
 #include "kernels/body/packed.inl.hpp"
 #include "kernels/body/rotate.inl.hpp"
 #include "kernels/body/products.inl.hpp"
+#include "kernels/body/screen.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
 }  // namespace
@@ -52,6 +53,11 @@ const Table table = {
     rotate,
     panel_products,
     kPanel,
+    {widen_row<float>, widen_row<Half>, widen_row<Brain>, widen_row<int8_t>, widen_row<uint8_t>},
+    center_row,
+    round_row,
+    whole_products,
+    reaching,
     project_query,
     quantize<int16_t>,
     quantize<int8_t>,
