@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kRowBlock = 48;      // rows rounded at a time: with a panel of queries they stay in the second cache
 constexpr size_t kQueryGroup = 1024;  // queries that one task carries over all rows
-constexpr size_t kSample = 256;       // rows whose mean is the center
+constexpr size_t kSample = 64;        // rows whose mean is the center
 
 // Bounds as floats: rounded to the safe side, by more than what the three roundings of their use take away.
 float round_down(double x) { return static_cast<float>(x - std::fabs(x) * 1e-6); }
