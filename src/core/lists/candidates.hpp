@@ -8,30 +8,39 @@
 
 namespace nearly::lists {
 
-// The k smallest numbers met.
+// Numbers met, as far as the k smallest may be among them.
 class Smallest {
  public:
-  explicit Smallest(size_t k) : numbers_(k, std::numeric_limits<float>::infinity()) {}
-  float largest() const { return numbers_.front(); }
-  // Takes the place of the largest, which is above it.
+  explicit Smallest(size_t k) : k_(k), numbers_(k, std::numeric_limits<float>::infinity()) {}
+  // At least k numbers are not above it; of few, it is their largest.
+  float limit() const { return limit_; }
   void insert(float x) {
-    if (numbers_.size() > kSorted) {
-      std::pop_heap(numbers_.begin(), numbers_.end());
-      numbers_.back() = x;
-      std::push_heap(numbers_.begin(), numbers_.end());
+    if (k_ > kSorted) {
+      numbers_.push_back(x);
+      if (numbers_.size() == 2 * k_) cut();
       return;
     }
     float below = -std::numeric_limits<float>::infinity();  // no branch to guess
-    for (size_t i = numbers_.size(); i-- > 0;) {
+    for (size_t i = k_; i-- > 0;) {
       const float old = numbers_[i];
       numbers_[i] = std::max(below, std::min(old, x));
       below = old;
     }
+    limit_ = numbers_.front();
   }
 
  private:
-  static constexpr size_t kSorted = 64;  // chosen by hand
-  std::vector<float> numbers_;           // descending; a heap when they are more
+  void cut() {
+    const auto last = numbers_.begin() + static_cast<ptrdiff_t>(k_ - 1);
+    std::nth_element(numbers_.begin(), last, numbers_.end());
+    limit_ = *last;
+    numbers_.resize(k_);
+  }
+
+  static constexpr size_t kSorted = 16;  // measured: from here on sorting late is cheaper than keeping an order
+  size_t k_;
+  float limit_ = std::numeric_limits<float>::infinity();
+  std::vector<float> numbers_;  // k or fewer than 2 k; descending when they are few
 };
 
 // The nodes whose value may still be among the k smallest.
@@ -49,7 +58,7 @@ class Candidates {
     nodes_.push_back({least, node});
     if (most < limit_) {
       smallest_.insert(most);
-      limit_ = smallest_.largest();
+      limit_ = smallest_.limit();
     }
     if (nodes_.size() >= full_) shrink();
   }
