@@ -92,7 +92,11 @@ class _Answer:
 
     @property
     def expected_recall(self) -> float | None:
-        """Estimated mean recall of such a search (1.0 when exact), a share in [0, 1]; None where nothing is known."""
+        """Estimated mean recall of such a search (1.0 when exact), a share in [0, 1]; None where nothing is known.
+
+        It holds for queries like those that `plan` names. ``recall=`` leaves room for queries of another kind; one
+        ``effort=`` for all does not, and such queries find less than estimated.
+        """
         return self._context.expected_recall
 
     @property
