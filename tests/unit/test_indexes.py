@@ -143,8 +143,16 @@ def test_arguments_of_graphs_are_checked():
             nearly.HNSW(points, **options)
     with pytest.raises(nearly.InputError, match="l1"):
         nearly.Vamana(points, metric="l1", quantizer=nearly.Scalar())
-    with pytest.raises(nearly.InputError, match="exact"):
-        nearly.Flat(points).search(points[0], exact=False)
+    with pytest.raises(nearly.InputError, match=r"pass an instance, nearly.Scalar\(\)"):
+        nearly.Vamana(points, quantizer=nearly.Scalar)
+
+
+def test_what_differs_from_the_defaults_is_said():
+    points = grid(3, 2)
+    assert "degree 32, 8-bit" in nearly.Vamana(points, calibrate=False).plan
+    assert "degree 32, beam 9, alpha 1.1, " in repr(nearly.Vamana(points, beam=9, alpha=1.1, calibrate=False))
+    few = nearly.HNSW(np.random.default_rng(0).standard_normal((300, 6), dtype=np.float32), M=16, ef_construction=3)
+    assert "ef_construction=3" in few.plan
 
 
 @pytest.mark.parametrize("kind", [nearly.Vamana, nearly.HNSW])

@@ -285,7 +285,8 @@ def _radii(radii: ArrayLike, cap: float) -> tuple[Floats, NDArray[np.bool_]]:
     if table.ndim != 2:
         raise InputError(f"radii has shape {table.shape}, but (n, k) is wanted; one point is radii[None, :]")
     if not (table >= 0).all():
-        raise InputError("radii holds NaN or a negative number, but distances are wanted")
+        raise InputError("radii holds NaN or a negative number, but the distances of each point's nearest neighbors are "
+                         "wanted: local_radii(vectors); intrinsic_dimension(vectors, estimator=...) does both")  # fmt: skip
     if not cap > 0:
         raise InputError(f"cap is {cap!r}, but a positive number is wanted")
     return table, np.asarray((table > 0) & np.isfinite(table))

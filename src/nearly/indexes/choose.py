@@ -8,12 +8,12 @@ import numpy as np
 
 from nearly import arrays, metrics, storage
 from nearly.errors import FormatError, InputError
+from nearly.indexes import names
 from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.store import narrow
 from nearly.indexes.vamana import Vamana
-from nearly.metrics import Metric
 
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load"]
 
@@ -68,7 +68,7 @@ def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32") -> 
     True
     """
     n, dim = arrays.check_int(n, "n", low=0), arrays.check_int(dim, "dim", low=1, high=32768)
-    chosen = metrics.get(metric)
+    chosen = metrics.named(metric)
     arrays.check_choice(kind, ("float32", "float16", "bfloat16", "int8", "uint8", "bits"), "kind")
     size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(kind, 1)
     stored = n * (dim * size + (4 if chosen.name == "cosine" else 0) + _ROW_BYTES)
@@ -94,6 +94,7 @@ def build(
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
+    **unknown: Any,
 ) -> Flat | Vamana:
     """Build the index that suits the data, the target and the memory.
 
@@ -125,10 +126,9 @@ def build(
     >>> type(index).__name__, "few" in index.plan
     ('Flat', True)
     """
+    names.refuse("build()", unknown, build.__kwdefaults__)
     arrays.check_fraction(recall, "recall")
-    chosen = metrics.get(metric)
-    if not isinstance(chosen, Metric):
-        raise InputError("build needs a named metric; a callable one works with nearly.HNSW(items, metric=f)")
+    chosen = metrics.named(metric)
     made = arrays.as_vectors(vectors, bits=chosen.input == "bits")
     limit = None if memory_limit is None else arrays.check_int(memory_limit, "memory_limit", low=1)
     kind = narrow(made)
@@ -139,16 +139,19 @@ def build(
                          "raise the limit, or pass vectors of a smaller dtype")  # fmt: skip
     why = None
     if len(made) < _SMALL:
-        why = f"few vectors: comparing with all of them is quick, and exact (under {_SMALL:,})"
+        why = f"comparing with so few (under {_SMALL:,}) is quick, and exact"
     elif recall >= 1.0:
         why = "recall 1.0 was asked for: only an exact scan gives that"
     elif limit is not None and wanted.peak_bytes > limit:
         why = f"a graph would take {wanted.peak_bytes:,} bytes while building, over the limit of {limit:,}"
     if why is not None:
-        return _explained(Flat(vectors, ids=ids, metric=metric, threads=threads), why)
-    index = Vamana(vectors, ids=ids, metric=metric, recall=recall, queries=queries, seed=seed, threads=threads,
+        index = Flat(vectors, ids=ids, metric=metric, threads=threads)
+        index.calibrate(queries)
+        return _explained(index, f"chosen for {len(made):,} vectors: {why}")
+    graph = Vamana(vectors, ids=ids, metric=metric, recall=recall, queries=queries, seed=seed, threads=threads,
                    progress=progress)  # fmt: skip
-    return _explained(index, f"{len(made):,} vectors: a graph answers in a small part of the comparisons of a scan")
+    why = "a graph answers in a small part of the comparisons of a scan"
+    return _explained(graph, f"chosen for {len(made):,} vectors: {why}")
 
 
 def _explained(index: _Kind, why: str) -> _Kind:

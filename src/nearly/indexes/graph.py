@@ -101,9 +101,11 @@ class GraphIndex(Index):
         bits = self._store.metric.input == "bits"
         made, _ = arrays.as_queries(queries, bits=bits, dim=vectors.dim if len(vectors) else None)
         arrays.check_finite(made, "queries")
-        return as_bytes(made.array if bits else made.as_float32())
+        return calibration.from_queries(as_bytes(made.array if bits else made.as_float32()), "").rows
 
     def _choose_quantizer(self, quantizer: Quantizer | None, vectors: Vectors) -> Quantizer:
+        if isinstance(quantizer, type):
+            raise InputError(f"quantizer is a class; pass an instance, nearly.{quantizer.__name__}()")
         if self._store.metric.name not in ("l2", "cosine", "ip"):
             if quantizer is not None and not isinstance(quantizer, Plain):
                 raise InputError(f"{type(quantizer).__name__} is for l2, cosine and ip, not {self._store.metric.name}; "
