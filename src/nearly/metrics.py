@@ -306,17 +306,15 @@ def named(metric: Any) -> Metric:
     if isinstance(metric, str) and metric in METRICS:
         return METRICS[metric]
     if isinstance(metric, CallableMetric) or (callable(metric) and not isinstance(metric, type)):
-        raise InputError(f"metric is a function, which only nearly.HNSW takes: nearly.HNSW(items, metric=f); here one of "
-                         f"{', '.join(map(repr, METRICS))} is wanted")  # fmt: skip
+        raise InputError(f"metric is a function, which only nearly.HNSW takes: nearly.HNSW(items, metric=f); here one "
+                         f"of {', '.join(map(repr, METRICS))} is wanted")  # fmt: skip
     raise _unknown(metric, "")
 
 
 def _unknown(metric: object, alternative: str) -> InputError:
     near = _suggest(metric) if isinstance(metric, str) else None
     hint = f"; did you mean {near!r}?" if near else ""
-    return InputError(
-        f"metric is {metric!r}, but one of {', '.join(map(repr, METRICS))}{alternative} is wanted{hint}"
-    )
+    return InputError(f"metric is {metric!r}, but one of {', '.join(map(repr, METRICS))}{alternative} is wanted{hint}")
 
 
 def _suggest(word: str) -> str | None:

@@ -8,6 +8,7 @@ from contract_support import CASES, DIM, KINDS, L2, SIMPLE, N, built, points, qu
 
 import nearly
 from nearly import evaluate
+from nearly.indexes import INDEXES
 from nearly.metrics import METRICS
 
 # Sums of 24 products in float32: an ulp is 6e-8 of values below 100.
@@ -170,7 +171,7 @@ def test_names_that_others_use_are_answered_with_ours(case):
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
-        ({"space": "l2"}, "use metric="), ({"num_threads": 1}, "use threads="), ({"max_elements": 9}, "grows by itself"),
+        ({"space": "l2"}, "use metric="), ({"num_threads": 1}, "use threads="), ({"max_elements": 9}, "by itself"),
         ({"ef": 9}, r"search\(\) takes effort="), ({"nlist": 9}, "nearly.build"), ({"colour": 1}, "'colour'$"),
     ],
 )  # fmt: skip

@@ -112,11 +112,17 @@ def test_load_finds_the_kind(kind, vectors, tmp_path):
 
 
 def test_functions_are_offered_only_where_they_are_taken(vectors):
-    for call in (nearly.build, nearly.Flat, nearly.Vamana, nearly.HNSW, lambda _, metric: nearly.estimate(9, 9, metric=metric)):
+    for call in (
+        nearly.build,
+        nearly.Flat,
+        nearly.Vamana,
+        nearly.HNSW,
+        lambda _, metric: nearly.estimate(9, 9, metric=metric),
+    ):
         with pytest.raises(nearly.InputError, match="'l1' is wanted; did you mean 'l2'") as wrong:
             call(vectors[:300], metric="euclidean")
         assert "function" not in str(wrong.value)
-    with pytest.raises(nearly.InputError, match="only nearly.HNSW takes"):
+    with pytest.raises(nearly.InputError, match=r"only nearly\.HNSW takes"):
         nearly.estimate(9, 9, metric=len)
 
 

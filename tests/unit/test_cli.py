@@ -211,7 +211,9 @@ def test_search_in_parts_prints_the_same(run, run_json, monkeypatch):
 
     sizes = []
     search = nearly.Vamana.search
-    monkeypatch.setattr(nearly.Vamana, "search", lambda self, q, *a, **o: (sizes.append(len(q)), search(self, q, *a, **o))[1])
+    monkeypatch.setattr(
+        nearly.Vamana, "search", lambda self, q, *a, **o: (sizes.append(len(q)), search(self, q, *a, **o))[1]
+    )
     monkeypatch.setattr(answers, "_AT_ONCE", 7 * 25)
     parts, lines = run_json(*arguments), run(*arguments)[1]
 

@@ -1,6 +1,8 @@
 """The file format: what is written comes back, what is damaged is refused, what was there survives every failure."""
 
+import concurrent.futures
 import contextlib
+import fcntl
 import importlib.util
 import itertools
 import json

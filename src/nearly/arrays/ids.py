@@ -123,8 +123,8 @@ def _to_integers(value: object, name: str, wanted: str, error: type[InputError] 
         what = f"of shape {array.shape} and dtype {'bfloat16' if bfloat16 else array.dtype}"
         missing = sum(map(_is_missing, array.flat)) if array.dtype.kind in "fO" else 0
         if missing:
-            raise error(f"{name} has nulls or NaN ({missing} of {array.size} values), but {wanted} is wanted; leave them "
-                        "out, or fill them in")  # fmt: skip
+            raise error(f"{name} has nulls or NaN ({missing} of {array.size} values), but {wanted} is wanted; leave "
+                        "them out, or fill them in")  # fmt: skip
         whole = array.dtype.kind == "f" and array.ndim == 1
         advice = f"; pass {name}.astype(numpy.int64)" if whole else "; pass a one-dimensional int64 array"
         raise error(f"{name} is {what}, but {wanted} is wanted{advice}")

@@ -10,6 +10,7 @@ import typer
 import nearly
 from nearly import arrays, metrics
 from nearly.cli import output
+from nearly.cli.answers import Parts
 from nearly.cli.inputs import (
     check_kind,
     check_output,
@@ -20,7 +21,6 @@ from nearly.cli.inputs import (
     read_truth,
     read_vectors,
 )
-from nearly.cli.answers import Parts
 from nearly.cli.measure import TARGETS, Measured, Truth, efforts, exact, measure, measured_table, probes, targets
 
 __all__ = ["app"]

@@ -258,7 +258,8 @@ def _tables(
         if found.shape != truth.shape or not found.shape[1]:
             advice = "k= compares the first k columns of both" if len(found) == len(truth) else "pass the same queries"
             raise InputError(
-                f"found has shape {found.shape} and {name} {truth.shape}, but one shape (n_queries, k) is wanted; {advice}"
+                f"found has shape {found.shape} and {name} {truth.shape}, "
+                f"but one shape (n_queries, k) is wanted; {advice}"
             )
         return found, truth
     k = _checks.count("k", k)

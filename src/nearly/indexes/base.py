@@ -19,7 +19,10 @@ __all__ = ["Index", "Progress"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
-_SHARED, _PRODUCTS = 8, ("l2", "cosine", "ip")  # queries, under these metrics, that the core compares with blocks of rows
+_SHARED, _PRODUCTS = (
+    8,
+    ("l2", "cosine", "ip"),
+)  # queries, under these metrics, that the core compares with blocks of rows
 
 
 class Index:
@@ -42,9 +45,9 @@ class Index:
 
     # -- making ------------------------------------------------------------------------------------------------------
 
-    def __new__(cls, *args: Any, **options: Any) -> Any:
+    def __new__(cls, *args: Any, **options: Any) -> Self:
         """Say which argument of the constructor is meant by a name that others use."""
-        known = names.known_to(cls)
+        known = names.known_to(cls.__init__)
         names.refuse(f"{cls.__name__}()", (name for name in options if name not in known), known)
         return super().__new__(cls)
 

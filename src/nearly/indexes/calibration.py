@@ -53,8 +53,8 @@ def held_out(n: int) -> int:
 def from_queries(rows: NDArray[np.uint8], source: str) -> Probes:
     """The user's own queries, all of them expected."""
     if len(rows) < _FEWEST:
-        raise InputError(f"queries holds {len(rows)}, but a recall measured on fewer than {_FEWEST} means nothing; a few "
-                         "hundred is right, or none: then some are made from the data")  # fmt: skip
+        raise InputError(f"queries holds {len(rows)}, but a recall measured on fewer than {_FEWEST} means nothing; a "
+                         "few hundred is right, or none: then some are made from the data")  # fmt: skip
     return Probes(rows, len(rows), source)
 
 

@@ -126,7 +126,7 @@ def build(
     >>> type(index).__name__, "few" in index.plan
     ('Flat', True)
     """
-    names.refuse("build()", unknown, build.__kwdefaults__)
+    names.refuse("build()", unknown, names.known_to(build))
     arrays.check_fraction(recall, "recall")
     chosen = metrics.named(metric)
     made = arrays.as_vectors(vectors, bits=chosen.input == "bits")

@@ -69,7 +69,7 @@ class Flat(Index):
         k : int, default 10
             Neighbors wanted; fewer are returned where fewer pass.
         recall, effort, exact : optional
-            Checked as by a graph, so that code need not ask what `nearly.build` chose; an exact answer meets all of them.
+            Checked as by a graph, for `nearly.build` may choose either; an exact answer meets all of them.
         where : array-like of bool or int, optional
             A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned.
         threads : int, optional

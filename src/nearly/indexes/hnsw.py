@@ -39,8 +39,8 @@ class HNSW(GraphIndex):
     Notes
     -----
     With a function as metric, the index takes items, ids, M, ef_construction (100 by default) and seed only, and its
-    ``search(item, k, effort=, exact=, where=)`` takes one item and promises no recall; `get`, `add`, `remove` and `save`
-    are there. Neither the function nor the items are saved: ``nearly.load(path, metric=f, items=items)``.
+    ``search(item, k, effort=, exact=, where=)`` takes one item and promises no recall; `get`, `add`, `remove` and
+    `save` are there. Neither the function nor the items are saved: ``nearly.load(path, metric=f, items=items)``.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class HNSW(GraphIndex):
         if callable(metric):
             from nearly.indexes.callable import CallableHNSW
 
-            known = names.known_to(CallableHNSW)
+            known = names.known_to(CallableHNSW.__init__)
             names.refuse("HNSW() over a function", (name for name in kwargs if name not in known), known)
             return CallableHNSW(vectors, *args, metric=metric, **kwargs)
         return super().__new__(cls, vectors, *args, metric=metric, **kwargs)

@@ -33,12 +33,14 @@ def refuse(what: str, unknown: Iterable[str], known: Collection[str]) -> None:
     """Raise a TypeError for names that a function does not take, and say which of those it knows are meant."""
     for name in unknown:
         plain = name.lower().replace("_", "")
-        ours = [next((n for n in names if n in known), None) for names, words in _OURS.items() if plain in words.split()]
+        ours = [
+            next((n for n in names if n in known), None) for names, words in _OURS.items() if plain in words.split()
+        ]
         hints = [f"; use {meant}=" for meant in ours if meant is not None]
         hints += [f"; {said}" for said, words in _ELSEWHERE.items() if plain in words.split()]
         raise TypeError(f"{what} has no argument {name!r}{(hints or [''])[0]}")
 
 
-def known_to(kind: Any) -> Collection[str]:
-    """Names of the arguments of a class's constructor."""
-    return {"vectors", *(kind.__init__.__kwdefaults__ or {})}
+def known_to(function: Any) -> Collection[str]:
+    """Names of the arguments of `build` or of a constructor: all but the vectors are keywords with defaults."""
+    return {"vectors", *function.__kwdefaults__}
