@@ -1,7 +1,7 @@
 """Putting a file in the place of another, whole or not at all.
 
-Whoever writes a temporary file holds a lock on it (flock), which ends with the process however that ends. So a temporary
-file whose lock is free has no writer any more, and the next to write into its folder removes it.
+Whoever writes a temporary file holds a lock on it (flock), which ends with the process however that ends. So one whose
+lock is free has no writer any more, and the next to write into its folder removes it.
 """
 
 import contextlib
