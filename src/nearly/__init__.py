@@ -1,5 +1,7 @@
 """nearly: vector search that is as accurate as you ask."""
 
+from typing import TYPE_CHECKING, Any
+
 from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
 from nearly.hits import Hits, RangeHits
 from nearly.indexes import HNSW, Estimate, Flat, Vamana, build, estimate, load
@@ -33,3 +35,15 @@ __all__ = [
     "use_simd_target",
 ]
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nearly import evaluate as evaluate
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`nearly.evaluate` is imported when it is first asked for."""
+        if name == "evaluate":
+            from importlib import import_module
+
+            return import_module("nearly.evaluate")
+        raise AttributeError(f"module 'nearly' has no attribute {name!r}")

@@ -111,7 +111,7 @@ class _Answer:
 
     @property
     def metadata(self) -> Metadata | None:
-        """Columns that a collection joined, each an array in the shape of ``ids``; None for an index."""
+        """Columns that stand beside the ids, each an array in the shape of ``ids``; None where there are none."""
         return self._metadata
 
     def _columns(self) -> dict[str, Array]:

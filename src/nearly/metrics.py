@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nearly.errors import InputError
 
-__all__ = ["METRICS", "AnyMetric", "CallableMetric", "Metric", "get"]
+__all__ = ["METRICS", "AnyMetric", "CallableMetric", "Metric", "get", "named"]
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -280,19 +280,40 @@ function f(item, items) -> distances, is wanted; did you mean 'l2'?
     """
     if isinstance(metric, Metric | CallableMetric):
         return metric
-    if isinstance(metric, str):
-        if metric in METRICS:
-            return METRICS[metric]
-        near = _suggest(metric)
-        hint = f"; did you mean {near!r}?" if near else ""
-    elif callable(metric) and not isinstance(metric, type):
+    if isinstance(metric, str) and metric in METRICS:
+        return METRICS[metric]
+    if callable(metric) and not isinstance(metric, type):
         return CallableMetric(metric)
-    else:
-        hint = ""
-    raise InputError(
-        f"metric is {metric!r}, but one of {', '.join(map(repr, METRICS))}, or a function "
-        f"f(item, items) -> distances, is wanted{hint}"
-    )
+    raise _unknown(metric, ", or a function f(item, items) -> distances,")
+
+
+def named(metric: Any) -> Metric:
+    """Return the metric that a user named, where functions cannot be used.
+
+    Raises
+    ------
+    InputError
+        If it is a function, or no metric at all.
+
+    Examples
+    --------
+    >>> named("cosine").name
+    'cosine'
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, str) and metric in METRICS:
+        return METRICS[metric]
+    if isinstance(metric, CallableMetric) or (callable(metric) and not isinstance(metric, type)):
+        raise InputError(f"metric is a function, which only nearly.HNSW takes: nearly.HNSW(items, metric=f); here one "
+                         f"of {', '.join(map(repr, METRICS))} is wanted")  # fmt: skip
+    raise _unknown(metric, "")
+
+
+def _unknown(metric: object, alternative: str) -> InputError:
+    near = _suggest(metric) if isinstance(metric, str) else None
+    hint = f"; did you mean {near!r}?" if near else ""
+    return InputError(f"metric is {metric!r}, but one of {', '.join(map(repr, METRICS))}{alternative} is wanted{hint}")
 
 
 def _suggest(word: str) -> str | None:

@@ -8,6 +8,7 @@ from contract_support import CASES, DIM, KINDS, L2, SIMPLE, N, built, points, qu
 
 import nearly
 from nearly import evaluate
+from nearly.indexes import INDEXES
 from nearly.metrics import METRICS
 
 # Sums of 24 products in float32: an ulp is 6e-8 of values below 100.
@@ -160,12 +161,52 @@ def test_names_that_others_use_are_answered_with_ours(case):
     index, query = built(case), queries("l2")[0]
     for wrong, right in (("top_k", "k="), ("topk", "k="), ("n_neighbors", "k="), ("ef", "effort="),
                          ("ef_search", "effort="), ("filter", "where=")):  # fmt: skip
-        if case.kind == "flat" and wrong.startswith("ef"):
-            right = "exact"
         with pytest.raises(TypeError, match=right):
             index.search(query, **{wrong: 5})
     with pytest.raises(TypeError, match="'colour'"):
         index.search(query, colour=5)
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ({"space": "l2"}, "use metric="), ({"num_threads": 1}, "use threads="), ({"max_elements": 9}, "by itself"),
+        ({"ef": 9}, r"search\(\) takes effort="), ({"nlist": 9}, "nearly.build"), ({"colour": 1}, "'colour'$"),
+    ],
+)  # fmt: skip
+def test_constructors_know_the_names_that_others_use(kind, wrong, right):
+    for make in (INDEXES[kind], nearly.build):
+        with pytest.raises(TypeError, match=right):
+            make(queries("l2"), **wrong)
+
+
+def test_names_of_graphs_that_others_use_are_answered_with_ours():
+    for make, right in ((nearly.HNSW, {"m": "M", "efConstruction": "ef_construction", "max_degree": "M"}),
+                        (nearly.Vamana, {"R": "degree", "L": "beam", "ef_construction": "beam"})):  # fmt: skip
+        for wrong, ours in right.items():
+            with pytest.raises(TypeError, match=f"; use {ours}=$"):
+                make(queries("l2"), **{wrong: 5})
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_all_indexes_have_one_surface(kind):
+    rng = np.random.default_rng(0)
+    index = INDEXES[kind](rng.standard_normal((400, 8), dtype=np.float32))
+    asked = rng.standard_normal((50, 8), dtype=np.float32)
+    for options in ({"effort": 30}, {"exact": False}, {"exact": True}, {"recall": 0.9}):
+        assert index.search(asked, k=3, **options).ids.shape == (50, 3)
+    for wrong in ({"effort": 0}, {"effort": 2.5}, {"recall": 2}, {"effort": 30, "recall": 0.9}):
+        with pytest.raises(nearly.InputError, match=next(iter(wrong))):
+            index.search(asked, **wrong)
+    index.calibrate()
+    index.calibrate(asked, threads=1)
+    with pytest.raises(nearly.InputError, match=r"queries holds 19, .*fewer than 20 .*a few hundred is right"):
+        index.calibrate(asked[:19])
+    with pytest.raises(nearly.DimensionError):
+        index.calibrate(asked[:, :5])
+    with pytest.raises(nearly.InputError, match="threads"):
+        index.calibrate(threads=0)
 
 
 @pytest.mark.parametrize("case", KINDS, ids=str)

@@ -683,6 +683,20 @@ def test_masks_and_ids():
     assert as_mask_or_ids(np.array([True, False] * 3)[::2], n_mask=3).flags.c_contiguous
 
 
+def test_sets_select_ids():
+    for chosen in ({5, 2}, frozenset([2, 5]), {2: "a", 5: "b"}.keys(), {np.int64(2), 5}):
+        assert sorted(as_mask_or_ids(chosen, n_mask=3).tolist()) == [2, 5]
+    assert as_mask_or_ids(set(), n_mask=3).dtype == np.int64
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_nulls_in_columns_are_named(library):
+    series = pytest.importorskip(library).Series
+    for values in ([5, 6, None], [True, None]):
+        with pytest.raises(InputError, match=r"where (has nulls or NaN \(1 of|has no value in row 1 )"):
+            as_mask_or_ids(series(values), n_mask=3)
+
+
 @pytest.mark.parametrize(
     ("where", "n_mask", "error", "message"),
     [
@@ -693,8 +707,13 @@ def test_masks_and_ids():
         ([0, 1, 1], 3, InputError, "like a mask; pass where.astype"),
         ([1.0, 2.0], 3, InputError, "dtype float64, but a boolean mask or integer ids"),
         ([-1, 2], 3, IdError, "holds -1"),
-        ("year > 2000", 3, InputError, "where is 'year > 2000'.*collections"),
-        (lambda i: True, 3, InputError, "where is a function.*collections"),
+        ("year > 2000", 3, InputError, "where is 'year > 2000', but a boolean mask or integer ids are wanted"),
+        (lambda i: True, 3, InputError, "where is a function, but a boolean mask or integer ids are wanted"),
+        (slice(0, 2), 3, InputError, r"where is a slice.*pass numpy.arange\(start, stop\)"),
+        ({True, False}, 3, InputError, "set of booleans"),
+        ({"a"}, 3, InputError, "dtype <U1"),
+        ([5.0, np.nan], 3, InputError, r"nulls or NaN \(1 of 2 values\)"),
+        (np.array([True, None]), 3, InputError, r"nulls or NaN \(1 of 2 values\)"),
     ],
 )
 def test_bad_masks(where, n_mask, error, message):
@@ -740,6 +759,7 @@ def test_integers(value):
         (lambda: check_positive(0, "alpha"), "alpha is 0, but a number above 0"),
         (lambda: check_fraction(0, "recall"), "recall is 0, but a number above 0 and up to 1"),
         (lambda: check_fraction(95, "recall"), "recall is 95.*for 95 % pass 0.95"),
+        (lambda: check_fraction(2, "recall"), "recall is 2, but a number above 0 and up to 1 is wanted$"),
         (lambda: check_fraction(-0.1, "recall"), r"recall is -0.1, but a number above 0 and up to 1 is wanted$"),
         (
             lambda: check_choice("Given", ("random", "given"), "order"),

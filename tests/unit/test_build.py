@@ -29,7 +29,7 @@ def graph(vectors):
 
 def test_many_vectors_make_a_graph(vectors, graph):
     assert type(graph) is nearly.Vamana
-    assert "6,000 vectors" in graph.plan
+    assert "chosen for 6,000 vectors: a graph" in graph.plan
     assert "recall 0.9" in graph.plan
     asked = np.random.default_rng(1).standard_normal((100, 8), dtype=np.float32)
     truth = evaluate.exact(vectors, asked, 10, metric="l2")[1]
@@ -42,7 +42,12 @@ def test_many_vectors_make_a_graph(vectors, graph):
 def test_few_vectors_are_scanned(vectors):
     index = nearly.build(vectors[:500])
     assert type(index) is nearly.Flat
-    assert "few vectors" in index.plan
+    assert "chosen for 500 vectors: comparing with so few" in index.plan
+    index.add(vectors[:2])
+    assert "exact scan of 502 vectors" in repr(index)
+    assert "chosen for 500 vectors" in repr(index)  # what it was then
+    with pytest.raises(nearly.InputError, match="queries holds 3"):
+        nearly.build(vectors[:500], queries=vectors[:3])
     assert index.search(vectors[0], k=1).expected_recall == 1.0
     assert len(nearly.build(vectors[:0])) == 0
 
@@ -158,6 +163,21 @@ def test_load_finds_the_kind(kind, vectors, tmp_path):
     INDEXES[kind](vectors[:300]).save(tmp_path / "a")
     assert type(nearly.load(tmp_path / "a")) is INDEXES[kind]
     assert type(nearly.load(str(tmp_path / "a"), verify=True)) is INDEXES[kind]
+
+
+def test_functions_are_offered_only_where_they_are_taken(vectors):
+    for call in (
+        nearly.build,
+        nearly.Flat,
+        nearly.Vamana,
+        nearly.HNSW,
+        lambda _, metric: nearly.estimate(9, 9, metric=metric),
+    ):
+        with pytest.raises(nearly.InputError, match="'l1' is wanted; did you mean 'l2'") as wrong:
+            call(vectors[:300], metric="euclidean")
+        assert "function" not in str(wrong.value)
+    with pytest.raises(nearly.InputError, match=r"only nearly\.HNSW takes"):
+        nearly.estimate(9, 9, metric=len)
 
 
 def test_load_refuses_kinds_of_the_future(tmp_path):

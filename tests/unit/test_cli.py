@@ -11,7 +11,7 @@ import pytest
 
 import nearly
 from nearly import evaluate
-from nearly.cli import main, measure
+from nearly.cli import answers, main, measure
 from nearly.cli.inputs import parse_size, parse_vectors
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
@@ -87,7 +87,7 @@ def test_build_writes_the_index_that_was_asked_for(run_json, tmp_path, kind, mad
     )
     assert about["file_bytes"] == (tmp_path / "a.nearly").stat().st_size
     assert about["build_seconds"] > 0
-    assert "few vectors" in about["plan"] or kind != "auto"
+    assert "so few" in about["plan"] or kind != "auto"
 
 
 def test_build_says_what_it_built(run, tmp_path):
@@ -141,7 +141,8 @@ def test_build_reads_the_metric_of_a_data_set(run, run_json, folder, tmp_path):
     ("options", "part"),
     [
         (("--metric", "l3"), "l2"),
-        (("--recall", "1.5"), "--recall"),
+        (("--recall", "1.5"), "nearly build: --recall: recall is 1.5, but"),
+        (("--recall", "0"), "nearly build: --recall: recall is 0.0, but"),
         (("--index", "ivf"), "--index"),
         (("--index", "flat", "--recall", "0.9"), "--recall has no meaning"),
         (("--index", "flat", "--seed", "1"), "--seed has no meaning"),
@@ -204,6 +205,23 @@ def test_search_prints_a_line_for_each_neighbor_and_the_plan_beside_it(run, fold
     assert "calibrated" in err
 
 
+def test_search_in_parts_prints_the_same(run, run_json, monkeypatch):
+    arguments = ("search", "index.nearly", "--queries", "queries.npy", "-k", 7)
+    whole, text = run_json(*arguments), run(*arguments)[1]
+
+    sizes = []
+    search = nearly.Vamana.search
+    monkeypatch.setattr(
+        nearly.Vamana, "search", lambda self, q, *a, **o: (sizes.append(len(q)), search(self, q, *a, **o))[1]
+    )
+    monkeypatch.setattr(answers, "_AT_ONCE", 7 * 25)
+    parts, lines = run_json(*arguments), run(*arguments)[1]
+
+    assert sizes == [25, 25, 10] * 2
+    assert {**parts, "seconds": 0} == {**whole, "seconds": 0}
+    assert [line.split() for line in lines.splitlines()] == [line.split() for line in text.splitlines()]
+
+
 def test_search_with_fewer_vectors_than_k_prints_what_there_is(run, run_json, tmp_path):
     np.save(tmp_path / "two.npy", np.array([[0, 0], [3, 4]], np.float32))
     run("build", tmp_path / "two.npy", tmp_path / "two.nearly")
@@ -221,7 +239,9 @@ def test_search_with_fewer_vectors_than_k_prints_what_there_is(run, run_json, tm
         ((), "--queries"),
         (("--vector", "1,2", "--queries", "queries.npy"), "either"),
         (("--vector", "1,two"), "numbers"),
-        (("--vector", "1,2", "--vector", "1"), "length"),
+        (("--vector", "1,2"), "a vector has 2 numbers, but those of the index have 12"),
+        (("--vector", "nan"), "finite"),
+        (("--queries", "queries.npy", "--recall", "0"), "--recall: recall is 0"),
         (("--queries", "queries.npy", "--exact", "--recall", "0.9"), "exclude"),
         (("--vector", "1,2", "--name", "test"), "--name"),
         (("--queries", "queries.npy", "-k", "0"), "-k"),
@@ -232,7 +252,8 @@ def test_search_refuses_options_that_cannot_be(run, options, part):
 
 
 def test_search_fails_where_the_query_or_the_index_does_not_fit(run, tmp_path):
-    failed(run("search", "index.nearly", "--vector", "1,2"), 1, "12")
+    np.save(tmp_path / "short.npy", np.zeros((3, 2), np.float32))
+    failed(run("search", "index.nearly", "--queries", tmp_path / "short.npy"), 1, "12")
     failed(run("search", "base.npy", "--vector", "1,2"), 1, "not a nearly file")
     failed(run("search", "missing.nearly", "--vector", "1,2"), 1, "missing.nearly")
     run("build", "base.npy", tmp_path / "flat.nearly", "--index", "flat")

@@ -143,6 +143,8 @@ def test_zero_vectors_have_no_direction():
         (lambda: lid([1.0, 2.0]), "shape"),
         (lambda: lid([[-1.0]]), "negative"),
         (lambda: lid([[math.nan]]), "NaN"),
+        (lambda: two_nn(np.eye(3) - 0.5), r"local_radii\(vectors\); intrinsic_dimension"),
+        (lambda: mean_lid(np.zeros(3)), r"intrinsic_dimension\(vectors"),
         (lambda: lid([[1.0]], cap=0), "cap"),
         (lambda: two_nn([[1.0, 2.0]], discard=1), "discard"),
         (lambda: local_radii(np.eye(3), metric="ip"), "ip"),

@@ -357,6 +357,13 @@ def test_parquet_lists_that_are_no_matrix(suffix, column, message, tmp_path):
         read(tmp_path / "a.parquet")
 
 
+def test_parquet_without_lists_says_what_there_is(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"x": [1.0, 2.0], "word": ["a", "b"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"columns x \(double\), word \(string\), but one of number lists .*name="):
+        read(tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize("suffix", [".parquet"])
 def test_parquet_columns(suffix, tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

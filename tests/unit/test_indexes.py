@@ -8,7 +8,7 @@ import pytest
 
 import nearly
 from nearly import _core
-from nearly.indexes.store import Store, holds, narrow
+from nearly.indexes.store import NONE, Store, holds, narrow
 
 _spec = importlib.util.spec_from_file_location("fuzz_indexes", Path(__file__).parents[1] / "fuzz" / "fuzz_indexes.py")
 assert _spec is not None
@@ -143,8 +143,23 @@ def test_arguments_of_graphs_are_checked():
             nearly.HNSW(points, **options)
     with pytest.raises(nearly.InputError, match="l1"):
         nearly.Vamana(points, metric="l1", quantizer=nearly.Scalar())
-    with pytest.raises(nearly.InputError, match="exact"):
-        nearly.Flat(points).search(points[0], exact=False)
+    with pytest.raises(nearly.InputError, match=r"pass an instance, nearly.Scalar\(\)"):
+        nearly.Vamana(points, quantizer=nearly.Scalar)
+
+
+def test_what_differs_from_the_defaults_is_said():
+    points = grid(3, 2)
+    assert "degree 32, 8-bit" in nearly.Vamana(points, calibrate=False).plan
+    assert "degree 32, beam 9, alpha 1.1, " in repr(nearly.Vamana(points, beam=9, alpha=1.1, calibrate=False))
+
+
+def test_a_short_beam_is_honored():
+    vectors = np.random.default_rng(0).standard_normal((300, 6), dtype=np.float32)
+    few, more = (nearly.HNSW(vectors, ef_construction=beam, calibrate=False) for beam in (3, 16))
+    assert "ef_construction=3," in few.plan
+    filled = [(index._lists[0].array().view(np.uint32) != NONE).sum() for index in (few, more)]
+    assert filled[0] < 0.8 * filled[1]
+    few.verify()  # a poorer graph, but a whole one
 
 
 @pytest.mark.parametrize("kind", [nearly.Vamana, nearly.HNSW])

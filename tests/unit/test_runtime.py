@@ -69,6 +69,12 @@ def test_import_brings_in_nothing_heavy():
     assert run(code) == "[]"
 
 
+def test_the_oracle_is_imported_when_it_is_asked_for():
+    code = "import sys, nearly; print('nearly.evaluate' in sys.modules, nearly.evaluate.__name__)"
+    assert run(code) == "False nearly.evaluate"
+    assert "has no attribute 'colour'" in run("import nearly; nearly.colour")
+
+
 @pytest.mark.timing
 def test_import_is_quick():
     # Of the processor's time, so that others on a busy machine do not count.

@@ -1,6 +1,8 @@
 """The file format: what is written comes back, what is damaged is refused, what was there survives every failure."""
 
+import concurrent.futures
 import contextlib
+import fcntl
 import importlib.util
 import itertools
 import json
@@ -530,6 +532,66 @@ def test_a_killed_writer_leaves_the_old_file(path):
     half = (path.parent / leftovers[0]).read_bytes()
     assert len(half) > 4096
     assert not any(half[:4096])  # the header comes last, so a half-written file is never taken for a whole one
+    others = (".nearly-notes.tmp", ".nearly-0123.tmp", f".nearly-{'0' * 24}.tmp.bak")
+    for name in others:
+        (path.parent / name).touch()
+    write(path, {"a": np.arange(4)})  # removes what the killed one left, and nothing else
+    assert sorted(os.listdir(path.parent)) == sorted([path.name, *others])
+
+
+def test_a_file_that_is_being_written_is_no_leftover(path):
+    seen = []
+
+    def blocks():
+        yield np.zeros((1, 2))
+        write(path.with_name("other"), {"a": np.arange(3)})
+        seen.extend(name for name in os.listdir(path.parent) if name.endswith(".tmp"))
+        yield np.ones((1, 2))
+
+    write(path, {"a": storage.Blocks((2, 2), "f8", blocks())})
+    assert len(seen) == 1
+    assert storage.read(path).arrays["a"].tolist() == [[0, 0], [1, 1]]
+
+
+def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_anew(path, monkeypatch):
+    flock, calls = fcntl.flock, []
+
+    def late(descriptor, how):
+        calls.append(how)
+        if len(calls) == 1:
+            (name,) = os.listdir(path.parent)
+            os.unlink(path.parent / name)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write(path, {"a": np.arange(3)})
+    assert len(calls) == 2
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_where_locks_are_refused_leftovers_stay(path, monkeypatch):
+    leftover = path.with_name(f".nearly-{'a' * 24}.tmp")
+    leftover.touch()
+
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", refuse)
+        write(path, {"a": np.arange(3)})
+    assert leftover.exists()
+    write(path, {"a": np.arange(3)})
+    assert not leftover.exists()
+
+
+def test_many_writers_in_one_folder_do_not_remove_each_others_files(tmp_path):
+    def save(i):
+        for j in range(60):
+            write(tmp_path / f"{i}", {"a": np.full(10, j)})
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(save, range(8)))
+    assert sorted(os.listdir(tmp_path)) == [str(i) for i in range(8)]
 
 
 def test_new_files_follow_the_umask_and_replaced_files_keep_their_permissions(path):

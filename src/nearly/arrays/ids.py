@@ -1,5 +1,7 @@
 """Ids, and what selects rows by them: masks and lists."""
 
+from collections.abc import Set
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,7 +60,7 @@ def as_mask_or_ids(where: object, *, n_mask: int | None, name: str = "where") ->
 
     Parameters
     ----------
-    where : array-like of bool of shape (n_mask,) or of int of shape (m,)
+    where : array-like of bool of shape (n_mask,) or of int of shape (m,), or a set of int
         A mask has one entry per id 0, 1, …; integers are the ids to allow, in any order, repeats allowed.
     n_mask : int or None
         Entries a mask must have: the largest id + 1. None where the user gave the ids, so that a mask has no meaning.
@@ -85,11 +87,13 @@ def as_mask_or_ids(where: object, *, n_mask: int | None, name: str = "where") ->
     >>> as_mask_or_ids([4, 2], n_mask=None)
     array([4, 2])
     """
-    if isinstance(where, str) or callable(where):
-        raise InputError(
-            f"{name} is {describe(where)}, but an index takes a boolean mask or integer ids; "
-            f"predicates on metadata are for collections"
-        )
+    if isinstance(where, str | slice) or callable(where):
+        advice = "numpy.arange(start, stop)" if isinstance(where, slice) else "the mask, or the ids, that it stands for"
+        raise InputError(f"{name} is {describe(where)}, but a boolean mask or integer ids are wanted; pass {advice}")
+    if isinstance(where, Set):  # a set, a frozenset, the keys of a dict
+        if any(isinstance(item, bool | np.bool_) for item in where):
+            raise InputError(f"{name} is {describe(where)} of booleans, but a mask has an order; pass a list, or ids")
+        where = list(where)
     array, bfloat16 = to_numpy(where, name)
     if bfloat16 or array.dtype != np.bool_:
         ids = _to_integers(array, name, "a boolean mask or integer ids", error=InputError)
@@ -117,6 +121,10 @@ def _to_integers(value: object, name: str, wanted: str, error: type[InputError] 
         return np.empty(0, np.int64)
     if bfloat16 or array.ndim != 1 or array.dtype.kind not in "iu":
         what = f"of shape {array.shape} and dtype {'bfloat16' if bfloat16 else array.dtype}"
+        missing = sum(map(_is_missing, array.flat)) if array.dtype.kind in "fO" else 0
+        if missing:
+            raise error(f"{name} has nulls or NaN ({missing} of {array.size} values), but {wanted} is wanted; leave "
+                        "them out, or fill them in")  # fmt: skip
         whole = array.dtype.kind == "f" and array.ndim == 1
         advice = f"; pass {name}.astype(numpy.int64)" if whole else "; pass a one-dimensional int64 array"
         raise error(f"{name} is {what}, but {wanted} is wanted{advice}")
@@ -128,6 +136,10 @@ def _to_integers(value: object, name: str, wanted: str, error: type[InputError] 
             f"{name} holds {listing(negative)}, but ids are >= 0; number the vectors from 0, or leave ids out"
         )
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
 def _is_integer(value: object) -> bool:

@@ -112,7 +112,7 @@ def check_fraction(value: object, name: str) -> float:
     """Return a share such as a recall target as float, or raise `InputError` unless it is in (0, 1]."""
     number = check_real(value, name)
     if not 0 < number <= 1:
-        percent = f"; for {number:g} % pass {number / 100:g}" if 1 < number <= 100 else ""
+        percent = f"; for {number:g} % pass {number / 100:g}" if 50 <= number <= 100 else ""
         raise InputError(f"{name} is {describe(value)}, but a number above 0 and up to 1 is wanted{percent}")
     return number
 

@@ -1,6 +1,7 @@
 """The command ``nearly``: build, search, info, evaluate, bench, demo."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -70,6 +71,9 @@ def _failed(message: str) -> int:
 
 def _usage(problem: BaseException) -> int:
     message = getattr(problem, "format_message", lambda: str(problem))()
+    message = re.sub(
+        r"^Invalid value(?: for ('?)(.*?)\1)?: ", lambda found: f"{found[2]}: " if found[2] else "", message
+    )
     context = getattr(problem, "ctx", None)
     command = context.command_path if context is not None else "nearly"
     print(f"{command}: {' '.join(message.split())}\nsee {command} --help", file=sys.stderr)

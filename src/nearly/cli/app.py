@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 import nearly
-from nearly import metrics
+from nearly import arrays, metrics
 from nearly.cli import output
+from nearly.cli.answers import Parts
 from nearly.cli.inputs import (
     check_kind,
     check_output,
@@ -49,6 +50,15 @@ def _known_metric(name: str | None) -> str | None:
         raise typer.BadParameter(str(problem)) from problem
 
 
+def _known_recall(recall: Any) -> Any:
+    try:
+        for one in recall if isinstance(recall, list | tuple) else [] if recall is None else [recall]:
+            arrays.check_fraction(one, "recall")
+    except nearly.InputError as problem:
+        raise typer.BadParameter(str(problem)) from problem
+    return recall
+
+
 def _known_size(text: str | None) -> str | None:
     if text is not None:
         parse_size(text)
@@ -70,15 +80,16 @@ KindOption = Annotated[Kind, typer.Option("--index", help="auto chooses, and say
 File = Annotated[Path, typer.Argument(help="Vectors: npy, npz, fvecs, bvecs, fbin, u8bin, i8bin, hdf5, parquet.")]
 Out = Annotated[Path, typer.Argument(help="The index to write; an older index there is replaced.")]
 BuildRecall = Annotated[
-    float | None, typer.Option("--recall", min=0.0, max=1.0, help="What searches deliver on average. Default: 0.95.")
+    float | None,
+    typer.Option("--recall", callback=_known_recall, help="What searches deliver on average. Default: 0.95."),
 ]
 Recall = Annotated[
     float | None,
-    typer.Option(min=0.0, max=1.0, help="Share of the true neighbors to find. Default: as built."),
+    typer.Option(callback=_known_recall, help="Share of the true neighbors to find. Default: as built."),
 ]
 Recalls = Annotated[
     list[float] | None,
-    typer.Option("--recall", min=0.0, max=1.0, help="May be repeated. Default: 0.8, 0.9, 0.95, 0.99."),
+    typer.Option("--recall", callback=_known_recall, help="May be repeated. Default: 0.8, 0.9, 0.95, 0.99."),
 ]
 Effort = Annotated[int | None, typer.Option(min=1, help="Candidates to keep, instead of a recall.")]
 Exact = Annotated[bool, typer.Option("--exact", help="Compare with every vector.")]
@@ -178,33 +189,36 @@ def search(
         raise typer.BadParameter("--name is for --queries FILE")
     opened: Any = nearly.load(index)
     if queries is None:
-        rows = parse_vectors(vector or [], metric=opened.metric)
+        rows = parse_vectors(vector or [], metric=opened.metric, dim=opened.dim if len(opened) else None)
     else:
         rows = read_queries(queries, metric=opened.metric, name=name)
-    started = time.perf_counter()
-    hits = opened.search(rows, k, threads=threads, **_settings(opened, recall, effort, exact))
-    seconds = time.perf_counter() - started
+    parts = Parts(opened, rows, k, {"threads": threads, **_settings(opened, recall, effort, exact)})
     if json:
-        answers = [{"ids": one.ids, "distances": one.distances, "scores": one.scores} for one in hits]
-        about = {"k": k, "metric": opened.metric, "plan": hits.plan, "expected_recall": hits.expected_recall}
-        print(output.as_json({**about, "seconds": seconds, "queries": answers}))
+        print(f'{{"k": {k}, "metric": {output.as_json(opened.metric)}, "queries": [', end="")
+        for first, hits in parts:
+            answers = ({"ids": one.ids, "distances": one.distances, "scores": one.scores} for one in hits)
+            print(", " * (first > 0) + ", ".join(map(output.as_json, answers)), end="", flush=True)
+        about = {"plan": parts.plan, "expected_recall": parts.expected_recall, "seconds": parts.seconds}
+        print(f"], {output.as_json(about)[1:]}")
         return
     lines = (
-        [str(i), str(rank), str(hit.id), f"{hit.distance:.6g}", f"{score:.6g}"]
-        for i, one in enumerate(hits)
-        for rank, (hit, score) in enumerate(zip(one, one.scores, strict=True))
+        (
+            [str(first + i), str(rank), str(hit.id), f"{hit.distance:.6g}", f"{score:.6g}"]
+            for i, one in enumerate(hits)
+            for rank, (hit, score) in enumerate(zip(one, one.scores, strict=True))
+        )
+        for first, hits in parts
     )
-    print(output.table(["query", "rank", "id", "distance", "score"], lines, indent=""))
-    expected = "" if hits.expected_recall is None else f", expected recall {hits.expected_recall:.3f}"
+    for text in output.table_in_parts(["query", "rank", "id", "distance", "score"], lines, indent=""):
+        print(text, flush=True)
+    expected = "" if parts.expected_recall is None else f", expected recall {parts.expected_recall:.3f}"
     number = "1 query" if len(rows) == 1 else f"{len(rows):,} queries"
-    output.note(f"{number} in {seconds * 1e3:.3g} ms{expected}; {hits.plan}")
+    output.note(f"{number} in {parts.seconds * 1e3:.3g} ms{expected}; {parts.plan}")
 
 
 def _settings(index: Any, recall: float | None, effort: int | None, exact: bool) -> dict[str, Any]:
-    if isinstance(index, nearly.Flat):
-        if effort is not None:
-            raise typer.BadParameter("--effort has no meaning for a Flat index, which is always exact")
-        return {}
+    if isinstance(index, nearly.Flat) and effort is not None:
+        raise typer.BadParameter("--effort has no meaning for a Flat index, which is always exact")
     chosen = {"recall": recall, "effort": effort, "exact": exact or None}
     return {name: value for name, value in chosen.items() if value is not None}
 

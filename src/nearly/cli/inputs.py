@@ -1,5 +1,6 @@
 """What commands read: files by the part they play, sizes, vectors typed by hand; and the index they build."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,8 @@ def _matrix(path: Path, array: Array) -> Array:
     return array
 
 
-def parse_vectors(texts: list[str], *, metric: str) -> Array:
-    """Return vectors written as "1, 2.5, -3" (for bit metrics: bytes, 0 to 255), one row each.
+def parse_vectors(texts: list[str], *, metric: str, dim: int | None = None) -> Array:
+    """Return vectors of ``dim`` numbers written as "1, 2.5, -3" (for bit metrics: bytes, 0 to 255), one row each.
 
     Examples
     --------
@@ -99,7 +100,12 @@ def parse_vectors(texts: list[str], *, metric: str) -> Array:
             raise typer.BadParameter(f'{text!r} is no vector; write numbers with commas: "1,2.5,-3"') from None
         if metric in _BITS and not all(value.is_integer() and 0 <= value <= 255 for value in row):
             raise typer.BadParameter(f"{text!r}: {metric} compares packed bits; write bytes, 0 to 255")
+        if not all(map(math.isfinite, row)):
+            raise typer.BadParameter(f"{text!r} is no vector; its numbers must be finite")
         rows.append(row)
+    wrong = next((len(row) for row in rows if dim not in (None, len(row))), None)
+    if wrong is not None:
+        raise typer.BadParameter(f"a vector has {wrong} numbers, but those of the index have {dim}")
     if len({len(row) for row in rows}) > 1:
         raise typer.BadParameter("the vectors differ in length: " + ", ".join(str(len(row)) for row in rows))
     return np.array(rows, np.uint8 if metric in _BITS else np.float32)

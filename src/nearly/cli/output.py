@@ -3,12 +3,12 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["as_bytes", "as_json", "note", "per_second", "table"]
+__all__ = ["as_bytes", "as_json", "note", "per_second", "table", "table_in_parts"]
 
 
 def as_json(value: Any) -> str:
@@ -44,14 +44,34 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 0, 
       a         7
       b     1,000
     """
-    lines = [list(head), *(list(row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return next(table_in_parts(head, [rows], left=left, indent=indent))
+
+
+def table_in_parts(
+    head: Sequence[str], parts: Iterable[Iterable[Sequence[str]]], *, left: int = 0, indent: str = "  "
+) -> Iterator[str]:
+    """Yield a table part by part, as its rows come; each is as wide as those before it at least.
+
+    Examples
+    --------
+    >>> print(*table_in_parts(["n"], [[["7"]], [["1,000"]]], indent=""), sep="\\n")
+    n
+    7
+    1,000
+    """
+    widths = [0 for _ in head]
 
     def aligned(line: Sequence[str]) -> str:
         cells = enumerate(zip(line, widths, strict=True))
         return "  ".join(cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in cells)
 
-    return "\n".join((indent + aligned(line)).rstrip() for line in lines)
+    for i, rows in enumerate(parts):
+        lines = [list(row) for row in rows]
+        if i == 0:
+            lines.insert(0, list(head))
+        widths = [max(widest, *(len(line[j]) for line in lines), 0) for j, widest in enumerate(widths)]
+        if lines:
+            yield "\n".join((indent + aligned(line)).rstrip() for line in lines)
 
 
 def as_bytes(n: float) -> str:

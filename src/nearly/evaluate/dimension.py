@@ -282,10 +282,12 @@ def intrinsic_dimension(
 
 def _radii(radii: ArrayLike, cap: float) -> tuple[Floats, NDArray[np.bool_]]:
     table = np.asarray(radii, dtype=np.float64)
+    advice = "for vectors take local_radii(vectors); intrinsic_dimension(vectors, estimator=...) does both"
     if table.ndim != 2:
-        raise InputError(f"radii has shape {table.shape}, but (n, k) is wanted; one point is radii[None, :]")
+        raise InputError(f"radii has shape {table.shape}, but (n, k) is wanted, distances to the k nearest; {advice}")
     if not (table >= 0).all():
-        raise InputError("radii holds NaN or a negative number, but distances are wanted")
+        raise InputError("radii holds NaN or a negative number, but distances to the nearest neighbors are wanted; "
+                         f"{advice}")  # fmt: skip
     if not cap > 0:
         raise InputError(f"cap is {cap!r}, but a positive number is wanted")
     return table, np.asarray((table > 0) & np.isfinite(table))

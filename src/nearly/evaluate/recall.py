@@ -256,9 +256,10 @@ def _tables(
         raise InputError("found has no rows, but at least one query is wanted")
     if k is None:
         if found.shape != truth.shape or not found.shape[1]:
+            advice = "k= compares the first k columns of both" if len(found) == len(truth) else "pass the same queries"
             raise InputError(
-                f"found has shape {found.shape} and {name} {truth.shape}, but one shape (n_queries, k) is wanted; "
-                "k= compares the first k columns of both"
+                f"found has shape {found.shape} and {name} {truth.shape}, "
+                f"but one shape (n_queries, k) is wanted; {advice}"
             )
         return found, truth
     k = _checks.count("k", k)

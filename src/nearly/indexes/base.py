@@ -12,9 +12,8 @@ from nearly import _core, arrays, metrics, storage
 from nearly.arrays import Vectors
 from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
-from nearly.indexes import files
+from nearly.indexes import files, names
 from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
-from nearly.metrics import Metric
 
 __all__ = ["Index", "Progress"]
 
@@ -23,10 +22,6 @@ _NO_ROWS = np.zeros(0, np.uint32)
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
 _SHARED = 8  # queries that the core compares with blocks of rows,
 _PRODUCTS = ("l2", "cosine", "ip")  # under these metrics
-_OTHERS_SAY = {
-    "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort",
-    "efSearch": "effort", "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
-}  # fmt: skip
 
 
 def _surely(step: Callable[[], None]) -> None:
@@ -70,12 +65,15 @@ class Index:
 
     # -- making ------------------------------------------------------------------------------------------------------
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Say which argument of the constructor is meant by a name that others use."""
+        known = names.known_to(cls.__init__)
+        names.refuse(f"{cls.__name__}()", (name for name in options if name not in known), known)
+        return super().__new__(cls)
+
     def _start(self, vectors: Any, ids: Any, metric: Any, bits_hint: str = "vectors") -> tuple[Vectors, Any]:
         """Check the arguments of a constructor before anything is built; set up an empty store."""
-        chosen = metrics.get(metric)
-        if not isinstance(chosen, Metric):
-            raise InputError(f"{type(self).__name__} needs a named metric ({', '.join(metrics.METRICS)}); a callable "
-                             "metric works with nearly.HNSW")  # fmt: skip
+        chosen = metrics.named(metric)
         made = arrays.as_vectors(vectors, bits=chosen.input == "bits")
         arrays.check_finite(made)
         if made.dim == 0 and len(made):
@@ -285,9 +283,7 @@ class Index:
     @staticmethod
     def _refuse(unknown: Mapping[str, Any]) -> None:
         """Say which argument of `search` is meant by a name that others use."""
-        for name in unknown:
-            meant = _OTHERS_SAY.get(name)
-            raise TypeError(f"search() has no argument {name!r}" + (f"; use {meant}=" if meant else ""))
+        names.refuse("search()", unknown, ("k", "recall", "effort", "exact", "where", "threads"))
 
     def _queries(self, queries: Any) -> tuple[NDArray[np.uint8], bool]:
         """Queries as the core takes them: bytes of float32 rows, or packed bits."""

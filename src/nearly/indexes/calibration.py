@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core
+from nearly.errors import InputError
 from nearly.indexes.store import as_bytes
 from nearly.indexes.travel import alive_sample
 from nearly.tuning import RecallCurve
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LEAST", "Probes", "from_held_out", "from_queries", "from_stored", "held_out", "measure"]
 
 LEAST = 256  # vectors under which a scan is quicker than any graph, so that nothing is calibrated
+_FEWEST = 20  # queries of the user, which tell a recall to within about 0.05; by hand
 _POINTS = 500  # that queries are made from
 _BESIDE = 16  # a stream of random numbers apart from those of the turns
 _LOSS = 0.001  # recall that a shallower re-rank may cost
@@ -50,6 +52,9 @@ def held_out(n: int) -> int:
 
 def from_queries(rows: NDArray[np.uint8], source: str) -> Probes:
     """The user's own queries, all of them expected."""
+    if len(rows) < _FEWEST:
+        raise InputError(f"queries holds {len(rows)}, but a recall measured on fewer than {_FEWEST} means nothing; a "
+                         "few hundred is right, or none: then some are made from the data")  # fmt: skip
     return Probes(rows, len(rows), source)
 
 

@@ -72,7 +72,7 @@ class CallableHNSW:
         listed = _as_items(items, "items")
         given = None if ids is None else arrays.as_ids(ids, n=len(listed))
         self._m = arrays.check_int(M, "M", low=2, high=256)
-        self._beam = max(self._m, arrays.check_int(ef_construction, "ef_construction", low=1, high=65536))
+        self._beam = arrays.check_int(ef_construction, "ef_construction", low=1, high=65536)
         self._seed = arrays.check_seed(seed)
         self._next_id = 0
         self._setup(metric, [])

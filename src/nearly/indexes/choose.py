@@ -8,13 +8,12 @@ import numpy as np
 
 from nearly import arrays, metrics, storage
 from nearly.errors import FormatError, InputError
-from nearly.indexes import memory
+from nearly.indexes import memory, names
 from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.store import ELEMENTS, narrow
 from nearly.indexes.vamana import Vamana
-from nearly.metrics import Metric
 
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load"]
 
@@ -73,7 +72,7 @@ def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32", sam
     True
     """
     n, dim = arrays.check_int(n, "n", low=0), arrays.check_int(dim, "dim", low=1, high=32768)
-    chosen = _named(metric)
+    chosen = metrics.named(metric)
     arrays.check_choice(kind, (*ELEMENTS, "bits"), "kind")
     bits = chosen.input == "bits"
     if bits != (kind == "bits"):
@@ -96,13 +95,6 @@ def _seconds(n: int, dim: int) -> float:
     return float(n * _SECONDS * (0.5 + dim / 256) * (np.log2(max(2, n)) / 16) / get_threads())
 
 
-def _named(metric: Any) -> Metric:
-    chosen = metrics.get(metric)
-    if not isinstance(chosen, Metric):
-        raise InputError("a named metric is wanted here; a callable one works with nearly.HNSW(items, metric=f)")
-    return chosen
-
-
 def build(
     vectors: Any,
     *,
@@ -114,6 +106,7 @@ def build(
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
+    **unknown: Any,
 ) -> Flat | Vamana:
     """Build the index that suits the data, the target and the memory.
 
@@ -146,8 +139,9 @@ def build(
     >>> type(index).__name__, "few" in index.plan
     ('Flat', True)
     """
+    names.refuse("build()", unknown, names.known_to(build))
     arrays.check_fraction(recall, "recall")
-    chosen = _named(metric)
+    chosen = metrics.named(metric)
     made = arrays.as_vectors(vectors, bits=chosen.input == "bits")
     n, dim, kind = len(made), max(1, made.dim), narrow(made)
     arrays.check_finite(made)
@@ -162,9 +156,9 @@ def build(
     if limit is not None and least > limit:
         raise InputError(f"memory_limit is {limit:,} bytes, but {n:,} vectors as {kind} take {least:,} while they are "
                          "stored; raise the limit to that, or pass vectors of a smaller dtype")  # fmt: skip
-    shape, why = None, f"{n:,} vectors: a graph answers in a small part of the comparisons of a scan"
+    shape, why = None, "a graph answers in a small part of the comparisons of a scan"
     if n < _SMALL:
-        why = f"few vectors: comparing with all of them is quick, and exact (under {_SMALL:,})"
+        why = f"comparing with so few (under {_SMALL:,}) is quick, and exact"
     elif recall >= 1.0:
         why = "recall 1.0 was asked for: only an exact scan gives that"
     elif limit is None:
@@ -180,14 +174,16 @@ def build(
         if shape is None:
             why = f"the smallest graph takes {smallest:,} bytes while it is built, over the limit of {limit:,}"
         elif peaks[shape] != usual:
-            why = (f"{n:,} vectors under a limit of {limit:,} bytes: {peaks[shape]:,} while it is built, with degree "
+            why = (f"under a limit of {limit:,} bytes: {peaks[shape]:,} while it is built, with degree "
                    f"{shape.degree} and {shape.code}; the usual graph takes {usual:,}")  # fmt: skip
     if shape is None:
-        return _explained(Flat(made, ids=ids, metric=metric, threads=threads), why)
+        flat = Flat(made, ids=ids, metric=metric, threads=threads)
+        flat.calibrate(queries)
+        return _explained(flat, f"chosen for {n:,} vectors: {why}")
     quantizer = None if limit is None else shape.quantizer
     index = Vamana(made, ids=ids, metric=metric, degree=shape.degree, quantizer=quantizer, recall=recall,
                    queries=queries, seed=seed, threads=threads, progress=progress)  # fmt: skip
-    return _explained(index, why)
+    return _explained(index, f"chosen for {n:,} vectors: {why}")
 
 
 def _explained(index: _Kind, why: str) -> _Kind:

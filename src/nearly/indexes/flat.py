@@ -8,6 +8,7 @@ from numpy import ndarray
 from nearly import _core, arrays
 from nearly.errors import InputError
 from nearly.hits import Hits, SearchContext
+from nearly.indexes import calibration
 from nearly.indexes.base import Index
 from nearly.indexes.store import NONE
 
@@ -57,6 +58,7 @@ class Flat(Index):
         k: int = 10,
         *,
         recall: float | None = None,
+        effort: int | None = None,
         exact: bool = True,
         where: Any = None,
         threads: int | None = None,
@@ -69,10 +71,8 @@ class Flat(Index):
         queries : array-like of shape (dim,) or (n_queries, dim)
         k : int, default 10
             Neighbors wanted; fewer are returned where fewer pass.
-        recall : float, optional
-            Accepted for the sake of one surface: an exact answer meets every target.
-        exact : bool, default True
-            Must be true.
+        recall, effort, exact : optional
+            Checked as by a graph, for `nearly.build` may choose either; an exact answer meets all of them.
         where : array-like of bool or int, optional
             A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned.
         threads : int, optional
@@ -85,7 +85,8 @@ class Flat(Index):
         if (
             where is None
             and recall is None
-            and exact is True
+            and effort is None
+            and (exact is True or exact is False)
             and not unknown
             and type(queries) is ndarray
             and type(k) is int
@@ -98,18 +99,31 @@ class Flat(Index):
             answer = None if bits else _core.scan_one(scorer, store.rows, n_nodes, queries, k, number, self._n_live)
             if answer is not None:
                 return Hits(answer, None, True, self._context(), answer)
-        if unknown.keys() & {"effort", "ef", "ef_search"}:
-            raise TypeError("search() of Flat takes no effort: it is always exact")
+        arrays.check_flag(exact, "exact")
         self._refuse(unknown)
-        if not arrays.check_flag(exact, "exact"):
-            raise InputError("Flat is always exact; leave exact= out, or use nearly.Vamana")
+        if recall is not None and effort is not None:
+            raise InputError("recall= and effort= exclude each other; pass one")
         if recall is not None:
             arrays.check_fraction(recall, "recall")
+        if effort is not None:
+            arrays.check_int(effort, "effort", low=1, high=1 << 20)
         rows, single = self._queries(queries)
         k, workers = arrays.check_k(k), self._threads(threads)
         if where is None:
             return self._scan(rows, k, single, None, workers, self.plan)
         return self._steadily(lambda: self._scan(rows, k, single, where, workers, self.plan))  # type: ignore[no-any-return]
+
+    def calibrate(self, queries: Any = None, *, threads: int | None = None) -> None:
+        """Check the arguments as a graph does, and do nothing: exact answers need no calibration.
+
+        Parameters
+        ----------
+        queries : array-like of shape (n_queries, dim), optional
+        threads : int, optional
+        """
+        self._threads(threads)
+        if queries is not None:
+            calibration.from_queries(self._queries(queries)[0], "")
 
     _made: tuple[int, SearchContext] | None = None  # what answers share, and the change that it was made after
 

@@ -99,10 +99,11 @@ class GraphIndex(Index):
         bits = self._store.metric.input == "bits"
         made, _ = arrays.as_queries(queries, bits=bits, dim=vectors.dim if len(vectors) else None)
         arrays.check_finite(made, "queries")
-        _require_some(made.array)
-        return as_bytes(made.array if bits else made.as_float32())
+        return calibration.from_queries(as_bytes(made.array if bits else made.as_float32()), "").rows
 
     def _choose_quantizer(self, quantizer: Quantizer | None, vectors: Vectors) -> Quantizer:
+        if isinstance(quantizer, type):
+            raise InputError(f"quantizer is a class; pass an instance, nearly.{quantizer.__name__}()")
         if self._store.metric.name not in ("l2", "cosine", "ip"):
             if quantizer is not None and not isinstance(quantizer, Plain):
                 raise InputError(f"{type(quantizer).__name__} is for l2, cosine and ip, not {self._store.metric.name}; "
@@ -189,7 +190,6 @@ class GraphIndex(Index):
                 probes = calibration.from_stored(self)
             else:
                 rows = self._queries(queries)[0]
-                _require_some(rows)
                 probes = calibration.from_queries(rows, "the queries passed to calibrate")
             self._contract.measure(self, probes, threads=workers)
 
@@ -460,11 +460,6 @@ class GraphIndex(Index):
             lost = self._graph.count_unreachable() if self._n_nodes else 0
             if lost and self._unlinked == 0:
                 raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
-
-
-def _require_some(queries: NDArray[Any]) -> None:
-    if not len(queries):
-        raise InputError("queries is empty; pass a few hundred queries to calibrate on, or None, which makes some")
 
 
 def _reporter(progress: Any, total: int) -> Any:

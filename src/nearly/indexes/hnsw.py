@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import arrays
+from nearly.indexes import names
 from nearly.indexes.base import Progress
 from nearly.indexes.graph import GraphIndex, Rules
 from nearly.indexes.store import NONE, grow_or_copy, new_table
@@ -28,13 +29,19 @@ class HNSW(GraphIndex):
     ids : array-like of int, optional
         Not negative, each once; 0..n-1 by default.
     metric : str or callable, default "l2"
-        A name in `nearly.metrics.METRICS`, or ``f(item, items) -> distances``: then see `CallableHNSW`.
+        A name in `nearly.metrics.METRICS`, or ``f(item, items) -> distances``, the distances of one item to some.
     M : int, default 16
         Neighbors that a new node starts with; lists hold M in upper layers and 2 M on the ground. 2 to 256.
     ef_construction : int, default 200
-        Candidates kept while building.
+        Candidates kept while building; fewer than M make lists that short.
     quantizer, recall, queries, calibrate, order, seed, threads, progress
         As for `Vamana`.
+
+    Notes
+    -----
+    With a function as metric, the index takes items, ids, M, ef_construction (100 by default) and seed only, and its
+    ``search(item, k, effort=, exact=, where=)`` takes one item and promises no recall; `get`, `add`, `remove` and
+    `save` are there. Neither the function nor the items are saved: ``nearly.load(path, metric=f, items=items)``.
 
     Examples
     --------
@@ -52,8 +59,10 @@ class HNSW(GraphIndex):
         if callable(metric):
             from nearly.indexes.callable import CallableHNSW
 
+            known = names.known_to(CallableHNSW.__init__)
+            names.refuse("HNSW() over a function", (name for name in kwargs if name not in known), known)
             return CallableHNSW(vectors, *args, metric=metric, **kwargs)
-        return super().__new__(cls)
+        return super().__new__(cls, vectors, *args, metric=metric, **kwargs)
 
     def __init__(
         self,
@@ -73,7 +82,7 @@ class HNSW(GraphIndex):
         progress: Progress | None = None,
     ) -> None:
         m = arrays.check_int(M, "M", low=2, high=256)
-        beam = max(m, arrays.check_int(ef_construction, "ef_construction", low=1, high=65536))
+        beam = arrays.check_int(ef_construction, "ef_construction", low=1, high=65536)
         self._rules = Rules(beam, m, 1.0, False)
         self._seed = arrays.check_seed(seed)
         self._lists, self._slots = [], []

@@ -13,6 +13,8 @@ from nearly.quantizers import Quantizer
 
 __all__ = ["Vamana"]
 
+_BEAM, _ALPHA = 200, 1.2  # unless told otherwise
+
 
 class Vamana(GraphIndex):
     """Approximate search on a flat graph (Subramanya et al., DiskANN, NeurIPS 2019, sections 2.2 to 2.4).
@@ -68,8 +70,8 @@ class Vamana(GraphIndex):
         ids: Any = None,
         metric: Any = "l2",
         degree: int = 32,
-        beam: int = 200,
-        alpha: float = 1.2,
+        beam: int = _BEAM,
+        alpha: float = _ALPHA,
         quantizer: Quantizer | None = None,
         recall: float = 0.95,
         queries: Any = None,
@@ -82,7 +84,7 @@ class Vamana(GraphIndex):
         degree = arrays.check_int(degree, "degree", low=2, high=512)
         beam = arrays.check_int(beam, "beam", low=1, high=65536)
         self._rules = Rules(beam, degree, arrays.check_real(alpha, "alpha", low=1.0, high=100.0),
-                            metrics.get(metric) != metrics.METRICS["ip"])  # fmt: skip
+                            metrics.named(metric) != metrics.METRICS["ip"])  # fmt: skip
         self._seed = arrays.check_seed(seed)
         self._lists, self._slots = [], []
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
@@ -96,4 +98,6 @@ class Vamana(GraphIndex):
         self._clear(fresh)
 
     def _describe_graph(self) -> str:
-        return f"Vamana graph of degree {self._rules.new_degree}"
+        beam, alpha = self._rules.beam, self._rules.alpha
+        built = (f", beam {beam}" if beam != _BEAM else "") + (f", alpha {alpha:g}" if alpha != _ALPHA else "")
+        return f"Vamana graph of degree {self._rules.new_degree}{built}"

@@ -74,6 +74,7 @@ def write(
     The bytes go to a temporary file (``.nearly-*.tmp``) in the same folder, which is synced to the disk and renamed;
     then the folder is synced. On an error, Ctrl-C or a full disk the temporary file is removed and an older file at
     `path` is as it was (only if the last step fails, syncing the folder, the new file already stands there).
+    A killed process leaves its temporary file, which the next write into the folder removes: it is known by its lock.
     Readers that have the older file mapped keep it. A symbolic link stays, its target is replaced; the permissions
     of a replaced file stay, those of a new one follow the umask.
 

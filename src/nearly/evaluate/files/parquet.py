@@ -30,6 +30,10 @@ def _read(path: Path, name: Name | None) -> Array:
             if name is not None and not isinstance(name, str):
                 return _columns(pyarrow, file, schema, list(name), path)
             lists = [field.name for field in schema if _is_list(pyarrow.types, field.type)]
+            if name is None and not lists:
+                shown = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
+                raise InputError(f"{path.name} has the columns {shown}, but one of number lists of one length is "
+                                 "wanted; several columns of numbers are read by name=[...], their names")  # fmt: skip
             key = one_name("columns of number lists", path, lists, name)
             table = file.read(columns=[key])
             return _lists(table.column(key), schema.field(key).type, f"{path.name}[{key}]", pyarrow.types)
