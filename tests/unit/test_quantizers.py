@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nearly
-from nearly.quantizers import QUANTIZERS, FittedCodes
+from nearly.quantizers import FITTED, QUANTIZERS, from_state
 
 SPECS = [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")]
 SPECS += [nearly.Reduced(), nearly.Reduced(dims=12), nearly.Reduced(dims=10, code=nearly.Scalar(4, "vector"))]
@@ -29,13 +29,13 @@ def test_codes_stand_for_vectors(spec, metric, vectors):
     assert codes.shape == (600, fitted.row_bytes)
     assert codes.dtype == np.uint8
     assert fitted.encode(vectors[17:18]).tolist() == codes[17:18].tolist()  # a row's code is its own
-    assert fitted.decode(codes).shape == (600, fitted.dims)
+    assert fitted.decode(codes).shape == vectors.shape
     error = fitted.error(vectors)
     assert error.n_vectors == 600
     assert 0 <= error.quantiles[0.5] <= error.quantiles[0.9] <= error.quantiles[0.99]
     bits = spec.code.bits if isinstance(spec, nearly.Reduced) else spec.bits
     assert error.mean < (0.01 if bits == 8 else 0.06)
-    if isinstance(spec, nearly.Scalar) and metric == "l2":
+    if metric == "l2":
         squares = ((fitted.decode(codes) - vectors) ** 2).sum(1).mean()
         spread = ((vectors - vectors.mean(0)) ** 2).sum(1).mean()
         assert error.mean == pytest.approx(squares / spread, rel=1e-3)
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_quantizer_and_its_state_gives_it_again(spe
         name: a.tobytes() for name, a in again.state()[0].items()
     }
     assert config == again.state()[1]
-    loaded = FittedCodes.from_state(arrays, config)
+    loaded = from_state(arrays, config)
     assert loaded.encode(vectors).tobytes() == fitted.encode(vectors).tobytes()
     assert loaded.row_bytes == fitted.row_bytes
 
@@ -74,21 +74,31 @@ def test_hostile_states_are_refused(metric, vectors):
             if name == "matrix" and wrong.dtype.kind == "f":
                 continue
             with pytest.raises(nearly.FormatError):
-                FittedCodes.from_state({**arrays, name: wrong}, config)
+                from_state({**arrays, name: wrong}, config)
         with pytest.raises(nearly.FormatError):
-            FittedCodes.from_state({n: a for n, a in arrays.items() if n != name}, config)
+            from_state({n: a for n, a in arrays.items() if n != name}, config)
     for name, values in {
         "dim": [0, -1, 33, 2**40, "x", None, 1e400], "dims": [0, -3, 13, 2**40, None], "bits": [0, 7, 16, -8, None],
         "metric": ["l1", "", None, 5], "norm_bound": ["x", None], "energy": ["x", None],
     }.items():  # fmt: skip
         for value in values:
             with pytest.raises(nearly.FormatError):
-                FittedCodes.from_state(arrays, {**config, name: value})
+                from_state(arrays, {**config, name: value})
         with pytest.raises(nearly.FormatError):
-            FittedCodes.from_state(arrays, {n: v for n, v in config.items() if n != name})
+            from_state(arrays, {n: v for n, v in config.items() if n != name})
     for wrong in (None, [], 5, "x"):
         with pytest.raises(nearly.FormatError):
-            FittedCodes.from_state(arrays, wrong)
+            from_state(arrays, wrong)
+
+
+def test_states_without_a_kind_are_scalar_codes_and_unknown_kinds_are_refused(vectors):
+    arrays, config = nearly.Scalar().fit(vectors).state()
+    assert config["kind"] in FITTED
+    older = {name: value for name, value in config.items() if name != "kind"}
+    assert from_state(arrays, older).encode(vectors).tobytes() == from_state(arrays, config).encode(vectors).tobytes()
+    for kind in ("", "product2", None, 5, ["codes"]):
+        with pytest.raises(nearly.FormatError, match="kind"):
+            from_state(arrays, {**config, "kind": kind})
 
 
 def test_specifications_are_values():

@@ -41,7 +41,8 @@ int code_at(const CodeSpec& s, const uint8_t* row, size_t j) {
 
 }  // namespace
 
-Codes::Codes(CodeSpec spec, std::shared_ptr<Table> rows) : spec_(std::move(spec)), rows_(std::move(rows)) {
+Codes::Codes(CodeSpec spec, std::shared_ptr<Table> rows)
+    : Coded(spec.dim, spec.dims, std::move(rows)), spec_(std::move(spec)) {
   uniform_ = spec_.scale == Scale::kShared &&
              std::all_of(spec_.step.begin(), spec_.step.end(), [&](float s) { return s == spec_.step[0]; });
   if (spec_.matrix.empty()) return;
@@ -212,17 +213,6 @@ void Codes::score(const void* prepared, const Row* rows, size_t n, float, float*
 
 void Codes::score_range(const void* prepared, Row first, size_t n, float* out) const {
   score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, out);
-}
-
-void Codes::prefetch(const Row* rows, size_t n) const {
-  const size_t stride = rows_->stride(), lines = std::min<size_t>((stride + 63) / 64, 4);
-  const uint8_t* base = rows_->data();
-  if (lines == 1) {
-    for (size_t i = 0; i < n; ++i) __builtin_prefetch(base + rows[i] * stride);
-    return;
-  }
-  for (size_t i = 0; i < n; ++i)
-    for (size_t line = 0; line < lines; ++line) __builtin_prefetch(base + rows[i] * stride + line * 64);
 }
 
 void Codes::encode(const float* z, float left_out, uint8_t* row) const {

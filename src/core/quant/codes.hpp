@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "base/metric.hpp"
-#include "base/scorer.hpp"
 #include "kernels/block.hpp"
+#include "quant/coded.hpp"
 
 namespace nearly::quant {
 
@@ -38,26 +38,19 @@ struct CodeSpec {
   size_t padded_dims() const { return (dims + 15) / 16 * 16; }
 };
 
-class Codes final : public Scorer {
+class Codes final : public Coded {
  public:
   Codes(CodeSpec spec, std::shared_ptr<Table> rows);
   static size_t row_bytes(const CodeSpec& spec);
 
-  // Encodes n vectors (dim floats each, unit length under cosine) into rows [first, first + n), which exist.
-  void fill(size_t first, const float* vectors, size_t n);
-  void decode(Row row, float* out) const;  // dims floats, in the projected space
-  const CodeSpec& spec() const { return spec_; }
-  const std::shared_ptr<Table>& rows() const { return rows_; }
+  void fill(size_t first, const float* vectors, size_t n) override;
+  void decode(Row row, float* out) const override;  // in the projected space
 
-  size_t n_rows() const override { return rows_->rows(); }
-  size_t n_bytes() const override { return rows_->n_bytes(); }
-  size_t query_bytes() const override { return spec_.dim * 4; }
   size_t prepared_bytes() const override;
   void prepare(const void* query, void* prepared) const override;
   void prepare_row(Row row, void* prepared) const override;
   void score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const override;
   void score_range(const void* prepared, Row first, size_t n, float* out) const override;
-  void prefetch(const Row* rows, size_t n) const override;
 
  private:
   struct Query;
@@ -70,7 +63,6 @@ class Codes final : public Scorer {
   const float* header(const uint8_t* row) const;
 
   CodeSpec spec_;
-  std::shared_ptr<Table> rows_;
   std::unique_ptr<kernels::Packed> encoder_;  // the projection in panels, for encoding many rows
   bool uniform_ = false;           // one step for all dimensions
   float mean_square_ = 0;          // of the projection's mean

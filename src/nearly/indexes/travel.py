@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from nearly import _core, storage
 from nearly.errors import FormatError
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
-from nearly.quantizers import FittedCodes, Plain, Quantizer
-from nearly.quantizers.codes import SAMPLE, common_norm
+from nearly.quantizers import Fitted, Plain, Quantizer, from_state
+from nearly.quantizers.base import CODED, SAMPLE, common_norm
 
 __all__ = ["Travel"]
 
@@ -25,7 +25,7 @@ class Travel:
     ----------
     quantizer : Quantizer
         What codes are fitted by; fitting anew uses it again.
-    fitted : FittedCodes or None
+    fitted : Fitted or None
         None: walks compare the vectors themselves.
     codes : table or None
         A code for each node.
@@ -35,7 +35,7 @@ class Travel:
 
     def __init__(self, quantizer: Quantizer, store: Store, seed: int) -> None:
         self.quantizer = quantizer
-        self.fitted: FittedCodes | None = None
+        self.fitted: Fitted | None = None
         self.codes: Any = None
         self.scorer: Any = store.scorer
         self._seed = seed
@@ -43,16 +43,12 @@ class Travel:
 
     def name(self, store: Store) -> str:
         """What it is, for people."""
-        fitted = self.fitted
-        if fitted is None:
-            return f"{store.kind} vectors"
-        of = f" of {fitted.dim}" if fitted.dims < fitted.dim else ""
-        return f"{fitted.bits}-bit codes of {fitted.dims}{of} dimensions"
+        return f"{store.kind} vectors" if self.fitted is None else self.fitted.name
 
     def fit(self, store: Store, n: int, threads: int) -> None:
         """Fit codes to the first n nodes and code them."""
         self.give_up(store)
-        if not n or store.metric.name not in ("l2", "cosine", "ip"):
+        if not n or store.metric.name not in CODED:
             return
         chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
         bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
@@ -148,7 +144,7 @@ class Travel:
         if "quantizer" in file.config:
             prefix = "quantizer_"
             parts = {name.removeprefix(prefix): a for name, a in file.arrays.items() if name.startswith(prefix)}
-            fitted = FittedCodes.from_state(parts, file.config["quantizer"])
+            fitted = from_state(parts, file.config["quantizer"])
             if fitted.dim != store.dim or fitted.metric != store.metric.name:
                 raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
             self.fitted = fitted

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from nearly import _core
 from nearly.arrays import check_fraction, check_int
 from nearly.errors import InputError
-from nearly.quantizers.codes import FittedCodes, Floats, check_metric, fit, lengthen
+from nearly.quantizers.base import Fitted, Floats, check_metric, fit, lengthen
+from nearly.quantizers.codes import FittedCodes
 from nearly.quantizers.scalar import Scalar
 
 __all__ = ["Reduced"]
@@ -55,7 +56,7 @@ class Reduced:
         if not isinstance(self.code, Scalar):
             raise InputError(f"code is {self.code!r}; pass a Scalar, for example nearly.Scalar(bits=8)")
 
-    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> FittedCodes:
+    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> Fitted:
         """Fit to vectors of shape (n, dim) under l2, cosine or ip; the same seed gives the same quantizer."""
         return fit(self, vectors, metric, seed)
 

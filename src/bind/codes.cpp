@@ -1,0 +1,116 @@
+// Scorers of codes: one door for all to fill and decode, one more for each kind to make it.
+#include "quant/codes.hpp"
+#include "quant/plain.hpp"
+#include "quant/rotation.hpp"
+
+#include "bind.hpp"
+
+namespace nearly::bind {
+namespace {
+
+constexpr size_t kBlock = 64;  // rows that a thread codes at a time
+
+// Codes rows of the store: vectors never pass through Python.
+void fill(quant::Coded& c, const quant::Plain& store, size_t first, size_t last, size_t threads) {
+  require(first <= last && last <= c.n_rows() && last <= store.n_rows() && c.dim() == store.dim() && !c.rows()->borrowed(),
+          "fill: rows or dim disagree, or the table is borrowed");
+  nb::gil_scoped_release release;
+  parallel_for(last - first, kBlock, threads, [&](size_t begin, size_t end) {
+    std::vector<float> wide((end - begin) * store.dim());
+    for (size_t i = begin; i < end; ++i) store.decode(static_cast<Row>(first + i), wide.data() + (i - begin) * store.dim());
+    c.fill(first + begin, wide.data(), end - begin);
+  }, poll());
+}
+
+void encode(quant::Coded& c, size_t first, In<float, 2> vectors, size_t threads) {
+  require(vectors.shape(1) == c.dim() && fits(first, vectors.shape(0), c.n_rows()) && !c.rows()->borrowed(),
+          "encode: shapes disagree, or the table is borrowed");
+  nb::gil_scoped_release release;
+  parallel_for(vectors.shape(0), kBlock, threads, [&](size_t begin, size_t end) {
+    c.fill(first + begin, vectors.data() + begin * c.dim(), end - begin);
+  }, poll());
+}
+
+void decode(const quant::Coded& c, size_t first, Out<float, 2> out) {
+  require(fits(first, out.shape(0), c.n_rows()) && out.shape(1) == c.dims(), "decode: shapes disagree");
+  nb::gil_scoped_release release;
+  for (size_t i = 0; i < out.shape(0); ++i) c.decode(static_cast<Row>(first + i), out.data() + i * c.dims());
+}
+
+template <typename T> std::vector<T> to_vector(In<T, 1> a) { return {a.data(), a.data() + a.shape(0)}; }
+
+std::shared_ptr<quant::Codes> make_codes(std::shared_ptr<Table> rows, size_t dim, size_t dims, int bits, bool per_vector,
+                                         int metric, float norm_bound, In<float, 1> center, In<float, 1> step,
+                                         In<int8_t, 1> matrix, In<float, 1> matrix_scale, In<float, 1> offset,
+                                         In<float, 1> mean) {
+  quant::CodeSpec s;
+  s.dim = dim;
+  s.dims = dims;
+  s.bits = bits;
+  s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
+  s.metric = metric_from(metric);
+  s.norm_bound = norm_bound;
+  require(dim >= 1 && dim <= 32768 && dims >= 1 && (bits == 8 || bits == 4), "Codes: dim, dims or bits out of range");
+  require(s.metric == Metric::kL2 || s.metric == Metric::kCosine || s.metric == Metric::kDot, "Codes: l2, cosine or ip");
+  require(center.shape(0) == dims && (per_vector || step.shape(0) == dims), "Codes: center and step hold dims floats");
+  const bool projects = matrix.shape(0) > 0;
+  require(projects ? dims <= s.input_dim() : dims == s.input_dim(), "Codes: dims and dim disagree");
+  require(!projects || (matrix.shape(0) == s.padded_input() * s.padded_dims() && matrix_scale.shape(0) == dims &&
+                        offset.shape(0) == dims && mean.shape(0) == s.input_dim()),
+          "Codes: the projection's shapes disagree");
+  s.center = to_vector(center);
+  s.step = to_vector(step);
+  s.matrix = to_vector(matrix);
+  s.matrix_scale = to_vector(matrix_scale);
+  s.offset = to_vector(offset);
+  s.mean = to_vector(mean);
+  require(rows->stride() == quant::Codes::row_bytes(s), "Codes: the table's stride is not row_bytes()");
+  return std::make_shared<quant::Codes>(std::move(s), rows);
+}
+
+// Rotates rows of any dimension, or back. `to` holds multiples of 64 floats.
+void rotate_rows(In<uint64_t, 1> signs, In<float, 2> from, Out<float, 2> to, bool inverse) {
+  const size_t dim = inverse ? to.shape(1) : from.shape(1), size = inverse ? from.shape(1) : to.shape(1);
+  require(dim >= 1 && size == quant::Rotation::padded(dim) && from.shape(0) == to.shape(0) &&
+              signs.shape(0) == quant::Rotation::n_words(dim), "rotate_rows: shapes disagree");
+  const quant::Rotation rotation(dim, to_vector(signs));
+  nb::gil_scoped_release release;
+  for (size_t i = 0; i < from.shape(0); ++i) {
+    if (inverse)
+      rotation.invert(from.data() + i * size, to.data() + i * dim);
+    else
+      rotation.apply(from.data() + i * dim, to.data() + i * size);
+  }
+}
+
+}  // namespace
+
+void codes(nb::module_& m) {
+  nb::class_<quant::Coded, Scorer>(m, "Coded", "A scorer over rows of codes.")
+      .def_prop_ro("dims", &quant::Coded::dims)
+      .def("fill", &fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
+      .def("encode", &encode, "first"_a, "vectors"_a.noconvert(), "threads"_a = 0)
+      .def("decode", &decode, "first"_a, "out"_a.noconvert());
+
+  nb::class_<quant::Codes, quant::Coded>(m, "Codes")
+      .def(nb::new_(&make_codes), "rows"_a, "dim"_a, "dims"_a, "bits"_a, "per_vector"_a, "metric"_a, "norm_bound"_a,
+           "center"_a.noconvert(), "step"_a.noconvert(), "matrix"_a.noconvert(), "matrix_scale"_a.noconvert(),
+           "offset"_a.noconvert(), "mean"_a.noconvert())
+      .def_static("row_bytes", [](size_t dims, int bits, bool per_vector, bool product) {
+             quant::CodeSpec s;
+             s.metric = product ? Metric::kDot : Metric::kL2;
+             s.dims = dims;
+             s.bits = bits;
+             s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
+             return quant::Codes::row_bytes(s);
+           }, "dims"_a, "bits"_a, "per_vector"_a, "product"_a = false);
+
+  m.def("draw_rotation", [](size_t dim, uint64_t seed, Out<uint64_t, 1> signs) {
+    require(dim >= 1 && signs.shape(0) == quant::Rotation::n_words(dim), "draw_rotation: four bits for each of 64 * m floats");
+    const std::vector<uint64_t> drawn = quant::Rotation::draw(dim, seed);
+    std::copy(drawn.begin(), drawn.end(), signs.data());
+  }, "dim"_a, "seed"_a, "signs"_a.noconvert());
+  m.def("rotate_rows", &rotate_rows, "signs"_a.noconvert(), "rows"_a.noconvert(), "out"_a.noconvert(), "inverse"_a = false);
+}
+
+}  // namespace nearly::bind
