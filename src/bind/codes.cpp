@@ -1,6 +1,7 @@
 // Scorers of codes: one door for all to fill and decode, one more for each kind to make it.
 #include "quant/codes.hpp"
 #include "quant/plain.hpp"
+#include "quant/rabitq.hpp"
 #include "quant/rotation.hpp"
 
 #include "bind.hpp"
@@ -39,19 +40,23 @@ void decode(const quant::Coded& c, size_t first, Out<float, 2> out) {
 
 template <typename T> std::vector<T> to_vector(In<T, 1> a) { return {a.data(), a.data() + a.shape(0)}; }
 
+quant::Form make_form(size_t dim, int metric, float norm_bound) {
+  const quant::Form form{dim, metric_from(metric), norm_bound};
+  require(dim >= 1 && dim <= 32768, "codes: dim in [1, 32768]");
+  require(form.metric == Metric::kL2 || form.metric == Metric::kCosine || form.metric == Metric::kDot,
+          "codes: l2, cosine or ip");
+  return form;
+}
+
 std::shared_ptr<quant::Codes> make_codes(std::shared_ptr<Table> rows, size_t dim, size_t dims, int bits, bool per_vector,
                                          int metric, float norm_bound, In<float, 1> center, In<float, 1> step,
                                          In<int8_t, 1> matrix, In<float, 1> matrix_scale, In<float, 1> offset,
                                          In<float, 1> mean) {
-  quant::CodeSpec s;
-  s.dim = dim;
+  quant::CodeSpec s{make_form(dim, metric, norm_bound)};
   s.dims = dims;
   s.bits = bits;
   s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
-  s.metric = metric_from(metric);
-  s.norm_bound = norm_bound;
-  require(dim >= 1 && dim <= 32768 && dims >= 1 && (bits == 8 || bits == 4), "Codes: dim, dims or bits out of range");
-  require(s.metric == Metric::kL2 || s.metric == Metric::kCosine || s.metric == Metric::kDot, "Codes: l2, cosine or ip");
+  require(dims >= 1 && (bits == 8 || bits == 4), "Codes: dims or bits out of range");
   require(center.shape(0) == dims && (per_vector || step.shape(0) == dims), "Codes: center and step hold dims floats");
   const bool projects = matrix.shape(0) > 0;
   require(projects ? dims <= s.input_dim() : dims == s.input_dim(), "Codes: dims and dim disagree");
@@ -66,6 +71,42 @@ std::shared_ptr<quant::Codes> make_codes(std::shared_ptr<Table> rows, size_t dim
   s.mean = to_vector(mean);
   require(rows->stride() == quant::Codes::row_bytes(s), "Codes: the table's stride is not row_bytes()");
   return std::make_shared<quant::Codes>(std::move(s), rows);
+}
+
+size_t rabitq_row_bytes(size_t inputs, int bits) {
+  require(bits >= 1 && bits <= 8 && inputs >= 1 && inputs <= 32769, "RaBitQ: bits in [1, 8]");
+  quant::RaBitQSpec s;
+  s.dim = inputs;
+  s.bits = bits;
+  return quant::RaBitQ::row_bytes(s);
+}
+
+std::shared_ptr<quant::RaBitQ> make_rabitq(std::shared_ptr<Table> rows, size_t dim, int bits, int metric, float norm_bound,
+                                           float epsilon, In<float, 1> center, In<uint64_t, 1> signs) {
+  quant::RaBitQSpec s{make_form(dim, metric, norm_bound)};
+  const size_t inputs = s.input_dim();
+  require(rows->stride() == rabitq_row_bytes(inputs, bits), "RaBitQ: the table's stride is not row_bytes()");
+  require(epsilon > 0 && epsilon < 1e6f, "RaBitQ: epsilon is positive");
+  require(center.shape(0) == inputs && signs.shape(0) == quant::Rotation::n_words(inputs),
+          "RaBitQ: center holds a float, signs four bits for each dimension");
+  s.bits = bits;
+  s.epsilon = epsilon;
+  s.center = to_vector(center);
+  s.rotation = quant::Rotation(inputs, to_vector(signs));
+  return std::make_shared<quant::RaBitQ>(std::move(s), rows);
+}
+
+// Scores and the half-widths of their bounds, above `bound` whatever `score` says: for tests.
+void bounded_scores(const quant::RaBitQ& r, In<float, 1> query, In<uint32_t, 1> rows, float bound, Out<float, 1> out,
+                    Out<float, 1> errors) {
+  const size_t n = rows.shape(0);
+  require(query.shape(0) == r.dim() && out.shape(0) == n && errors.shape(0) == n, "bounded_scores: shapes disagree");
+  for (size_t i = 0; i < n; ++i) require(rows.data()[i] < r.n_rows(), "bounded_scores: row out of range");
+  std::vector<uint8_t> memory(r.prepared_bytes() + 64);
+  auto* prepared = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+  r.prepare(query.data(), prepared);
+  r.score(prepared, rows.data(), n, bound, out.data());
+  r.errors(prepared, rows.data(), n, errors.data());
 }
 
 // Rotates rows of any dimension, or back. `to` holds multiples of 64 floats.
@@ -104,6 +145,13 @@ void codes(nb::module_& m) {
              s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
              return quant::Codes::row_bytes(s);
            }, "dims"_a, "bits"_a, "per_vector"_a, "product"_a = false);
+
+  nb::class_<quant::RaBitQ, quant::Coded>(m, "RaBitQ")
+      .def(nb::new_(&make_rabitq), "rows"_a, "dim"_a, "bits"_a, "metric"_a, "norm_bound"_a, "epsilon"_a,
+           "center"_a.noconvert(), "signs"_a.noconvert())
+      .def_static("row_bytes", &rabitq_row_bytes, "inputs"_a, "bits"_a)
+      .def("bounded_scores", &bounded_scores, "query"_a.noconvert(), "rows"_a.noconvert(), "bound"_a, "out"_a.noconvert(),
+           "errors"_a.noconvert());
 
   m.def("draw_rotation", [](size_t dim, uint64_t seed, Out<uint64_t, 1> signs) {
     require(dim >= 1 && signs.shape(0) == quant::Rotation::n_words(dim), "draw_rotation: four bits for each of 64 * m floats");

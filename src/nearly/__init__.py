@@ -3,7 +3,7 @@
 from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
 from nearly.hits import Hits, RangeHits
 from nearly.indexes import HNSW, Estimate, Flat, Vamana, build, estimate, load
-from nearly.quantizers import Plain, Reduced, Scalar
+from nearly.quantizers import Plain, RaBitQ, Reduced, Scalar
 from nearly.runtime import get_threads, set_threads, show_versions, simd_target, simd_targets, use_simd_target
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "InputError",
     "NearlyError",
     "Plain",
+    "RaBitQ",
     "RangeHits",
     "Reduced",
     "Scalar",

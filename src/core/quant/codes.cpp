@@ -4,8 +4,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "quant/plain.hpp"
-
 namespace nearly::quant {
 
 struct Codes::Query {
@@ -23,15 +21,6 @@ constexpr size_t kBlock = 64;      // rows a kernel call; products wait on the s
 size_t code_bytes(const CodeSpec& s) { return s.bits == 8 ? s.dims : (s.dims + 1) / 2; }
 size_t header_bytes(const CodeSpec& s) { return s.scale == Scale::kVector ? 12 : s.product() ? 0 : 4; }
 float half_range(const CodeSpec& s) { return s.bits == 8 ? 127.5f : 7.5f; }
-
-float sum_of_squares(const float* x, size_t n) {
-  float part[4] = {};
-  size_t j = 0;
-  for (; j + 4 <= n; j += 4)
-    for (size_t i = 0; i < 4; ++i) part[i] += x[j + i] * x[j + i];
-  for (; j < n; ++j) part[0] += x[j] * x[j];
-  return (part[0] + part[2]) + (part[1] + part[3]);
-}
 
 int code_at(const CodeSpec& s, const uint8_t* row, size_t j) {
   if (s.bits == 8) return row[j];
@@ -118,17 +107,9 @@ void Codes::quantize_for_product(float* z, float with_mean, Query* out) const {
 }
 
 void Codes::prepare(const void* query, void* prepared) const {
-  const auto* from = static_cast<const float*>(query);
-  const size_t inputs = spec_.input_dim();
   thread_local std::vector<float> form, z;
-  form.assign(inputs, 0.0f);  // ip: the added coordinate of a query is 0
-  float scale = 1.0f;
-  if (spec_.metric == Metric::kCosine) {
-    const float squares = sum_of_squares(from, spec_.dim);
-    const bool whole = squares > 1e-30f && squares < 1e30f;  // neither left out nor overflowed in part
-    scale = whole ? 1.0f / std::sqrt(squares) : inverse_norm(from, spec_.dim);
-  }
-  for (size_t j = 0; j < spec_.dim; ++j) form[j] = from[j] * scale;
+  form.resize(spec_.input_dim());
+  spec_.query(static_cast<const float*>(query), form.data());
   z.resize(spec_.dims);
   if (spec_.matrix.empty())
     std::copy(form.begin(), form.end(), z.begin());
@@ -262,13 +243,7 @@ void Codes::fill(size_t first, const float* vectors, size_t n) {
   std::vector<float> form(kBlock * inputs), projected(kBlock * wide), tile(kBlock * panel), z(dims);
   for (size_t i = 0; i < n; i += kBlock) {
     const size_t block = std::min(kBlock, n - i);
-    for (size_t r = 0; r < block; ++r) {
-      const float* x = vectors + (i + r) * spec_.dim;
-      float* f = form.data() + r * inputs;
-      std::copy(x, x + spec_.dim, f);
-      if (spec_.lengthened())
-        f[spec_.dim] = std::sqrt(std::max(0.0f, spec_.norm_bound * spec_.norm_bound - sum_of_squares(x, spec_.dim)));
-    }
+    for (size_t r = 0; r < block; ++r) spec_.row(vectors + (i + r) * spec_.dim, form.data() + r * inputs);
     for (size_t p = 0; p * panel < wide; ++p) {
       encoder_->multiply(form.data(), block, p, tile.data());
       for (size_t r = 0; r < block; ++r)

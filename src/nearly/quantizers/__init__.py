@@ -12,14 +12,16 @@ from nearly.errors import FormatError
 from nearly.quantizers.base import Fitted, Quantizer
 from nearly.quantizers.codes import FittedCodes
 from nearly.quantizers.plain import Plain
+from nearly.quantizers.rabitq import FittedRaBitQ, RaBitQ
 from nearly.quantizers.reduced import Reduced
 from nearly.quantizers.scalar import Scalar
 
-__all__ = ["FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "Plain", "Quantizer", "Reduced", "Scalar", "from_state"]
+__all__ = ["FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "Plain", "Quantizer", "RaBitQ", "Reduced", "Scalar",
+           "from_state"]  # fmt: skip
 
-QUANTIZERS: dict[str, type[Quantizer]] = {"plain": Plain, "scalar": Scalar, "reduced": Reduced}
+QUANTIZERS: dict[str, type[Quantizer]] = {"plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ}
 # What they become when fitted; several may become the same kind.
-FITTED: dict[str, type[Fitted]] = {fitted.kind: fitted for fitted in (FittedCodes,)}
+FITTED: dict[str, type[Fitted]] = {fitted.kind: fitted for fitted in (FittedCodes, FittedRaBitQ)}
 
 
 def from_state(arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Fitted:

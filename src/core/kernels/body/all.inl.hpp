@@ -17,6 +17,7 @@ namespace {
 #include "kernels/body/fastscan.inl.hpp"
 #include "kernels/body/packed.inl.hpp"
 #include "kernels/body/rotate.inl.hpp"
+#include "kernels/body/sweep.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
@@ -50,6 +51,7 @@ const Table table = {
      packed_dots<8>},
     fastscan,
     rotate,
+    sweep,
     panel_products,
     kPanel,
     project_query,
