@@ -65,6 +65,7 @@ def originals(folder: Path) -> list[bytes]:
         nearly.Flat(bits, metric="jaccard"),
         nearly.Flat(floats[:0]),
         nearly.Vamana(floats, **quick, quantizer=nearly.Reduced(dims=4), metric="ip"),
+        nearly.Vamana(floats, **quick, quantizer=nearly.RaBitQ(3), metric="cosine"),
         nearly.Vamana(bits, **quick, metric="hamming"),
         nearly.Vamana(floats, **quick, quantizer=nearly.Plain(), calibrate=False),
         changed,
