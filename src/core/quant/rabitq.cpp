@@ -56,9 +56,11 @@ void pack_unit(const uint8_t* x, int bits, uint8_t* out) {
     out += 16;
   }
   if (bits & 1) {
-    uint64_t word = 0;
-    for (size_t i = 0; i < 64; ++i) word |= static_cast<uint64_t>(x[i] & 1) << i;
-    std::memcpy(out, &word, 8);
+    for (size_t i = 0; i < 8; ++i) {
+      uint64_t eight;
+      std::memcpy(&eight, x + i * 8, 8);
+      out[i] = static_cast<uint8_t>((eight & 0x0101010101010101ull) * 0x0102040810204080ull >> 56);  // bit 8j to 56 + j
+    }
   }
 }
 
@@ -108,7 +110,7 @@ size_t RaBitQ::prepared_bytes() const { return sizeof(Query) + size_ * (fine(spe
 // The scale whose codes of the magnitudes a (of unit length) point in the direction of a: eight scales around the best one
 // for normal variables, then eight around the best of these, and again. Loses about a hundredth of 1 - cos^2 against trying
 // all scales at which a code changes (SIGMOD 2025, section 3.2), which costs 2^bits times as much.
-float RaBitQ::choose_scale(const float* a) const {
+RaBitQ::Fit RaBitQ::choose_scale(const float* a) const {
   const kernels::Table& k = kernels::active();
   const auto top = static_cast<float>((1 << (spec_.bits - 1)) - 1);
   const float usual = std::sqrt(static_cast<float>(size_)) / kSteps[spec_.bits];
@@ -117,20 +119,22 @@ float RaBitQ::choose_scale(const float* a) const {
   if (spec_.bits >= 5) low = std::min(low, 0.8f * unclipped);
   const float high = std::max(1.2f * usual, unclipped);
   constexpr int kTries = 8, kRounds = 3;
-  float best = -1.0f, chosen = usual, step = (high - low) / (kTries - 1);
+  Fit best{usual, 1, 1};
+  float quality = -1.0f, step = (high - low) / (kTries - 1);
   for (int round = 0; round < kRounds; ++round) {
     const float from = low;
     for (int i = 0; i < kTries; ++i) {
       const float scale = from + step * static_cast<float>(i);
       float sums[2];
       k.sweep(a, size_, scale, top, sums);
-      const float quality = sums[0] * sums[0] / sums[1];
-      if (quality > best) best = quality, chosen = scale;
+      if (sums[0] * sums[0] / sums[1] <= quality) continue;
+      quality = sums[0] * sums[0] / sums[1];
+      best = {scale, sums[0], sums[1]};
     }
     step *= 2.0f / kTries;
-    low = chosen - step * (0.5f * (kTries - 1));
+    low = best.scale - step * (0.5f * (kTries - 1));
   }
-  return chosen;
+  return best;
 }
 
 void RaBitQ::pack(const float* residual, const float* a, float scale, uint8_t* row) const {
@@ -150,47 +154,43 @@ void RaBitQ::pack(const float* residual, const float* a, float scale, uint8_t* r
   }
 }
 
-// residual: rotated, size_ floats; overwritten by magnitudes.
-void RaBitQ::encode(float* residual, float add, uint8_t* row) const {
+// residual: rotated, size_ floats. with_center: <r, center>, for products.
+void RaBitQ::encode(const float* residual, double with_center, uint8_t* row) const {
   std::memset(row, 0, rows_->stride());
-  const double norm = std::sqrt(dot(residual, residual, size_));
-  Factors f{add, 0, 0, 0, 0};
+  const double square = dot(residual, residual, size_), norm = std::sqrt(square);
+  Factors f{spec_.product() ? static_cast<float>(-with_center) : to_float(square), 0, 0, 0, 0};
   if (norm > 0) {
-    thread_local std::vector<float> a, v;
+    thread_local std::vector<float> a;
     a.resize(size_);
-    v.resize(size_);
     const double inverse = 1.0 / norm;
     for (size_t j = 0; j < size_; ++j) a[j] = static_cast<float>(std::fabs(residual[j]) * inverse);
-    pack(residual, a.data(), spec_.bits == 1 ? 1.0f : choose_scale(a.data()), row);
-    decode_codes(row, v.data());
-    for (float& x : v) x = std::fabs(x);
-    const double n = static_cast<double>(size_);
-    const auto factors = [&](double product, double square, float* scale, float* error) {
+    float sums[2];
+    kernels::active().sweep(a.data(), size_, 1.0f, 0.0f, sums);  // signs: |v| is one half everywhere
+    const Fit signs{1.0f, sums[0], sums[1]}, all = spec_.bits == 1 ? signs : choose_scale(a.data());
+    pack(residual, a.data(), all.scale, row);
+    const auto factors = [&](const Fit& fit, float* scale, float* error) {
+      const double product = fit.product, sine = std::max(0.0, fit.square / (product * product) - 1.0);
       *scale = to_float(norm / product);
-      *error = to_float(norm * spec_.epsilon * std::sqrt(std::max(0.0, square / (product * product) - 1.0) / (n - 1.0)));
+      *error = to_float(norm * spec_.epsilon * std::sqrt(sine / static_cast<double>(size_ - 1)));
     };
-    factors(dot(a.data(), v.data(), size_), dot(v.data(), v.data(), size_), &f.scale, &f.error);
-    double sum = 0;
-    for (const float x : a) sum += x;
-    if (spec_.bits > 1) factors(0.5 * sum, 0.25 * n, &f.first_scale, &f.first_error);
+    factors(all, &f.scale, &f.error);
+    if (spec_.bits > 1) factors(signs, &f.first_scale, &f.first_error);
   }
   std::memcpy(row, &f, signs_);
 }
 
 void RaBitQ::fill(size_t first, const float* vectors, size_t n) {
   std::vector<float> residual(size_);
+  const size_t inputs = spec_.input_dim();
   for (size_t i = 0; i < n; ++i) {
     spec_.row(vectors + i * spec_.dim, residual.data());
-    const size_t inputs = spec_.input_dim();
-    double square = 0, with_center = 0;
-    for (size_t j = 0; j < inputs; ++j) {
-      residual[j] -= spec_.center[j];
-      square += static_cast<double>(residual[j]) * residual[j];
-      with_center += static_cast<double>(residual[j]) * spec_.center[j];
-    }
+    for (size_t j = 0; j < inputs; ++j) residual[j] -= spec_.center[j];
+    double with_center = 0;
+    if (spec_.product())
+      for (size_t j = 0; j < inputs; ++j) with_center += static_cast<double>(residual[j]) * spec_.center[j];
     std::fill(residual.begin() + static_cast<ptrdiff_t>(inputs), residual.end(), 0.0f);
     spec_.rotation.rotate(residual.data());
-    encode(residual.data(), spec_.product() ? static_cast<float>(-with_center) : to_float(square), rows_->row(first + i));
+    encode(residual.data(), with_center, rows_->row(first + i));
   }
 }
 

@@ -46,8 +46,11 @@ class RaBitQ final : public Coded {
   struct Factors;
   struct Query;
   const Factors& factors(const uint8_t* row) const { return *reinterpret_cast<const Factors*>(row); }
-  void encode(float* residual, float add, uint8_t* row) const;
-  float choose_scale(const float* a) const;
+  struct Fit {
+    float scale, product, square;  // <a, |v|> and |v|^2 of the codes of a scale
+  };
+  void encode(const float* residual, double with_center, uint8_t* row) const;
+  Fit choose_scale(const float* a) const;
   void pack(const float* residual, const float* a, float scale, uint8_t* row) const;
   void decode_codes(const uint8_t* row, float* v) const;
   float shrunk(const uint8_t* row, float* v) const;

@@ -16,8 +16,10 @@ from nearly.quantizers.rabitq import FittedRaBitQ, RaBitQ
 from nearly.quantizers.reduced import Reduced
 from nearly.quantizers.scalar import Scalar
 
-__all__ = ["FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "Plain", "Quantizer", "RaBitQ", "Reduced", "Scalar",
-           "from_state"]  # fmt: skip
+__all__ = [
+    "FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "Plain", "Quantizer", "RaBitQ", "Reduced", "Scalar",
+    "from_state",
+]  # fmt: skip
 
 QUANTIZERS: dict[str, type[Quantizer]] = {"plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ}
 # What they become when fitted; several may become the same kind.

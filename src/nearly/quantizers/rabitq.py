@@ -19,23 +19,23 @@ __all__ = ["FittedRaBitQ", "RaBitQ"]
 class RaBitQ:
     """RaBitQ and its extension to more bits (Gao & Long, SIGMOD 2024; Gao et al., SIGMOD 2025).
 
-    A vector's residual to the mean is rotated at random, and each of its dimensions becomes a number of ``bits`` bits, so
-    that the whole points in nearly the same direction. Distances estimated from these codes are right on average over
-    rotations, whatever the data, and each comes with the half-width of its bound.
+    A vector's residual to the mean is rotated at random, and each of its dimensions becomes a number of ``bits`` bits,
+    so that the whole points in nearly the same direction. Distances estimated from these codes are right on average
+    over rotations, whatever the data, and each comes with the half-width of its bound.
 
     Parameters
     ----------
     bits : int, default 4
         Bits for each dimension, 1 to 8; dimensions are padded to a multiple of 64.
     epsilon : float, default 1.9
-        Half-width of bounds, in standard deviations of an estimate: about one true value in twenty lies outside 1.9, three
-        in a thousand outside 3.
+        Half-width of bounds, in standard deviations of an estimate: about one true value in twenty lies outside 1.9,
+        three in a thousand outside 3.
 
     Notes
     -----
-    1 bit takes a 32nd of the memory of float32 and 12 bytes a vector; more bits take 20 bytes. Compared with the papers,
-    the step of a vector is chosen among 24 instead of all, which costs about a hundredth of the error and is many times
-    faster; queries are rounded to 7 bits, or to 13 bits where codes have 5 or more.
+    1 bit takes a 32nd of the memory of float32 and 12 bytes a vector; more bits take 20 bytes. Compared with the
+    papers, the step of a vector is chosen among 24 instead of all, which costs about a hundredth of the error and is
+    many times faster; queries are rounded to 7 bits, or to 13 bits where codes have 5 or more.
 
     Examples
     --------
