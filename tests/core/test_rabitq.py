@@ -101,9 +101,8 @@ def test_codes_and_scores_are_the_same_on_every_target(rng, n_bits, metric):
         for target in _core.simd_targets():
             _core.use_simd_target(target)
             scorer, codes = coded(fitted, fitted._form(vectors))
-            seen.append(
-                (codes.tobytes(), bits(score(scorer, query, np.arange(150))), bits(between(scorer, 3, np.arange(150))))
-            )
+            scores = score(scorer, query, np.arange(150)), between(scorer, 3, np.arange(150))
+            seen.append((codes.tobytes(), *map(bits, scores)))
     finally:
         _core.use_simd_target(before)
     assert all(other == seen[0] for other in seen)
@@ -172,7 +171,7 @@ def test_cosine_and_even_inner_products_are_ranked_by_squared_distance(rng):
 def test_vectors_without_a_direction(n_bits):
     vectors = np.repeat(np.arange(3, dtype=np.float32)[:, None], 40, axis=1)  # the middle one is the mean
     vectors = np.concatenate([vectors, vectors])
-    scorer, codes = coded(RaBitQ(n_bits).fit(vectors), vectors)
+    scorer, _ = coded(RaBitQ(n_bits).fit(vectors), vectors)
     query = np.full(40, 1.5, np.float32)
     got, width = bounded(scorer, query, np.arange(6))
     assert width[1] == 0

@@ -80,7 +80,8 @@ def test_the_same_seed_gives_the_same_quantizer_and_its_state_gives_it_again(spe
 
 WRONG = {
     "dim": [0, -1, 33, 2**40, "x", None, 1e400], "dims": [0, -3, 13, 2**40, None], "bits": [0, 9, 16, -8, None],
-    "metric": ["l1", "", None, 5], "norm_bound": ["x", None], "energy": ["x", None], "epsilon": [0, -1, "x", None, 1e300],
+    "metric": ["l1", "", None, 5], "norm_bound": ["x", None], "energy": ["x", None],
+    "epsilon": [0, -1, "x", None, 1e300],
 }  # fmt: skip
 
 

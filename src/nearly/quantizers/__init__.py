@@ -17,8 +17,8 @@ from nearly.quantizers.reduced import Reduced
 from nearly.quantizers.scalar import Scalar
 
 __all__ = [
-    "FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "Plain", "Quantizer", "RaBitQ", "Reduced", "Scalar",
-    "from_state",
+    "FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "Plain", "Quantizer", "RaBitQ", "Reduced",
+    "Scalar", "from_state",
 ]  # fmt: skip
 
 QUANTIZERS: dict[str, type[Quantizer]] = {"plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ}
