@@ -108,7 +108,7 @@ def test_codes_and_scores_are_the_same_on_every_target(rng, n_bits, metric):
     assert all(other == seen[0] for other in seen)
 
 
-@pytest.mark.parametrize("n_bits", [2, 4, 7, 8])
+@pytest.mark.parametrize("n_bits", [5, 6, 7, 8])
 def test_two_stages_finish_as_one_and_leave_out_what_is_beyond(simd_target, rng, n_bits):
     vectors, query = clustered(rng, 500, 200), clustered(rng, 1, 200)[0]
     scorer, _ = coded(RaBitQ(n_bits).fit(vectors), vectors)
@@ -121,7 +121,7 @@ def test_two_stages_finish_as_one_and_leave_out_what_is_beyond(simd_target, rng,
         assert (got[~finished] > bound).all()
         assert (finished | (whole > bound * 0.9)).all()  # the bound is exceeded only near it
         if share == 0.02:
-            assert finished.mean() < 0.6
+            assert finished.mean() < 0.2
     assert finished.mean() > 0.9
 
 
@@ -225,7 +225,7 @@ def test_makers_refuse_what_does_not_fit():
     make(table, 64, 1, METRICS.index("l2"), 0.0, 1.9, center, signs)
     for arguments in (
         (64, 0, 0, 0.0, 1.9, center, signs), (64, 9, 0, 0.0, 1.9, center, signs), (0, 1, 0, 0.0, 1.9, center, signs),
-        (64, 2, 0, 0.0, 1.9, center, signs), (64, 1, METRICS.index("l1"), 0.0, 1.9, center, signs),
+        (64, 4, 0, 0.0, 1.9, center, signs), (64, 1, METRICS.index("l1"), 0.0, 1.9, center, signs),
         (64, 1, METRICS.index("ip"), 2.0, 1.9, center, signs), (64, 1, 0, 0.0, 0.0, center, signs),
         (64, 1, 0, 0.0, np.nan, center, signs), (64, 1, 0, 0.0, 1.9, center[:63], signs),
         (64, 1, 0, 0.0, 1.9, center, signs[:3]), (40000, 1, 0, 0.0, 1.9, center, signs),

@@ -13,24 +13,25 @@ namespace nearly::quant {
 struct RaBitQ::Factors {
   float add;                       // |r|^2; of products: -<r, center>
   float scale, error;              // |r|^2 / <r, v>; epsilon standard deviations of the estimate of <q, r> for |q| = 1
-  float first_scale, first_error;  // of the signs alone, where there are further bits
+  float first_scale, first_error;  // of the leading bits alone, where there are further ones
 };
 
-// z is about step * (64 * coarse + fine), or step * coarse where there are few bits and fine is not needed.
+// z is about step * coarse, or step * (64 * coarse + low) where that is too rough; low comes after coarse.
 struct RaBitQ::Query {
   float constant;
   float weight;  // 2 * step of squared distances, step of products
   float width;   // of bounds: 2 |z| or |z|
-  int32_t coarse_sum;
-  int64_t sum;
+  int32_t coarse_sum, sum;  // of the whole numbers
+  bool fine;
   alignas(64) int8_t coarse[1];
 };
 
 namespace {
 
 constexpr size_t kBlock = 64;     // rows scored together; their sums wait on the stack
-constexpr size_t kFirst = 12;     // bytes of the factors of 1 bit
-constexpr size_t kFactors = 20;   // of more
+constexpr int kLead = 4;          // leading bits
+constexpr size_t kFirst = 12;     // bytes of the factors without further bits
+constexpr size_t kFactors = 20;   // with them
 constexpr float kLimit = 63;      // see kernels::Table::packed
 constexpr int kFineBits = 5;      // from which on seven bits for the query would be the larger error
 constexpr float kFineLimit = 63 * 64 + 31;
@@ -38,8 +39,6 @@ constexpr float kFineLimit = 63 * 64 + 31;
 // Steps of the best uniform quantizers of a normal variable, for 1 to 8 bits (Max, IRE Transactions 1960): the sweep
 // looks for a vector's own step around them.
 constexpr float kSteps[9] = {0, 1.596f, 0.9957f, 0.586f, 0.3352f, 0.1881f, 0.1041f, 0.0569f, 0.0308f};
-
-bool fine(int bits) { return bits >= kFineBits; }
 
 // x[0, 64) as codes of `bits` bits, at most 7, in the layout of kernels::Table::packed.
 void pack_unit(const uint8_t* x, int bits, uint8_t* out) {
@@ -67,16 +66,27 @@ void pack_unit(const uint8_t* x, int bits, uint8_t* out) {
 void unpack_unit(const uint8_t* in, int bits, uint8_t* x) {
   std::memset(x, 0, 64);
   if (bits & 4) {
-    for (size_t i = 0; i < 64; ++i) x[i] = static_cast<uint8_t>(in[i % 32] >> (i / 32 * 4) & 15);
+    for (size_t i = 0; i < 32; ++i) x[i] = in[i] & 15, x[32 + i] = in[i] >> 4;
     in += 32;
   }
   if (bits & 2) {
-    for (size_t i = 0; i < 64; ++i) x[i] = static_cast<uint8_t>(x[i] << 2 | (in[i % 16] >> (i / 16 * 2) & 3));
+    for (size_t part = 0; part < 4; ++part)
+      for (size_t i = 0; i < 16; ++i)
+        x[part * 16 + i] = static_cast<uint8_t>(x[part * 16 + i] << 2 | (in[i] >> (2 * part) & 3));
     in += 16;
   }
   if (bits & 1)
-    for (size_t i = 0; i < 64; ++i) x[i] = static_cast<uint8_t>(x[i] << 1 | (in[i / 8] >> (i % 8) & 1));
+    for (size_t i = 0; i < 8; ++i) {
+      const uint64_t places = in[i] * 0x0101010101010101ull & 0x8040201008040201ull;  // byte j holds bit j, in its place
+      const uint64_t ones = (places + 0x7f7f7f7f7f7f7f7full) >> 7 & 0x0101010101010101ull;
+      uint64_t eight;
+      std::memcpy(&eight, x + i * 8, 8);
+      eight = (eight << 1 & 0xfefefefefefefefeull) | ones;
+      std::memcpy(x + i * 8, &eight, 8);
+    }
 }
+
+float half_of_codes(int bits) { return 0.5f * static_cast<float>((1 << bits) - 1); }
 
 double dot(const float* a, const float* b, size_t n) {
   double part[4] = {};
@@ -93,25 +103,33 @@ RaBitQ::RaBitQ(RaBitQSpec spec, std::shared_ptr<Table> rows)
     : Coded(spec.dim, spec.input_dim(), std::move(rows)), spec_(std::move(spec)) {
   size_ = spec_.rotation.size();
   units_ = size_ / 64;
-  signs_ = spec_.bits == 1 ? kFirst : kFactors;
-  further_ = signs_ + units_ * 8;
+  lead_bits_ = std::min(spec_.bits, kLead);
+  further_bits_ = spec_.bits - lead_bits_;
+  lead_ = further_bits_ == 0 ? kFirst : kFactors;
+  further_ = lead_ + units_ * 8 * static_cast<size_t>(lead_bits_);
   center_square_ = sum_of_squares(spec_.center.data(), spec_.center.size());
 }
 
 size_t RaBitQ::row_bytes(const RaBitQSpec& spec) {
-  const size_t bytes = (spec.bits == 1 ? kFirst : kFactors) + Rotation::padded(spec.input_dim()) / 8 * spec.bits;
+  const size_t bytes = (spec.bits <= kLead ? kFirst : kFactors) + Rotation::padded(spec.input_dim()) / 8 * spec.bits;
   return (bytes + 31) / 32 * 32;
 }
 
-size_t RaBitQ::prepared_bytes() const { return sizeof(Query) + size_ * (fine(spec_.bits) ? 2 : 1) + 64; }
+size_t RaBitQ::prepared_bytes() const { return sizeof(Query) + size_ * (spec_.bits >= kFineBits ? 2 : 1) + 64; }
 
 // -- coding ------------------------------------------------------------------------------------------------------------
+
+RaBitQ::Fit RaBitQ::fit(const float* a, float scale, int bits) const {
+  float sums[2];
+  kernels::active().sweep(a, size_, scale, static_cast<float>((1 << (bits - 1)) - 1), sums);
+  return {scale, sums[0], sums[1]};
+}
 
 // The scale whose codes of the magnitudes a (of unit length) point in the direction of a: eight scales around the best one
 // for normal variables, then eight around the best of these, and again. Loses about a hundredth of 1 - cos^2 against trying
 // all scales at which a code changes (SIGMOD 2025, section 3.2), which costs 2^bits times as much.
 RaBitQ::Fit RaBitQ::choose_scale(const float* a) const {
-  const kernels::Table& k = kernels::active();
+  if (spec_.bits == 1) return fit(a, 1.0f, 1);
   const auto top = static_cast<float>((1 << (spec_.bits - 1)) - 1);
   const float usual = std::sqrt(static_cast<float>(size_)) / kSteps[spec_.bits];
   const float unclipped = (top + 1.0f) / *std::max_element(a, a + size_);  // the largest scale that clips nothing
@@ -124,12 +142,10 @@ RaBitQ::Fit RaBitQ::choose_scale(const float* a) const {
   for (int round = 0; round < kRounds; ++round) {
     const float from = low;
     for (int i = 0; i < kTries; ++i) {
-      const float scale = from + step * static_cast<float>(i);
-      float sums[2];
-      k.sweep(a, size_, scale, top, sums);
-      if (sums[0] * sums[0] / sums[1] <= quality) continue;
-      quality = sums[0] * sums[0] / sums[1];
-      best = {scale, sums[0], sums[1]};
+      const Fit tried = fit(a, from + step * static_cast<float>(i), spec_.bits);
+      if (tried.product * tried.product / tried.square <= quality) continue;
+      quality = tried.product * tried.product / tried.square;
+      best = tried;
     }
     step *= 2.0f / kTries;
     low = best.scale - step * (0.5f * (kTries - 1));
@@ -138,19 +154,19 @@ RaBitQ::Fit RaBitQ::choose_scale(const float* a) const {
 }
 
 void RaBitQ::pack(const float* residual, const float* a, float scale, uint8_t* row) const {
-  const int further = spec_.bits - 1;
-  const auto top = static_cast<float>((1 << further) - 1);
-  const auto mask = static_cast<uint8_t>((1 << further) - 1);
-  uint8_t sign[64], code[64];
+  const auto top = static_cast<float>((1 << (spec_.bits - 1)) - 1);
+  const auto sign = static_cast<uint8_t>(1 << (spec_.bits - 1)), mask = static_cast<uint8_t>(sign - 1);
+  uint8_t code[64], part[64];
   for (size_t u = 0; u < units_; ++u) {
-    for (size_t i = 0; i < 64; ++i) sign[i] = residual[u * 64 + i] > 0;
-    pack_unit(sign, 1, row + signs_ + u * 8);
-    if (further == 0) continue;
     for (size_t i = 0; i < 64; ++i) {
       const auto k = static_cast<uint8_t>(static_cast<int>(std::min(a[u * 64 + i] * scale, top)));
-      code[i] = sign[i] ? k : k ^ mask;
+      code[i] = static_cast<uint8_t>(residual[u * 64 + i] > 0 ? sign | k : k ^ mask);
     }
-    pack_unit(code, further, row + further_ + u * static_cast<size_t>(further) * 8);
+    for (size_t i = 0; i < 64; ++i) part[i] = static_cast<uint8_t>(code[i] >> further_bits_);
+    pack_unit(part, lead_bits_, row + lead_ + u * static_cast<size_t>(lead_bits_) * 8);
+    if (further_bits_ == 0) continue;
+    for (size_t i = 0; i < 64; ++i) part[i] = static_cast<uint8_t>(code[i] & ((1 << further_bits_) - 1));
+    pack_unit(part, further_bits_, row + further_ + u * static_cast<size_t>(further_bits_) * 8);
   }
 }
 
@@ -164,19 +180,18 @@ void RaBitQ::encode(const float* residual, double with_center, uint8_t* row) con
     a.resize(size_);
     const double inverse = 1.0 / norm;
     for (size_t j = 0; j < size_; ++j) a[j] = static_cast<float>(std::fabs(residual[j]) * inverse);
-    float sums[2];
-    kernels::active().sweep(a.data(), size_, 1.0f, 0.0f, sums);  // signs: |v| is one half everywhere
-    const Fit signs{1.0f, sums[0], sums[1]}, all = spec_.bits == 1 ? signs : choose_scale(a.data());
+    const Fit all = choose_scale(a.data());
     pack(residual, a.data(), all.scale, row);
-    const auto factors = [&](const Fit& fit, float* scale, float* error) {
-      const double product = fit.product, sine = std::max(0.0, fit.square / (product * product) - 1.0);
+    const auto factors = [&](const Fit& of, float* scale, float* error) {
+      const double product = of.product, sine = std::max(0.0, of.square / (product * product) - 1.0);
       *scale = to_float(norm / product);
       *error = to_float(norm * spec_.epsilon * std::sqrt(sine / static_cast<double>(size_ - 1)));
     };
     factors(all, &f.scale, &f.error);
-    if (spec_.bits > 1) factors(signs, &f.first_scale, &f.first_error);
+    if (further_bits_ > 0)  // their codes are those of a scale 2^further times smaller
+      factors(fit(a.data(), std::ldexp(all.scale, -further_bits_), lead_bits_), &f.first_scale, &f.first_error);
   }
-  std::memcpy(row, &f, signs_);
+  std::memcpy(row, &f, lead_);
 }
 
 void RaBitQ::fill(size_t first, const float* vectors, size_t n) {
@@ -194,65 +209,62 @@ void RaBitQ::fill(size_t first, const float* vectors, size_t n) {
   }
 }
 
-// v of a row: code - (2^bits - 1) / 2.
-void RaBitQ::decode_codes(const uint8_t* row, float* v) const {
-  const int further = spec_.bits - 1;
-  const float middle = static_cast<float>((1 << spec_.bits) - 1) / 2;
-  uint8_t sign[64], code[64] = {};
+// 2 v of a row: 2 * code - (2^bits - 1). Returns |v|^2.
+double RaBitQ::decode_codes(const uint8_t* row, int16_t* v) const {
+  const int top = (1 << spec_.bits) - 1;
+  uint8_t lead[64], further[64] = {};
+  uint64_t square = 0;
   for (size_t u = 0; u < units_; ++u) {
-    unpack_unit(row + signs_ + u * 8, 1, sign);
-    if (further) unpack_unit(row + further_ + u * static_cast<size_t>(further) * 8, further, code);
-    for (size_t i = 0; i < 64; ++i) v[u * 64 + i] = static_cast<float>(sign[i] << further | code[i]) - middle;
+    unpack_unit(row + lead_ + u * static_cast<size_t>(lead_bits_) * 8, lead_bits_, lead);
+    if (further_bits_ > 0) unpack_unit(row + further_ + u * static_cast<size_t>(further_bits_) * 8, further_bits_, further);
+    int32_t sum = 0;
+    for (size_t i = 0; i < 64; ++i) {
+      const int twice = 2 * (lead[i] << further_bits_ | further[i]) - top;
+      v[u * 64 + i] = static_cast<int16_t>(twice);
+      sum += twice * twice;
+    }
+    square += static_cast<uint64_t>(sum);
   }
+  return 0.25 * static_cast<double>(square);
 }
 
-// v times what makes it the nearest to r that it can be, <r, v> / |v|^2; returns |r|^2.
-float RaBitQ::shrunk(const uint8_t* row, float* v) const {
+// <r, v> / |v|^2: what makes v the nearest to r that it can be. From the two factors, the other one being
+// error^2 = epsilon^2 (scale^2 |v|^2 - |r|^2) / (n - 1).
+double RaBitQ::nearest_length(const uint8_t* row, double square) const {
   const Factors& f = factors(row);
-  decode_codes(row, v);
-  const double square = dot(v, v, size_), scale = f.scale;
-  // From the two factors: error^2 = epsilon^2 (scale^2 |v|^2 - |r|^2) / (n - 1).
-  const double sigma = f.error / spec_.epsilon, long_square = scale * scale * square;
-  const double norm_square = std::max(0.0, long_square - sigma * sigma * static_cast<double>(size_ - 1));
-  const double factor = scale > 0 ? norm_square / (scale * square) : 0.0;
-  for (size_t j = 0; j < size_; ++j) v[j] = static_cast<float>(v[j] * factor);
-  return static_cast<float>(norm_square);
+  if (!(f.scale > 0)) return 0.0;
+  const double scale = f.scale, sigma = f.error / spec_.epsilon;
+  const double norm_square = scale * scale * square - sigma * sigma * static_cast<double>(size_ - 1);
+  return std::max(0.0, norm_square) / (scale * square);
 }
 
 void RaBitQ::decode(Row row, float* out) const {
-  std::vector<float> v(size_);
-  shrunk(rows_->row(row), v.data());
-  spec_.rotation.invert(v.data(), out);
+  std::vector<int16_t> v(size_);
+  std::vector<float> rotated(size_);
+  const double length = 0.5 * nearest_length(rows_->row(row), decode_codes(rows_->row(row), v.data()));
+  for (size_t j = 0; j < size_; ++j) rotated[j] = static_cast<float>(v[j] * length);
+  spec_.rotation.invert(rotated.data(), out);
   for (size_t j = 0; j < spec_.input_dim(); ++j) out[j] += spec_.center[j];
 }
 
 // -- queries -----------------------------------------------------------------------------------------------------------
 
-// z: the rotated query about the center.
-void RaBitQ::quantize(const float* z, float constant, Query* out) const {
-  const kernels::Table& k = kernels::active();
+// A query that is `step` times these whole numbers, of size |z|, about the center.
+void RaBitQ::digits(const int16_t* whole, bool fine, float step, float norm, float constant, Query* out) const {
   const float factor = spec_.product() ? 1.0f : 2.0f;
-  out->constant = constant;
-  out->width = factor * std::sqrt(sum_of_squares(z, size_));
-  out->coarse_sum = 0;
-  out->sum = 0;
-  if (!fine(spec_.bits)) {
-    out->weight = factor * k.quantize8(z, size_, kLimit, out->coarse);
-    for (size_t j = 0; j < size_; ++j) out->coarse_sum += out->coarse[j];
-    out->sum = out->coarse_sum;
-    return;
-  }
-  thread_local std::vector<int16_t> whole;
-  whole.resize(size_);
-  out->weight = factor * k.quantize16(z, size_, kFineLimit, whole.data());
-  int8_t* low = out->coarse + size_;
+  *out = {constant, factor * step, factor * norm, 0, 0, fine, {}};
+  int32_t coarse_sum = 0, sum = 0;  // |whole| is below 4096, and there are at most 2^15 + 64
   for (size_t j = 0; j < size_; ++j) {
-    const int high = (whole[j] + 32) >> 6;
+    const int high = fine ? (whole[j] + 32) >> 6 : whole[j];
     out->coarse[j] = static_cast<int8_t>(high);
-    low[j] = static_cast<int8_t>(whole[j] - high * 64);
-    out->coarse_sum += high;
-    out->sum += whole[j];
+    coarse_sum += high;
+    sum += whole[j];
   }
+  out->coarse_sum = coarse_sum;
+  out->sum = sum;
+  if (!fine) return;
+  int8_t* low = out->coarse + size_;
+  for (size_t j = 0; j < size_; ++j) low[j] = static_cast<int8_t>(whole[j] - out->coarse[j] * 64);
 }
 
 // With o = center + r: |q - o|^2 = |q - center|^2 + |r|^2 - 2 <q - center, r>, and
@@ -270,18 +282,24 @@ void RaBitQ::prepare(const void* query, void* prepared) const {
   std::fill(z.begin() + static_cast<ptrdiff_t>(inputs), z.end(), 0.0f);
   const float constant = spec_.product() ? -with_center : sum_of_squares(z.data(), inputs);
   spec_.rotation.rotate(z.data());
-  quantize(z.data(), constant, static_cast<Query*>(prepared));
+  thread_local std::vector<int16_t> whole;
+  whole.resize(size_);
+  const bool fine = spec_.bits >= kFineBits;
+  const float step = kernels::active().quantize16(z.data(), size_, fine ? kFineLimit : kLimit, whole.data());
+  digits(whole.data(), fine, step, std::sqrt(sum_of_squares(z.data(), size_)), constant, static_cast<Query*>(prepared));
 }
 
-// The row asks by what is nearest to it of the lengths that its code may have, so that it is at distance 0 to itself and the
-// distance to another one follows from the angle between their codes.
+// The row asks by its code, at the length that is nearest to r: so it is at distance 0 to itself, and the distance to
+// another one follows from the angle between their codes.
 void RaBitQ::prepare_row(Row row, void* prepared) const {
-  thread_local std::vector<float> z;
-  z.resize(size_);
+  thread_local std::vector<int16_t> v;
+  v.resize(size_);
   const uint8_t* from = rows_->row(row);
-  shrunk(from, z.data());
-  const float add = factors(from).add;
-  quantize(z.data(), spec_.product() ? add - center_square_ : add, static_cast<Query*>(prepared));
+  const double square = decode_codes(from, v.data()), length = nearest_length(from, square);
+  const float add = factors(from).add, constant = spec_.product() ? add - center_square_ : add;
+  const bool fine = (1 << spec_.bits) - 1 > static_cast<int>(kLimit);
+  digits(v.data(), fine, static_cast<float>(0.5 * length), static_cast<float>(length * std::sqrt(square)), constant,
+         static_cast<Query*>(prepared));
 }
 
 // -- comparing ---------------------------------------------------------------------------------------------------------
@@ -290,53 +308,62 @@ void RaBitQ::score_block(const Query& query, const uint8_t* base, const Row* row
                          float* out) const {
   const kernels::Table& k = kernels::active();
   const size_t stride = rows_->stride();
-  const int further = spec_.bits - 1;
-  const bool is_fine = fine(spec_.bits);
-  const double middle = static_cast<double>((1 << spec_.bits) - 1) / 2 * static_cast<double>(query.sum);
-  const float coarse_middle = 0.5f * static_cast<float>(query.coarse_sum);
-  const float first_weight = is_fine ? 64.0f * query.weight : query.weight;
-  int32_t signs[kBlock], more[kBlock], low_signs[kBlock], low_more[kBlock];
-  Row left[kBlock];
-  uint8_t place[kBlock];
+  const auto& lead_dots = k.packed[lead_bits_ - 1];
+  const float lead_middle = half_of_codes(lead_bits_) * static_cast<float>(query.coarse_sum);
+  const float lead_weight = query.fine ? 64.0f * query.weight : query.weight;
+  int32_t lead[kBlock];
   for (size_t i = 0; i < n; i += kBlock) {
     const size_t block = std::min(kBlock, n - i);
     const uint8_t* first = rows ? base : base + i * stride;
     const Row* some = rows ? rows + i : nullptr;
-    const auto at = [&](size_t r) { return first + (some ? some[r] : r) * stride; };
-    k.packed[0](query.coarse, first + signs_, stride, some, block, units_, signs);
-    if (further == 0) {
-      for (size_t r = 0; r < block; ++r) {
-        const Factors& f = factors(at(r));
-        out[i + r] = query.constant + f.add - query.weight * f.scale * (static_cast<float>(signs[r]) - coarse_middle);
-      }
+    lead_dots(query.coarse, first + lead_, stride, some, block, units_, lead);
+    if (further_bits_ > 0) {
+      score_further(query, first, some, block, bound, lead, out + i);
       continue;
     }
-    size_t n_left = 0;
     for (size_t r = 0; r < block; ++r) {
-      const Factors& f = factors(at(r));
-      const float estimate =
-          query.constant + f.add - first_weight * f.first_scale * (static_cast<float>(signs[r]) - coarse_middle);
-      const float least = estimate - f.first_error * query.width;
-      out[i + r] = least;
-      left[n_left] = some ? some[r] : static_cast<Row>(r);
-      place[n_left] = static_cast<uint8_t>(r);
-      n_left += !(least > bound);
+      const Factors& f = factors(first + (some ? some[r] : r) * stride);
+      out[i + r] = query.constant + f.add - lead_weight * f.scale * (static_cast<float>(lead[r]) - lead_middle);
     }
-    if (n_left == 0) continue;
-    const auto& kernel = k.packed[further - 1];
-    kernel(query.coarse, first + further_, stride, left, n_left, units_, more);
-    if (is_fine) {
-      const int8_t* low = query.coarse + size_;
-      kernel(low, first + further_, stride, left, n_left, units_, low_more);
-      k.packed[0](low, first + signs_, stride, left, n_left, units_, low_signs);
-    }
-    for (size_t r = 0; r < n_left; ++r) {
-      const Factors& f = factors(first + left[r] * stride);
-      int64_t sum = (static_cast<int64_t>(signs[place[r]]) << further) + more[r];
-      if (is_fine) sum = 64 * sum + (static_cast<int64_t>(low_signs[r]) << further) + low_more[r];
-      const auto product = static_cast<float>(static_cast<double>(sum) - middle);
-      out[i + place[r]] = query.constant + f.add - query.weight * f.scale * product;
-    }
+  }
+}
+
+// The second stage, for rows whose first estimate is not surely above the bound. Sums are whole numbers, so the estimate is
+// the same as in one stage.
+void RaBitQ::score_further(const Query& query, const uint8_t* base, const Row* rows, size_t n, float bound,
+                           const int32_t* lead, float* out) const {
+  const kernels::Table& k = kernels::active();
+  const size_t stride = rows_->stride();
+  const float lead_middle = half_of_codes(lead_bits_) * static_cast<float>(query.coarse_sum);
+  const float lead_weight = query.fine ? 64.0f * query.weight : query.weight;
+  Row left[kBlock];
+  uint8_t place[kBlock];
+  size_t n_left = 0;
+  for (size_t r = 0; r < n; ++r) {
+    const Row row = rows ? rows[r] : static_cast<Row>(r);
+    const Factors& f = factors(base + row * stride);
+    const float estimate =
+        query.constant + f.add - lead_weight * f.first_scale * (static_cast<float>(lead[r]) - lead_middle);
+    out[r] = estimate - f.first_error * query.width;
+    left[n_left] = row;
+    place[n_left] = static_cast<uint8_t>(r);
+    n_left += !(out[r] > bound);
+  }
+  if (n_left == 0) return;
+  int32_t further[kBlock], low_lead[kBlock], low_further[kBlock];
+  const auto& dots = k.packed[further_bits_ - 1];
+  dots(query.coarse, base + further_, stride, left, n_left, units_, further);
+  if (query.fine) {
+    const int8_t* low = query.coarse + size_;
+    k.packed[lead_bits_ - 1](low, base + lead_, stride, left, n_left, units_, low_lead);
+    dots(low, base + further_, stride, left, n_left, units_, low_further);
+  }
+  const double middle = static_cast<double>(half_of_codes(spec_.bits)) * query.sum;
+  for (size_t r = 0; r < n_left; ++r) {
+    const Factors& f = factors(base + left[r] * stride);
+    int64_t sum = (static_cast<int64_t>(lead[place[r]]) << further_bits_) + further[r];
+    if (query.fine) sum = 64 * sum + (static_cast<int64_t>(low_lead[r]) << further_bits_) + low_further[r];
+    out[place[r]] = query.constant + f.add - query.weight * f.scale * static_cast<float>(static_cast<double>(sum) - middle);
   }
 }
 

@@ -33,7 +33,7 @@ class RaBitQ:
 
     Notes
     -----
-    1 bit takes a 32nd of the memory of float32 and 12 bytes a vector; more bits take 20 bytes. Compared with the
+    1 bit takes a 32nd of the memory of float32 and 12 bytes a vector; 5 and more bits take 20 bytes. Compared with the
     papers, the step of a vector is chosen among 24 instead of all, which costs about a hundredth of the error and is
     many times faster; queries are rounded to 7 bits, or to 13 bits where codes have 5 or more.
 
