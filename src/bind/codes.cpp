@@ -1,5 +1,7 @@
 // Scorers of codes: one door for all to fill and decode, one more for each kind to make it.
 #include "quant/codes.hpp"
+#include "quant/map.hpp"
+#include "quant/mapped.hpp"
 #include "quant/plain.hpp"
 #include "quant/rabitq.hpp"
 #include "quant/rotation.hpp"
@@ -52,7 +54,8 @@ std::shared_ptr<quant::Codes> make_codes(std::shared_ptr<Table> rows, size_t dim
                                          int metric, float norm_bound, In<float, 1> center, In<float, 1> step,
                                          In<int8_t, 1> matrix, In<float, 1> matrix_scale, In<float, 1> offset,
                                          In<float, 1> mean) {
-  quant::CodeSpec s{make_form(dim, metric, norm_bound)};
+  quant::CodeSpec s;
+  static_cast<quant::Form&>(s) = make_form(dim, metric, norm_bound);
   s.dims = dims;
   s.bits = bits;
   s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
@@ -83,7 +86,8 @@ size_t rabitq_row_bytes(size_t inputs, int bits) {
 
 std::shared_ptr<quant::RaBitQ> make_rabitq(std::shared_ptr<Table> rows, size_t dim, int bits, int metric, float norm_bound,
                                            float epsilon, In<float, 1> center, In<uint64_t, 1> signs) {
-  quant::RaBitQSpec s{make_form(dim, metric, norm_bound)};
+  quant::RaBitQSpec s;
+  static_cast<quant::Form&>(s) = make_form(dim, metric, norm_bound);
   const size_t inputs = s.input_dim();
   require(rows->stride() == rabitq_row_bytes(inputs, bits), "RaBitQ: the table's stride is not row_bytes()");
   require(epsilon > 0 && epsilon < 1e6f, "RaBitQ: epsilon is positive");
@@ -107,6 +111,30 @@ void bounded_scores(const quant::RaBitQ& r, In<float, 1> query, In<uint32_t, 1> 
   r.prepare(query.data(), prepared);
   r.score(prepared, rows.data(), n, bound, out.data());
   r.errors(prepared, rows.data(), n, errors.data());
+}
+
+void add_affine(quant::Map& map, In<float, 2> matrix, In<float, 1> offset) {
+  require(matrix.shape(0) >= 1 && matrix.shape(0) <= 32832 && matrix.shape(1) == map.outputs() && offset.shape(0) == matrix.shape(0),
+          "Map: the matrix has a row and the offset a number for each output");
+  map.add_affine(matrix.data(), to_vector(offset));
+}
+
+void apply_map(const quant::Map& map, In<float, 2> rows, bool with_offset, Out<float, 2> out, size_t threads) {
+  require(rows.shape(1) == map.inputs() && out.shape(1) == map.outputs() && rows.shape(0) == out.shape(0),
+          "Map.apply: shapes disagree");
+  nb::gil_scoped_release release;
+  parallel_for(rows.shape(0), kBlock, threads, [&](size_t begin, size_t end) {
+    map.apply(rows.data() + begin * map.inputs(), end - begin, with_offset, out.data() + begin * map.outputs());
+  }, poll());
+}
+
+std::shared_ptr<quant::Mapped> make_mapped(std::shared_ptr<quant::Map> map, size_t dim, int metric, float norm_bound,
+                                           bool rest, In<float, 1> center, std::shared_ptr<quant::Coded> codes) {
+  const quant::Form form = make_form(dim, metric, norm_bound);
+  const size_t wide = map->outputs() + rest;
+  require(map->inputs() == form.input_dim() && center.shape(0) == map->inputs() && codes->dim() == wide &&
+              codes->dims() == wide && !(rest && form.product()), "Mapped: map, center and codes disagree");
+  return std::make_shared<quant::Mapped>(form, map, rest, to_vector(center), codes);
 }
 
 // Rotates rows of any dimension, or back. `to` holds multiples of 64 floats.
@@ -152,6 +180,28 @@ void codes(nb::module_& m) {
       .def_static("row_bytes", &rabitq_row_bytes, "inputs"_a, "bits"_a)
       .def("bounded_scores", &bounded_scores, "query"_a.noconvert(), "rows"_a.noconvert(), "bound"_a, "out"_a.noconvert(),
            "errors"_a.noconvert());
+
+  nb::class_<quant::Map>(m, "Map", "What vectors go through before they are coded.")
+      .def(nb::new_([](size_t inputs) {
+             require(inputs >= 1 && inputs <= 32832, "Map: inputs out of range");
+             return std::make_shared<quant::Map>(inputs);
+           }), "inputs"_a)
+      .def_prop_ro("outputs", &quant::Map::outputs)
+      .def("add_leading", [](quant::Map& map, size_t n) {
+             require(n >= 1 && n <= map.outputs(), "Map: leading coordinates that are not there");
+             map.add_leading(n);
+           }, "n"_a)
+      .def("add_unit", &quant::Map::add_unit)
+      .def("add_affine", &add_affine, "matrix"_a.noconvert(), "offset"_a.noconvert())
+      .def("add_rotation", [](quant::Map& map, In<uint64_t, 1> signs) {
+             require(signs.shape(0) == quant::Rotation::n_words(map.outputs()), "Map: four bits for each of 64 * m floats");
+             map.add_rotation(quant::Rotation(map.outputs(), to_vector(signs)));
+           }, "signs"_a.noconvert())
+      .def("apply", &apply_map, "rows"_a.noconvert(), "with_offset"_a, "out"_a.noconvert(), "threads"_a = 0);
+
+  nb::class_<quant::Mapped, quant::Coded>(m, "Mapped")
+      .def(nb::new_(&make_mapped), "map"_a, "dim"_a, "metric"_a, "norm_bound"_a, "rest"_a, "center"_a.noconvert(),
+           "codes"_a);
 
   m.def("draw_rotation", [](size_t dim, uint64_t seed, Out<uint64_t, 1> signs) {
     require(dim >= 1 && signs.shape(0) == quant::Rotation::n_words(dim), "draw_rotation: four bits for each of 64 * m floats");

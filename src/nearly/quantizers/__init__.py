@@ -15,15 +15,18 @@ from nearly.quantizers.plain import Plain
 from nearly.quantizers.rabitq import FittedRaBitQ, RaBitQ
 from nearly.quantizers.reduced import Reduced
 from nearly.quantizers.scalar import Scalar
+from nearly.quantizers.transformed import FittedTransformed, Transformed
 
 __all__ = [
-    "FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "Plain", "Quantizer", "RaBitQ", "Reduced",
-    "Scalar", "from_state",
+    "FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "FittedTransformed", "Plain", "Quantizer",
+    "RaBitQ", "Reduced", "Scalar", "Transformed", "from_state",
 ]  # fmt: skip
 
-QUANTIZERS: dict[str, type[Quantizer]] = {"plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ}
+QUANTIZERS: dict[str, type[Quantizer]] = {
+    "plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ, "transformed": Transformed,
+}  # fmt: skip
 # What they become when fitted; several may become the same kind.
-FITTED: dict[str, type[Fitted]] = {fitted.kind: fitted for fitted in (FittedCodes, FittedRaBitQ)}
+FITTED: dict[str, type[Fitted]] = {fitted.kind: fitted for fitted in (FittedCodes, FittedRaBitQ, FittedTransformed)}
 
 
 def from_state(arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Fitted:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from nearly import _core
 from nearly.arrays import as_vectors, check_finite, check_seed
 from nearly.errors import InputError
+from nearly.transforms.base import METRICS as CODED  # what codes can stand for
+from nearly.transforms.base import SAMPLE, unit_rows
 
-__all__ = ["CodeError", "Fitted", "Quantizer"]
+__all__ = ["CODED", "SAMPLE", "CodeError", "Fitted", "Quantizer"]
 
 Floats = NDArray[np.float32]
 
 _EVEN = 1.5  # largest norm by median norm up to which inner product behaves like l2; by hand
-SAMPLE = 10_000  # rows that a fit looks at: covariances of 1,000 dimensions are settled by far fewer
-CODED = ("l2", "cosine", "ip")  # metrics that codes can stand for
 
 
 class Quantizer(Protocol):
@@ -187,12 +187,7 @@ class Fitted(ABC):
 
 def in_form(rows: Floats, metric: str) -> Floats:
     """Rows in the metric's form: unit length under cosine (zero rows stay zero)."""
-    if metric != "cosine":
-        return rows
-    norms = np.sqrt((rows.astype(np.float64) ** 2).sum(1))
-    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    unit: Floats = rows * scale.astype(np.float32)[:, None]
-    return unit
+    return unit_rows(rows) if metric == "cosine" else rows
 
 
 def lengthen(rows: Floats, norm_bound: float) -> Floats:
