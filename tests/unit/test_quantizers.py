@@ -13,6 +13,7 @@ from nearly.quantizers import FITTED, QUANTIZERS, from_state
 SPECS = [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")]
 SPECS += [nearly.Reduced(), nearly.Reduced(dims=12), nearly.Reduced(dims=10, code=nearly.Scalar(4, "vector"))]
 SPECS += [nearly.RaBitQ(bits) for bits in (1, 2, 5, 8)]
+SPECS += [nearly.Transformed(nearly.Chain(nearly.Pca(12), nearly.Rotation()), nearly.RaBitQ(4))]
 METRICS = ["l2", "cosine", "ip"]
 # The largest share of the variance that codes of so many bits may lose.
 LOSSES = {1: 0.4, 2: 0.14, 4: 0.06, 5: 0.01, 8: 0.01}
@@ -38,7 +39,7 @@ def test_codes_stand_for_vectors(spec, metric, vectors):
     error = fitted.error(vectors)
     assert error.n_vectors == 600
     assert 0 <= error.quantiles[0.5] <= error.quantiles[0.9] <= error.quantiles[0.99]
-    bits = spec.code.bits if isinstance(spec, nearly.Reduced) else spec.bits
+    bits = spec.code.bits if isinstance(spec, nearly.Reduced | nearly.Transformed) else spec.bits
     assert error.mean < LOSSES[bits]
     if metric == "l2":
         squares = ((fitted.decode(codes) - vectors) ** 2).sum(1).mean()
@@ -128,7 +129,7 @@ def test_specifications_are_values():
     assert repr(nearly.Scalar(4, "vector")) == "Scalar(bits=4, scale='vector')"
     with pytest.raises(dataclasses.FrozenInstanceError):
         nearly.Scalar().bits = 4
-    assert set(QUANTIZERS) == {"plain", "scalar", "reduced", "rabitq"}
+    assert set(QUANTIZERS) == {"plain", "scalar", "reduced", "rabitq", "transformed"}
     for make in (
         lambda: nearly.Scalar(bits=7), lambda: nearly.Scalar(bits=True), lambda: nearly.Scalar(scale="row"),
         lambda: nearly.Reduced(dims=0), lambda: nearly.Reduced(dims=2.5), lambda: nearly.Reduced(code="int8"),
@@ -156,7 +157,9 @@ def test_what_cannot_be_fitted_is_refused(vectors):
             call()
 
 
-@pytest.mark.parametrize("spec", [*SPECS[:6], *SPECS[-4:]], ids=str)
+@pytest.mark.parametrize(
+    "spec", [*SPECS[:6], *SPECS[-5:-1], nearly.Transformed(nearly.Pca(), nearly.Scalar())], ids=str
+)
 def test_constant_and_single_vectors(spec):
     for constant in (np.zeros((5, 8), np.float32), np.full((5, 8), 3.5, np.float32), np.ones((1, 8), np.float32)):
         fitted = spec.fit(constant)

@@ -21,9 +21,9 @@ __all__ = ["Reduced"]
 class Reduced:
     """Scalar codes of the leading principal components (LeanVec's idea: Tepper et al., TMLR 2024).
 
-    What ``Transformed(Pca(dims), code)`` does, faster: the projection is rounded to bytes when it is fitted, and vectors
-    and queries pass through the same rounded matrix. What it leaves out of a vector is remembered as one number, so that
-    distances stay right on average.
+    What ``Transformed(Pca(dims), code)`` does, faster: the projection is rounded to bytes when it is fitted, and
+    vectors and queries pass through the same rounded matrix. What it leaves out of a vector is remembered as one
+    number, so that distances stay right on average.
 
     Parameters
     ----------

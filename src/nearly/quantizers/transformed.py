@@ -25,8 +25,8 @@ class Transformed:
     """Codes of transformed vectors.
 
     The transform is fitted with the codes, saved with them and applied to queries. Distances and inner products stay
-    those of the vectors as they came, as far as the transform keeps them: what it leaves out of a vector is coded as one
-    more coordinate, its length, and centering is undone for inner products.
+    those of the vectors as they came, as far as the transform keeps them: what it leaves out of a vector is coded as
+    one more coordinate, its length, and centering is undone for inner products.
 
     Parameters
     ----------
@@ -138,7 +138,9 @@ class FittedTransformed(Fitted):
         """Return arrays and JSON values from which `nearly.quantizers.from_state` makes this quantizer again."""
         transform, steps = self.transform.state()
         code, values = self.code.state()
-        arrays = {f"transform_{name}": a for name, a in transform.items()} | {f"code_{name}": a for name, a in code.items()}
+        arrays = {f"transform_{name}": a for name, a in transform.items()} | {
+            f"code_{name}": a for name, a in code.items()
+        }
         config = {"kind": self.kind, "dim": self.dim, "metric": self.metric, "norm_bound": self.norm_bound,
                   "label": self.label, "transform": steps, "code": values}  # fmt: skip
         return arrays, config
@@ -174,7 +176,8 @@ def _remembers_rest(transform: FittedTransform) -> bool:
 def _rest(transform: FittedTransform, rows: Floats, images: Floats) -> Floats:
     """The length of what is left out of each row, as a column."""
     whole = ((rows - transform.center).astype(np.float64) ** 2).sum(axis=1)
-    return np.sqrt(np.maximum(0.0, whole - (images.astype(np.float64) ** 2).sum(axis=1))).astype(np.float32)[:, None]
+    lengths: Floats = np.sqrt(np.maximum(0.0, whole - (images.astype(np.float64) ** 2).sum(axis=1))).astype(np.float32)
+    return lengths[:, None]
 
 
 def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -77,17 +77,19 @@ class FittedTransform:
     @property
     def orthonormal(self) -> bool:
         """Whether images keep distances, but for what the transform leaves out."""
-        return all(part.orthonormal for part in self.parts)
+        return all(part.keeps_distances for part in self.parts)
 
     @property
     def leaves_out(self) -> bool:
         """Whether images say less than vectors."""
-        return min(self._inputs) < self.dim
+        said = (part.says(inputs) for part, inputs in zip(self.parts, self._inputs, strict=False))
+        return min(said, default=self.dim) < self.dim
 
     @cached_property
     def center(self) -> Floats:
         """A vector whose image is 0: the mean of what was fitted to, or 0 where nothing is centered."""
-        return self._back(np.zeros((1, self.dims), np.float32))[0]
+        center: Floats = self._back(np.zeros((1, self.dims), np.float32))[0]
+        return center
 
     def _back(self, images: Floats) -> Floats:
         for part, inputs in zip(reversed(self.parts), reversed(self._inputs[:-1]), strict=True):

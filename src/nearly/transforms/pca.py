@@ -68,7 +68,7 @@ class Pca:
         made = covariance(rows, mean.astype(np.float32), threads)
         axes, variances = principal(made, dims, seed, threads)
         if self.whiten:
-            # Of the rows themselves: the covariance was taken of rows of another size. A direction without spread stays.
+            # Of the rows themselves: the covariance is of rows of another size. A direction without spread stays.
             spread = np.sqrt(np.maximum(variances, 0) / max(float(np.trace(made)), np.finfo(np.float32).tiny))
             total = np.sqrt(((rows.astype(np.float64) - mean) ** 2).sum(axis=1).mean())
             deviation = spread * total

@@ -21,9 +21,9 @@ class Rotation:
     Parameters
     ----------
     kind : {"hadamard", "orthogonal"}, default "hadamard"
-        Four rounds of random signs and a fast Hadamard transform, in time n log n, padded with zeros to a multiple of 64
-        (Ailon & Chazelle, SIAM J. Computing 2009); or a matrix drawn evenly from all rotations and reflections, as the
-        eigenvectors of a random symmetric matrix are (Mehta, Random Matrices, section 2.5).
+        Four rounds of random signs and a fast Hadamard transform, in time n log n, padded with zeros to a multiple of
+        64 (Ailon & Chazelle, SIAM J. Computing 2009); or a matrix drawn evenly from all rotations and reflections, as
+        the eigenvectors of a random symmetric matrix are (Mehta, Random Matrices, section 2.5).
 
     Examples
     --------

@@ -1,44 +1,52 @@
-"""The steps that a fitted transform is made of: how each is applied by the core, undone, folded into another, and saved."""
+"""The steps of a fitted transform: how each is applied by the core, undone, folded into another, and saved."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core
 
-__all__ = ["STEPS", "Affine", "Leading", "Rotated", "Step", "Unit", "fold"]
+__all__ = ["Affine", "Leading", "Rotated", "Step", "Unit", "fold", "step_from_state"]
 
 Floats = NDArray[np.float32]
 
 
-class Step(Protocol):
-    """A step from ``inputs`` to ``outputs`` coordinates. Kinds are frozen dataclasses of arrays and JSON values."""
+class Step(ABC):
+    """A step from some coordinates to others. Kinds are frozen dataclasses of arrays and JSON values."""
 
     kind: ClassVar[str]
-    orthonormal: bool  # whether images keep distances, but for what is left out
+
+    @property
+    def keeps_distances(self) -> bool:
+        """Whether images are as far apart as what they are of, but for what is left out."""
+        return True
 
     def outputs(self, inputs: int) -> int:
-        """Return the coordinates of an image; ValueError when there is none."""
-        ...
+        """Return how many coordinates images have."""
+        return inputs
 
+    def says(self, inputs: int) -> int:
+        """Return the dimensions in which images differ: the rank of the map."""
+        return min(inputs, self.outputs(inputs))
+
+    @abstractmethod
     def join(self, made: Any) -> None:
         """Add the step to a map of the core, which checks shapes."""
-        ...
 
+    @abstractmethod
     def undo(self, images: Floats, inputs: int) -> Floats:
         """Return the nearest of the vectors that have these images."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
-class Leading:
+class Leading(Step):
     """The first n coordinates."""
 
     kind: ClassVar[str] = "leading"
-    orthonormal: ClassVar[bool] = True
     n: int
 
     def outputs(self, inputs: int) -> int:
@@ -55,15 +63,15 @@ class Leading:
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
+class Unit(Step):
     """Unit length; zero stays zero. What length it was is forgotten."""
 
     kind: ClassVar[str] = "unit"
-    orthonormal: ClassVar[bool] = False
 
-    def outputs(self, inputs: int) -> int:
+    @property
+    def keeps_distances(self) -> bool:
         """See `Step`."""
-        return inputs
+        return False
 
     def join(self, made: Any) -> None:
         """See `Step`."""
@@ -75,11 +83,10 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
-class Rotated:
+class Rotated(Step):
     """A fast random rotation, padded to a multiple of 64."""
 
     kind: ClassVar[str] = "rotation"
-    orthonormal: ClassVar[bool] = True
     signs: NDArray[np.uint64]
 
     def outputs(self, inputs: int) -> int:
@@ -104,25 +111,39 @@ class Rotated:
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
-    """matrix (x - center), where the rows of the matrix are orthogonal, and of unit length if it is orthonormal."""
+class Affine(Step):
+    """matrix (x - center).
+
+    An orthonormal one keeps distances in as many dimensions as its rank says and drops the others, so that its
+    transpose undoes it; another one has orthogonal rows.
+    """
 
     kind: ClassVar[str] = "affine"
     matrix: Floats  # (outputs, inputs)
     offset: Floats  # matrix @ center
     center: Floats
     orthonormal: bool
+    rank: int
 
     @classmethod
     def about(cls, matrix: NDArray[Any], center: NDArray[Any], orthonormal: bool) -> "Affine":
         """Make one whose offset follows from its center."""
         made = np.ascontiguousarray(matrix, np.float32)
         offset = (made.astype(np.float64) * center).sum(axis=1)
-        return cls(made, offset.astype(np.float32), np.asarray(center, np.float32), orthonormal)
+        return cls(made, offset.astype(np.float32), np.asarray(center, np.float32), orthonormal, len(made))
+
+    @property
+    def keeps_distances(self) -> bool:
+        """See `Step`."""
+        return self.orthonormal
 
     def outputs(self, inputs: int) -> int:
         """See `Step`."""
         return len(self.matrix)
+
+    def says(self, inputs: int) -> int:
+        """See `Step`."""
+        return self.rank
 
     def join(self, made: Any) -> None:
         """See `Step`."""
@@ -133,9 +154,6 @@ class Affine:
         squares = 1.0 if self.orthonormal else (self.matrix.astype(np.float64) ** 2).sum(axis=1)
         scaled = np.ascontiguousarray(images / np.maximum(squares, np.finfo(np.float32).tiny), np.float32)
         return _product(scaled, np.ascontiguousarray(self.matrix.T)) + self.center
-
-
-STEPS: dict[str, type[Any]] = {step.kind: step for step in (Leading, Unit, Rotated, Affine)}
 
 
 def fold(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -150,20 +168,21 @@ def fold(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def _joined(first: Step, then: Step) -> Step | None:
-    """Return the one step that is both, or None. Of matrices only orthonormal ones: the rows stay orthogonal."""
+    """Return the one step that is both, or None: a matrix only where it stays what `Affine` says."""
     match first, then:
         case Leading(), Leading():
             return then
-        case Affine(matrix, offset, center, orthonormal), Leading(n):
-            return Affine(np.ascontiguousarray(matrix[:n]), offset[:n].copy(), center, orthonormal)
-        case Affine(matrix, offset, center, True), Rotated():
+        case Affine(matrix, offset, center, orthonormal, rank), Leading(n) if rank == len(matrix):
+            return Affine(np.ascontiguousarray(matrix[:n]), offset[:n].copy(), center, orthonormal, n)
+        case Affine(matrix, offset, center, True, rank), Rotated():
             turned = np.ascontiguousarray(then.forward(matrix.T).T)
-            return Affine(turned, then.forward(offset[None])[0], center, True)
-        case Affine(matrix, offset, center, True), Affine():
+            return Affine(turned, then.forward(offset[None])[0], center, True, rank)
+        case Affine(matrix, offset, center, True, rank), Affine():
             joined = _product(then.matrix, np.ascontiguousarray(matrix.T))
             moved = (then.matrix.astype(np.float64) * offset).sum(axis=1) + then.offset
             back = (matrix.astype(np.float64) * then.center[:, None]).sum(axis=0) + center
-            return Affine(joined, moved.astype(np.float32), back.astype(np.float32), then.orthonormal)
+            least = min(rank, then.rank)
+            return Affine(joined, moved.astype(np.float32), back.astype(np.float32), then.orthonormal, least)
         case _:
             return None
 
@@ -187,8 +206,8 @@ def step_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]
             raise TypeError(f"signs are {arrays['signs'].dtype}")
         return Rotated(np.ascontiguousarray(arrays["signs"]))
     if kind == Affine.kind:
-        parts = [np.ascontiguousarray(arrays[name], np.float32) for name in ("matrix", "offset", "center")]
-        if not all(np.isfinite(part).all() for part in parts) or parts[2].shape != parts[0].shape[1:]:
+        matrix, offset, center = (np.ascontiguousarray(arrays[n], np.float32) for n in ("matrix", "offset", "center"))
+        if not all(np.isfinite(part).all() for part in (matrix, offset, center)) or center.shape != matrix.shape[1:]:
             raise ValueError("a matrix that is no map")
-        return Affine(*parts, orthonormal=bool(config["orthonormal"]))
+        return Affine(matrix, offset, center, bool(config["orthonormal"]), int(config["rank"]))
     raise ValueError(f"steps of the kind {kind!r} are unknown")
