@@ -174,7 +174,8 @@ void codes(nb::module_& m) {
              return quant::Codes::row_bytes(s);
            }, "dims"_a, "bits"_a, "per_vector"_a, "product"_a = false);
 
-  nb::class_<quant::RaBitQ, quant::Coded>(m, "RaBitQ")
+  nb::class_<quant::Bounded, quant::Coded>(m, "Bounded", "Codes whose estimates have bounds.");
+  nb::class_<quant::RaBitQ, quant::Bounded>(m, "RaBitQ")
       .def(nb::new_(&make_rabitq), "rows"_a, "dim"_a, "bits"_a, "metric"_a, "norm_bound"_a, "epsilon"_a,
            "center"_a.noconvert(), "signs"_a.noconvert())
       .def_static("row_bytes", &rabitq_row_bytes, "inputs"_a, "bits"_a)

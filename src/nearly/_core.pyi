@@ -154,7 +154,10 @@ class Codes(Coded):
     @staticmethod
     def row_bytes(dims: int, bits: int, per_vector: bool, product: bool = False) -> int: ...
 
-class RaBitQ(Coded):
+class Bounded(Coded):
+    """Codes whose estimates have bounds."""
+
+class RaBitQ(Bounded):
     def __init__(self, rows: Table, dim: int, bits: int, metric: int, norm_bound: float, epsilon: float, center: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], signs: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
 
     @staticmethod
@@ -188,6 +191,8 @@ def draw_rotation(dim: int, seed: int, signs: Annotated[NDArray[numpy.uint64], d
 def rotate_rows(signs: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], rows: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], inverse: bool = False) -> None: ...
 
 def scan(scorer: Scorer, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], distances: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], counts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, only: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> int | None: ...
+
+def scan_bounded(scorer: Scorer, codes: Bounded, times: float, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], distances: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], counts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> tuple[int, int] | None: ...
 
 def scan_radius(scorer: Scorer, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, radius: float, filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]] | None: ...
 

@@ -47,8 +47,9 @@ def _cases() -> list[Case]:
     for kind in INDEXES:
         if kind == "flat":
             made += [Case(kind, None, metric) for metric in METRICS]
-            continue
         for name, quantizer in QUANTIZERS.items():
+            if kind == "flat" and not getattr(quantizer, "bounded", False):
+                continue
             for spec in VARIANTS.get(name) or [quantizer()]:
                 made += [Case(kind, spec, metric) for metric in METRICS if name == "plain" or metric in CODED]
     return made

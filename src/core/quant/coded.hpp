@@ -33,4 +33,15 @@ class Coded : public Scorer {
   size_t dim_, dims_;
 };
 
+// Codes whose estimates come with bounds, each of which holds with a probability that its width says.
+class Bounded : public Coded {
+ public:
+  using Coded::Coded;
+  // Makes the bounds of a prepared query `times` as wide as the codes have them.
+  virtual void widen(void* prepared, float times) const = 0;
+  // out[i] = a bound below the distance of row first + i, in the metric's own unit of comparison (that of quant::Plain).
+  // Above `bound` any value above it will do.
+  virtual void lower(const void* prepared, Row first, size_t n, float bound, float* out) const = 0;
+};
+
 }  // namespace nearly::quant

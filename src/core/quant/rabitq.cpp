@@ -21,6 +21,7 @@ struct RaBitQ::Query {
   float constant;
   float weight;  // 2 * step of squared distances, step of products
   float width;   // of bounds: 2 |z| or |z|
+  float unit, origin;  // the metric's own distance is unit * distance + origin
   int32_t coarse_sum, sum;  // of the whole numbers
   bool fine;
   alignas(64) int8_t coarse[1];
@@ -100,7 +101,7 @@ float to_float(double x) { return static_cast<float>(std::min<double>(x, std::nu
 }  // namespace
 
 RaBitQ::RaBitQ(RaBitQSpec spec, std::shared_ptr<Table> rows)
-    : Coded(spec.dim, spec.input_dim(), std::move(rows)), spec_(std::move(spec)) {
+    : Bounded(spec.dim, spec.input_dim(), std::move(rows)), spec_(std::move(spec)) {
   size_ = spec_.rotation.size();
   units_ = size_ / 64;
   lead_bits_ = std::min(spec_.bits, kLead);
@@ -252,7 +253,7 @@ void RaBitQ::decode(Row row, float* out) const {
 // A query that is `step` times these whole numbers, of size |z|, about the center.
 void RaBitQ::digits(const int16_t* whole, bool fine, float step, float norm, float constant, Query* out) const {
   const float factor = spec_.product() ? 1.0f : 2.0f;
-  *out = {constant, factor * step, factor * norm, 0, 0, fine, {}};
+  *out = {constant, factor * step, factor * norm, 1.0f, 0.0f, 0, 0, fine, {}};
   int32_t coarse_sum = 0, sum = 0;  // |whole| is below 4096, and there are at most 2^15 + 64
   for (size_t j = 0; j < size_; ++j) {
     const int high = fine ? (whole[j] + 32) >> 6 : whole[j];
@@ -274,6 +275,7 @@ void RaBitQ::prepare(const void* query, void* prepared) const {
   z.resize(size_);
   spec_.query(static_cast<const float*>(query), z.data());
   const size_t inputs = spec_.input_dim();
+  const float square = sum_of_squares(z.data(), inputs);
   float with_center = 0;
   for (size_t j = 0; j < inputs; ++j) {
     with_center += z[j] * spec_.center[j];
@@ -286,7 +288,13 @@ void RaBitQ::prepare(const void* query, void* prepared) const {
   whole.resize(size_);
   const bool fine = spec_.bits >= kFineBits;
   const float step = kernels::active().quantize16(z.data(), size_, fine ? kFineLimit : kLimit, whole.data());
-  digits(whole.data(), fine, step, std::sqrt(sum_of_squares(z.data(), size_)), constant, static_cast<Query*>(prepared));
+  auto* out = static_cast<Query*>(prepared);
+  digits(whole.data(), fine, step, std::sqrt(sum_of_squares(z.data(), size_)), constant, out);
+  if (spec_.metric == Metric::kCosine) out->unit = 0.5f;  // |q - o|^2 = 2 (1 - <q, o>) of unit vectors
+  if (spec_.lengthened()) {  // |q - o|^2 = |q|^2 + norm_bound^2 - 2 <q, o>
+    out->unit = 0.5f;
+    out->origin = -0.5f * (square + spec_.norm_bound * spec_.norm_bound);
+  }
 }
 
 // The row asks by its code, at the length that is nearest to r: so it is at distance 0 to itself, and the distance to
@@ -374,6 +382,18 @@ void RaBitQ::score(const void* prepared, const Row* rows, size_t n, float bound,
 void RaBitQ::score_range(const void* prepared, Row first, size_t n, float* out) const {
   score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, std::numeric_limits<float>::infinity(),
               out);
+}
+
+void RaBitQ::widen(void* prepared, float times) const { static_cast<Query*>(prepared)->width *= times; }
+
+void RaBitQ::lower(const void* prepared, Row first, size_t n, float bound, float* out) const {
+  const Query& query = *static_cast<const Query*>(prepared);
+  const uint8_t* base = rows_->row(first);
+  score_block(query, base, nullptr, n, (bound - query.origin) / query.unit, out);
+  for (size_t i = 0; i < n; ++i) {
+    const float error = query.width * factors(base + i * rows_->stride()).error;
+    out[i] = query.unit * (out[i] - error) + query.origin;
+  }
 }
 
 void RaBitQ::errors(const void* prepared, const Row* rows, size_t n, float* out) const {

@@ -25,7 +25,7 @@ struct RaBitQSpec : Form {
   Rotation rotation;          // of input_dim floats
 };
 
-class RaBitQ final : public Coded {
+class RaBitQ final : public Bounded {
  public:
   RaBitQ(RaBitQSpec spec, std::shared_ptr<Table> rows);
   static size_t row_bytes(const RaBitQSpec& spec);
@@ -34,6 +34,8 @@ class RaBitQ final : public Coded {
   void decode(Row row, float* out) const override;  // input_dim floats
   const RaBitQSpec& spec() const { return spec_; }
 
+  void widen(void* prepared, float times) const override;
+  void lower(const void* prepared, Row first, size_t n, float bound, float* out) const override;
   // Half-widths of the bounds around scores.
   void errors(const void* prepared, const Row* rows, size_t n, float* out) const;
 

@@ -1,23 +1,31 @@
-"""Every vector compared: exact, and the yardstick of all others."""
+"""Every vector compared: exact, the yardstick of all others; or every code, and the vectors that may be near."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nearly import arrays
-from nearly.errors import InputError
-from nearly.hits import Hits
+from nearly import _core, arrays, storage
+from nearly.arrays import Vectors
+from nearly.errors import FormatError, InputError
+from nearly.hits import Hits, SearchContext
 from nearly.indexes.base import Index
-from nearly.indexes.store import NONE
+from nearly.indexes.store import NONE, Store
+from nearly.indexes.travel import Travel, check_quantizer
+from nearly.quantizers import Plain, Quantizer
 
 __all__ = ["Flat"]
 
 
 class Flat(Index):
-    """Exact search by comparing with every vector.
+    """Search by comparing with every vector, exactly; or with every code, and with the vectors that may be near.
 
     Batches go through matrix products, whose estimates only leave out what cannot be among the nearest; the answer is
     that of single queries, bit for bit.
+
+    With a quantizer whose estimates come with bounds, vectors are compared only where the bound does not tell that they
+    are beyond the k nearest so far (Gao & Long, SIGMOD 2024, section 4). A neighbor is missed only if its own bound is
+    wrong, so the width of bounds follows from the recall that is asked for.
 
     Parameters
     ----------
@@ -27,6 +35,12 @@ class Flat(Index):
         Not negative, each once; 0..n-1 by default.
     metric : str, default "l2"
         A name in `nearly.metrics.METRICS`.
+    quantizer : RaBitQ or Plain, optional
+        Codes to scan, for l2, cosine and ip. None, like ``Plain()``, scans the vectors.
+    recall : float, default 0.95
+        With codes: mean share of the true nearest that a search should deliver, unless told otherwise.
+    seed : int, default 0
+        Of the codes.
     threads : int, optional
         For building; see `nearly.set_threads`.
 
@@ -36,17 +50,51 @@ class Flat(Index):
     >>> hits = index.search(np.array([0.9, 0, 0, 0], np.float32), k=2)
     >>> hits.ids.tolist(), [round(d, 3) for d in hits.distances.tolist()]
     ([0, 1], [0.1, 1.345])
+
+    >>> from nearly import RaBitQ
+    >>> vectors = np.random.default_rng(0).standard_normal((3000, 64), dtype=np.float32)
+    >>> hits = Flat(vectors, quantizer=RaBitQ(bits=4)).search(vectors[:5], k=3)
+    >>> hits.ids[:, 0].tolist(), hits.stats.n_reranked < 5 * 300
+    ([0, 1, 2, 3, 4], True)
     """
 
     kind: ClassVar[str] = "flat"
 
-    def __init__(self, vectors: Any, *, ids: Any = None, metric: Any = "l2", threads: int | None = None) -> None:
-        self._threads(threads)
+    _travel: Travel | None = None  # None: the vectors themselves are scanned
+    _recall: float = 1.0
+    # The store whose nodes are coded, the scorer of the codes, and how many: what readers may use together.
+    _coded: tuple[Store, Any, int] | None = None
+
+    def __init__(
+        self, vectors: Any, *, ids: Any = None, metric: Any = "l2", quantizer: Quantizer | None = None,
+        recall: float = 0.95, seed: int = 0, threads: int | None = None,
+    ) -> None:  # fmt: skip
+        workers = self._threads(threads)
+        target, seed = arrays.check_fraction(recall, "recall"), arrays.check_seed(seed)
         made, given = self._start(vectors, ids, metric)
+        if quantizer is not None:
+            check_quantizer(quantizer, self._store.metric.name)
+        coded = quantizer is not None and not isinstance(quantizer, Plain)
+        if coded and not getattr(quantizer, "bounded", False):
+            raise InputError(f"Flat scans codes whose estimates have bounds, and those of {type(quantizer).__name__} "
+                             "have none; use nearly.RaBitQ, or a graph such as nearly.Vamana")  # fmt: skip
         self._place(made, given)
+        if coded and quantizer is not None:
+            self._recall, self._travel = target, Travel(quantizer, self._store, seed)
+            self._travel.fit(self._store, self._n_nodes, workers)
+            self._publish()
 
     def _describe(self) -> str:
-        return f"exact scan of {len(self)} vectors stored as {self._store.kind}"
+        if self._travel is None:
+            return f"exact scan of {len(self)} vectors stored as {self._store.kind}"
+        return f"{self._by()}, recall {self._recall:g}"
+
+    def _by(self) -> str:
+        assert self._travel is not None
+        return (f"scan of {len(self)} vectors by {self._travel.name(self._store)}, ranked by {self._store.kind} "
+                "vectors within their bounds")  # fmt: skip
+
+    # -- searching ---------------------------------------------------------------------------------------------------
 
     def search(
         self,
@@ -54,7 +102,7 @@ class Flat(Index):
         k: int = 10,
         *,
         recall: float | None = None,
-        exact: bool = True,
+        exact: bool | None = None,
         where: Any = None,
         threads: int | None = None,
         **unknown: Any,
@@ -67,9 +115,10 @@ class Flat(Index):
         k : int, default 10
             Neighbors wanted; fewer are returned where fewer pass.
         recall : float, optional
-            Accepted for the sake of one surface: an exact answer meets every target.
-        exact : bool, default True
-            Must be true.
+            With codes: mean share of the true k nearest that the answer should hold, at least; 1 is exact. Without
+            codes every answer is.
+        exact : bool, optional
+            Compare with every vector; the default without codes, where it must not be false.
         where : array-like of bool or int, optional
             A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned.
         threads : int, optional
@@ -77,21 +126,81 @@ class Flat(Index):
         Returns
         -------
         Hits
+            ``plan`` says how they were found; ``expected_recall`` is 1, or what bounds are as wide as.
         """
         if unknown.keys() & {"effort", "ef", "ef_search"}:
-            raise TypeError("search() of Flat takes no effort: it is always exact")
+            raise TypeError("search() of Flat takes no effort: what it does follows from recall=")
         self._refuse(unknown)
-        if not exact:
-            raise InputError("Flat is always exact; leave exact= out, or use nearly.Vamana")
-        if recall is not None:
-            arrays.check_fraction(recall, "recall")
+        if exact is False and self._travel is None:
+            raise InputError("Flat without codes is always exact; leave exact= out, or pass quantizer= when it is made")
+        target = self._recall if recall is None else arrays.check_fraction(recall, "recall")
         rows, single = self._queries(queries)
         k, workers = arrays.check_k(k), self._threads(threads)
+        if exact or target >= 1.0 or self._travel is None:
+            plan = self.plan if self._travel is None else f"exact scan of {len(self)} vectors, as asked"
+            return self._exactly(rows, k, single, where, workers, plan)
         if where is None:
-            return self._scan(rows, k, single, None, workers, self.plan)
-        return self._steadily(lambda: self._scan(rows, k, single, where, workers, self.plan))  # type: ignore[no-any-return]
+            return self._by_codes(rows, k, single, None, workers, target)
+        return self._steadily(  # type: ignore[no-any-return]
+            lambda: self._by_codes(rows, k, single, self._filter(where), workers, target)
+        )
 
-    def _removed(self, rows: np.ndarray) -> None:
+    def _exactly(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:
+        if where is None:
+            return self._scan(rows, k, single, None, threads, plan)
+        return self._steadily(lambda: self._scan(rows, k, single, where, threads, plan))  # type: ignore[no-any-return]
+
+    def _by_codes(
+        self, rows: NDArray[np.uint8], k: int, single: bool, chosen: tuple[NDArray[np.uint64], int] | None,
+        threads: int, target: float,
+    ) -> Hits:  # fmt: skip
+        bits, passing = chosen or (None, len(self))
+        n = len(rows)
+        ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+        counts, work = np.empty(n, np.uint32), None
+        while work is None:  # until the store that was read is not retired meanwhile
+            n_nodes, store = self._snapshot()
+            coded, fitted = self._coded, None if self._travel is None else self._travel.fitted
+            if coded is None or coded[0] is not store or fitted is None or passing * 4 < n_nodes:
+                few = f"; {passing} pass" if passing < len(self) else ""
+                return self._scan(rows, k, single, chosen, threads, f"exact scan of {len(self)} vectors{few}")
+            work = _core.scan_bounded(
+                store.scorer, coded[1], _widths(target) / float(fitted.epsilon_of_bounds or 1), store.rows,
+                min(n_nodes, coded[2]), store.query_bytes, rows, store.metric.number, ids, distances, counts, bits,
+                threads,
+            )  # fmt: skip
+        short = np.flatnonzero(counts < min(k, passing))
+        if len(short):  # rows that a writer removed between being found and being written
+            rest = self._scan(rows[short], k, False, chosen, threads, "")
+            ids[short], distances[short] = rest._ids, rest._distances
+        context = SearchContext(self._store.metric, f"{self._by()} for recall {target:g}", target)
+        return Hits(ids, distances, single, context, (work[0], 0, work[1]))
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        """Let readers use the codes there are, with the store that they are of."""
+        assert self._travel is not None
+        self._coded = None if self._travel.codes is None else (self._store, self._travel.scorer, self._n_nodes)
+
+    def _replaced(self) -> None:
+        if self._travel is not None:
+            self._travel.follow(self._store)
+            if self._coded is not None:
+                self._coded = (self._store, *self._coded[1:])
+
+    def _grow(self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int) -> NDArray[np.int64]:
+        was_empty = not self._n_nodes
+        given, fresh = self._place(vectors, ids)
+        if self._travel is not None:
+            if was_empty:
+                self._travel.fit(self._store, self._n_nodes, threads)
+            else:
+                self._travel.code(self._store, self._n_nodes, fresh, threads)
+            self._publish()
+        return given
+
+    def _removed(self, rows: NDArray[np.uint32]) -> None:
         """Copy what is left once half of the rows are gone; readers keep the old tables until they are done."""
         if self._n_removed * 2 > self._n_rows:
             self._compact()
@@ -111,3 +220,42 @@ class Flat(Index):
         self._distinct = smaller._distinct
         self._change += 1
         self._reuse += 1
+        if self._travel is not None:  # until then readers see that the codes are of another store, and scan the vectors
+            if self._travel.fitted is not None and self._n_nodes:
+                self._travel.recode(self._store, self._n_nodes, 0)
+            else:
+                self._travel.give_up(self._store)
+            self._publish()
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of memory (or of mapped file) that the index holds."""
+        codes = None if self._travel is None else self._travel.codes
+        return super().n_bytes + (0 if codes is None else int(codes.n_bytes))
+
+    def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        if self._travel is None:
+            return {}, {}
+        codes, quantizer = self._travel.state(self._n_nodes)
+        return codes, {**quantizer, "flat": {"recall": float(self._recall)}}
+
+    @classmethod
+    def _restore(cls, file: storage.File) -> Self:
+        self = super()._restore(file)
+        if "quantizer" in file.config:
+            self._recall = storage.config_float(file, ("flat", "recall"), 0.0, 1.0)
+            self._travel = Travel.restore(file, self._store, self._n_nodes, 0)
+            fitted = self._travel.fitted
+            if fitted is None or not 0 < (fitted.epsilon_of_bounds or 0) < np.inf:
+                raise FormatError(f"{file.path} is damaged: its codes have no bounds")
+            self._publish()
+        return self
+
+
+def _widths(target: float) -> float:
+    """Standard deviations by which bounds must be wide so that a share of all true values is above the lower ones."""
+    from statistics import NormalDist
+
+    return max(0.0, NormalDist().inv_cdf(target)) if target < 1.0 else np.inf

@@ -15,8 +15,8 @@ from nearly.indexes.base import Index, Progress
 from nearly.indexes.contract import SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
-from nearly.indexes.travel import Travel
-from nearly.quantizers import QUANTIZERS, Plain, Quantizer, Reduced, Scalar
+from nearly.indexes.travel import Travel, check_quantizer
+from nearly.quantizers import Plain, Quantizer, Reduced, Scalar
 from nearly.quantizers.base import CODED, common_norm
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE
@@ -104,20 +104,15 @@ class GraphIndex(Index):
         return as_bytes(made.array if bits else made.as_float32())
 
     def _choose_quantizer(self, quantizer: Quantizer | None, vectors: Vectors) -> Quantizer:
-        if quantizer is not None and (isinstance(quantizer, type) or not hasattr(quantizer, "fit_floats")):
-            names = ", ".join(f"nearly.{kind.__name__}()" for kind in QUANTIZERS.values())
-            raise InputError(f"quantizer is {quantizer!r}; pass one of {names}")
+        if quantizer is not None:
+            check_quantizer(quantizer, self._store.metric.name)
+            return quantizer
         if self._store.metric.name not in CODED:
-            if quantizer is not None and not isinstance(quantizer, Plain):
-                raise InputError(f"{type(quantizer).__name__} is for {', '.join(CODED)}, not "
-                                 f"{self._store.metric.name}; leave quantizer= out")  # fmt: skip
             return Plain()
-        if quantizer is None:
-            # One cache line of codes where the vector allows it, principal components above that.
-            if vectors.dim <= _LINE - _beside(self._store.metric.name, vectors):
-                return Scalar(bits=8)
-            return Reduced(energy=0.9 if self._contract.target <= _HIGH else 0.93)
-        return quantizer
+        # One cache line of codes where the vector allows it, principal components above that.
+        if vectors.dim <= _LINE - _beside(self._store.metric.name, vectors):
+            return Scalar(bits=8)
+        return Reduced(energy=0.9 if self._contract.target <= _HIGH else 0.93)
 
     def _lay_out(self, n_old: int, fresh: NDArray[np.uint32]) -> None:
         """Give new nodes empty lists."""

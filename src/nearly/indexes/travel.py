@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core, storage
-from nearly.errors import FormatError
+from nearly.errors import FormatError, InputError
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
-from nearly.quantizers import Fitted, Plain, Quantizer, from_state
+from nearly.quantizers import QUANTIZERS, Fitted, Plain, Quantizer, from_state
 from nearly.quantizers.base import CODED, SAMPLE, common_norm
 
-__all__ = ["Travel"]
+__all__ = ["Travel", "check_quantizer"]
 
 _DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _LEAST = 32  # vectors under which a comparison of codes says nothing
@@ -56,9 +56,15 @@ class Travel:
             store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed, threads=threads
         )
         if self.fitted is not None:
-            self.codes = new_table(self.fitted.row_bytes, n)
-            self.scorer = self.fitted.scorer(self.codes)
-            self.scorer.fill(store.scorer, 0, n, threads)
+            self.recode(store, n, threads)
+
+    def recode(self, store: Store, n: int, threads: int) -> None:
+        """Code the first n nodes by what is fitted, in a new table."""
+        assert self.fitted is not None
+        codes = new_table(self.fitted.row_bytes, n)
+        scorer = self.fitted.scorer(codes)
+        scorer.fill(store.scorer, 0, n, threads)
+        self.codes, self.scorer = codes, scorer
 
     def give_up(self, store: Store) -> None:
         """Travel by the vectors themselves."""
@@ -151,6 +157,15 @@ class Travel:
             self.codes = _core.Table.borrow(storage.require(file, "codes", np.uint8, (n, fitted.row_bytes)))
             self.scorer = fitted.scorer(self.codes)
         return self
+
+
+def check_quantizer(quantizer: Any, metric: str) -> None:
+    """Refuse what is no quantizer, and codes of a metric that they cannot stand for."""
+    if isinstance(quantizer, type) or not hasattr(quantizer, "fit_floats"):
+        names = ", ".join(f"nearly.{kind.__name__}()" for kind in QUANTIZERS.values())
+        raise InputError(f"quantizer is {quantizer!r}; pass one of {names}")
+    if metric not in CODED and not isinstance(quantizer, Plain):
+        raise InputError(f"{type(quantizer).__name__} is for {', '.join(CODED)}, not {metric}; leave quantizer= out")
 
 
 def alive_sample(store: Store, n_nodes: int, n: int, seed: int) -> NDArray[np.uint32]:

@@ -76,6 +76,11 @@ class Fitted(ABC):
     norm_bound: float
 
     @property
+    def epsilon_of_bounds(self) -> float | None:
+        """Half-width of the bounds around estimates in standard deviations; None where there are no bounds."""
+        return None
+
+    @property
     @abstractmethod
     def row_bytes(self) -> int:
         """Bytes of one code, factors and padding included."""

@@ -49,6 +49,8 @@ class RaBitQ:
     bits: int = 4
     epsilon: float = 1.9
 
+    bounded: ClassVar[bool] = True  # estimates come with bounds
+
     def __post_init__(self) -> None:
         check_int(self.bits, "bits", low=1, high=8)
         if not 0 < check_real(self.epsilon, "epsilon") < 1e6:
@@ -97,6 +99,11 @@ class FittedRaBitQ(Fitted):
     norm_bound: float
     center: Floats
     signs: NDArray[np.uint64]
+
+    @property
+    def epsilon_of_bounds(self) -> float | None:
+        """Half-width of the bounds around estimates in standard deviations."""
+        return self.epsilon
 
     @property
     def row_bytes(self) -> int:
