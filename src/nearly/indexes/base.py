@@ -20,10 +20,7 @@ __all__ = ["Index", "Progress"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
-_SHARED, _PRODUCTS = (
-    8,
-    ("l2", "cosine", "ip"),
-)  # queries, under these metrics, that the core compares with blocks of rows
+_SHARED, _PRODUCTS = 8, ("l2", "cosine", "ip")  # queries, under these metrics, that the core compares with blocks of rows
 _OTHERS_SAY = {
     "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort",
     "efSearch": "effort", "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
