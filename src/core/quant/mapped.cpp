@@ -36,7 +36,9 @@ void Mapped::fill(size_t first, const float* vectors, size_t n) {
 
 void Mapped::prepare(const void* query, void* prepared) const {
   const size_t inputs = form_.input_dim(), outputs = map_->outputs();
-  std::vector<float> form(inputs), image(outputs + rest_);
+  thread_local std::vector<float> form, image;
+  form.resize(inputs);
+  image.assign(outputs + rest_, 0.0f);
   form_.query(static_cast<const float*>(query), form.data());
   map_->apply(form.data(), 1, !form_.product(), image.data());
   float constant = 0;
