@@ -232,3 +232,15 @@ def test_makers_refuse_what_does_not_fit():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"RaBitQ|codes"):
             make(table, *arguments)
+
+
+@pytest.mark.parametrize("n_bits", [1, 4, 8])
+@pytest.mark.parametrize("largest", [3e38, 1e20, 1e-30, 1e-44])
+def test_numbers_of_any_size_are_coded(rng, n_bits, largest):
+    vectors = (clustered(rng, 50, 100) / 50 * largest).astype(np.float32)
+    vectors[7] = np.float32(largest)  # the same in all dimensions: its rotation overflows where it can
+    scorer, _ = coded(RaBitQ(n_bits).fit(vectors), vectors)
+    for got in (score(scorer, vectors[3], np.arange(50)), between(scorer, 7, np.arange(50))):
+        assert len(got) == 50  # whatever they are: nothing is read or written beyond its place
+    if largest < 1:
+        assert np.isfinite(got).all()

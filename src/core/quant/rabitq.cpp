@@ -37,8 +37,8 @@ constexpr float kLimit = 63;      // see kernels::Table::packed
 constexpr int kFineBits = 5;      // from which on seven bits for the query would be the larger error
 constexpr float kFineLimit = 63 * 64 + 31;
 
-// Steps of the best uniform quantizers of a normal variable, for 1 to 8 bits (Max, IRE Transactions 1960): the sweep
-// looks for a vector's own step around them.
+// Steps of the best uniform quantizers of a normal variable, for 1 to 8 bits (Max, IRE Transactions 1960; those of more than
+// 32 levels computed likewise): the sweep looks for a vector's own step around them.
 constexpr float kSteps[9] = {0, 1.596f, 0.9957f, 0.586f, 0.3352f, 0.1881f, 0.1041f, 0.0569f, 0.0308f};
 
 // x[0, 64) as codes of `bits` bits, at most 7, in the layout of kernels::Table::packed.
@@ -96,7 +96,10 @@ double dot(const float* a, const float* b, size_t n) {
   return (part[0] + part[2]) + (part[1] + part[3]);
 }
 
-float to_float(double x) { return static_cast<float>(std::min<double>(x, std::numeric_limits<float>::max())); }
+float to_float(double x) {  // numbers that overflowed on their way are as large as can be
+  constexpr double kMost = std::numeric_limits<float>::max();
+  return static_cast<float>(x < kMost ? x : kMost);
+}
 
 }  // namespace
 
@@ -176,7 +179,7 @@ void RaBitQ::encode(const float* residual, double with_center, uint8_t* row) con
   std::memset(row, 0, rows_->stride());
   const double square = dot(residual, residual, size_), norm = std::sqrt(square);
   Factors f{spec_.product() ? static_cast<float>(-with_center) : to_float(square), 0, 0, 0, 0};
-  if (norm > 0) {
+  if (norm > 0 && norm < std::numeric_limits<double>::infinity()) {
     thread_local std::vector<float> a;
     a.resize(size_);
     const double inverse = 1.0 / norm;
