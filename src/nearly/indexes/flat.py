@@ -129,7 +129,7 @@ class Flat(Index):
             ``plan`` says how they were found; ``expected_recall`` is 1, or what bounds are as wide as.
         """
         if unknown.keys() & {"effort", "ef", "ef_search"}:
-            raise TypeError("search() of Flat takes no effort: what it does follows from recall=")
+            raise TypeError("search() of Flat takes no effort: it is exact, or does what recall= asks for")
         self._refuse(unknown)
         if exact is False and self._travel is None:
             raise InputError("Flat without codes is always exact; leave exact= out, or pass quantizer= when it is made")
