@@ -1,9 +1,6 @@
 // Graphs: searching, building, repairing.
 #include "graph/index.hpp"
-#include "kernels/table.hpp"
-
-#include <cstring>
-
+#include "answer.hpp"
 #include "bind.hpp"
 
 namespace nearly::bind {
@@ -87,17 +84,18 @@ std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<u
 
 // What a search for k neighbors needs to know beside the query: made once, so that a call passes four arguments.
 struct Plan {
-  size_t dim, width, depth, probe = 0;
+  size_t dim, k, width, depth, probe = 0;
   Metric metric;
   std::vector<float> bounds;
   std::vector<uint32_t> widths;
 };
 
-std::shared_ptr<Plan> make_plan(size_t dim, int metric, size_t width, size_t depth, size_t probe,
+std::shared_ptr<Plan> make_plan(size_t dim, size_t k, int metric, size_t width, size_t depth, size_t probe,
                                 std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths) {
-  require(width >= 1 && width <= graph::kMaxNodes, "Plan: width in [1, 2^31]");
+  require(k >= 1 && k <= graph::kMaxNodes && width >= 1 && width <= graph::kMaxNodes, "Plan: k and width in [1, 2^31]");
   auto plan = std::make_shared<Plan>();
   plan->dim = dim;
+  plan->k = k;
   plan->width = width;
   plan->depth = depth;
   plan->metric = metric_from(metric);
@@ -111,48 +109,33 @@ std::shared_ptr<Plan> make_plan(size_t dim, int metric, size_t width, size_t dep
   return plan;
 }
 
-// A contiguous vector through the buffer protocol, which NumPy answers in a third of the time that DLPack takes.
-class Buffer {
- public:
-  Buffer(nb::handle from, const char* formats, ssize_t item, int flags) {
-    if (PyObject_GetBuffer(from.ptr(), &view_, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags) != 0) throw nb::python_error();
-    const char* format = view_.format;
-    if (view_.ndim == 1 && view_.itemsize == item && format && format[0] && !format[1] && std::strchr(formats, format[0]))
-      return;
-    PyBuffer_Release(&view_);
-    throw nb::type_error("search_one: a float32 query, int64 ids and float32 distances are wanted");
-  }
-  ~Buffer() { PyBuffer_Release(&view_); }
-  Buffer(const Buffer&) = delete;
-  void* data() const { return view_.buf; }
-  size_t shape(int) const { return static_cast<size_t>(view_.shape[0]); }
-
- private:
-  Py_buffer view_;
-};
-
-// One float32 query: the least that a call can cost. None when the query holds a NaN or an infinity, or the graph was retired.
-std::optional<Counters> search_one(const GraphIndex& index, const Plan& plan, nb::handle queried, nb::handle found,
-                                   nb::handle at) {
+// One float32 query: the least that a call can cost. None when it is no such query, or not all of `n_live` rows or k of them
+// were found, or the graph was retired: the long way says what is wrong, or does better.
+nb::object search_one(const GraphIndex& index, const Plan& plan, nb::handle asked, size_t n_live) {
   require_outside_metric();
-  const Buffer query(queried, "f", 4, 0), ids(found, "lq", 8, PyBUF_WRITABLE), distances(at, "f", 4, PyBUF_WRITABLE);
-  require(query.shape(0) == plan.dim && plan.dim * 4 == index.query_bytes() && ids.shape(0) == distances.shape(0),
-          "search_one: shapes disagree");
+  const FloatRow query(asked, plan.dim);
+  if (!query || plan.dim * 4 != index.query_bytes()) return nb::none();
+  Answer answer(plan.k);
   uint32_t count = 0;
   graph::Request r{};
-  r.queries = static_cast<const uint8_t*>(query.data());
+  r.queries = query.bytes();
   r.query_bytes = plan.dim * 4;
-  if (kernels::active().first_nonfinite[kernels::kFloat32](r.queries, r.query_bytes, 1, plan.dim) == 0) return std::nullopt;
   r.n = 1;
-  r.k = ids.shape(0);
+  r.k = plan.k;
   r.effort = {plan.width, plan.probe, plan.bounds.data(), plan.widths.data(), plan.widths.size()};
   r.depth = std::max(plan.depth, r.k);
   r.threads = 1;
   r.metric = plan.metric;
-  r.ids = static_cast<int64_t*>(ids.data());
-  r.distances = static_cast<float*>(distances.data());
+  r.ids = answer.ids();
+  r.distances = answer.distances();
   r.counts = &count;
-  return walk(index, r, {});
+  std::optional<graph::Work> work;
+  {
+    nb::gil_scoped_release release;
+    work = unless_retired([&] { return index.search(r, {}); });
+  }
+  if (!work || count < std::min(plan.k, n_live)) return nb::none();
+  return answer.done(count, {work->distances, work->hops, work->ranked});
 }
 
 void require_may_change(const GraphIndex& index) {
@@ -202,7 +185,7 @@ void check_lists(const Table& lists, size_t n_lists, size_t n_nodes, bool owners
 
 void graph(nb::module_& m) {
   nb::class_<Plan>(m, "Plan", "The effort of a search, ready for use.")
-      .def(nb::new_(&make_plan), "dim"_a, "metric"_a, "width"_a, "depth"_a, "probe"_a = 0,
+      .def(nb::new_(&make_plan), "dim"_a, "k"_a, "metric"_a, "width"_a, "depth"_a, "probe"_a = 0,
            "bounds"_a.noconvert() = nb::none(), "widths"_a.noconvert() = nb::none());
   nb::class_<GraphIndex>(m, "Graph", "Layers of neighbor lists, searched through scorers.")
       .def(nb::new_(&make), "lists"_a, "slots"_a, "entries"_a, "travel"_a, "store"_a, "rows"_a, "n_nodes"_a)
@@ -210,15 +193,18 @@ void graph(nb::module_& m) {
            "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0)
-      .def("search_one", &search_one)
+      .def("search_one", &search_one,
+           nb::sig("def search_one(self, plan: Plan, query: object, n_live: int, /) -> bytearray | None"))
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
            "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
-      .def("connect", [](GraphIndex& g, size_t beam) {
+      .def("connect", [](GraphIndex& g, size_t beam, std::optional<In<uint32_t, 1>> also, bool listen) {
              require_may_change(g);
              require(beam >= 1 && beam <= 65536, "connect: beam in [1, 65536]");
+             std::vector<Row> nodes;
+             if (also) nodes.assign(also->data(), also->data() + also->shape(0));
              nb::gil_scoped_release release;
-             g.connect(beam, poll());
-           }, "beam"_a)
+             g.connect(beam, nodes, listen ? poll() : Poll{});
+           }, "beam"_a, "also"_a.noconvert() = nb::none(), "listen"_a = true)
       .def("count_unreachable", [](const GraphIndex& g) {
              nb::gil_scoped_release release;
              return g.count_unreachable(poll());

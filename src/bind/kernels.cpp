@@ -144,6 +144,49 @@ void products(In<float, 2> rows, In<float, 2> columns, Out<float, 2> out, size_t
   k::multiply(rows.data(), n, columns.data(), m, dim, out.data(), threads, poll());
 }
 
+// The steps of exact batches, for tests. Stored elements as floats:
+void widen(In<uint8_t, 1> row, int element, float scale, Out<float, 1> out) {
+  require(element >= 0 && element < k::kElements, "unknown element");
+  require(row.shape(0) == out.shape(0) * (element == k::kFloat32 ? 4 : element <= k::kBfloat16 ? 2 : 1),
+          "widen: row and out disagree");
+  k::active().widen[element](row.data(), out.shape(0), scale, out.data());
+}
+
+// x -= center; returns |x|^2.
+double center(Out<float, 1> x, In<float, 1> center) {
+  require(x.shape(0) == center.shape(0), "center: x and center disagree");
+  return k::active().center(x.data(), center.data(), x.shape(0));
+}
+
+void round16(In<float, 1> x, float scale, Out<int16_t, 1> out) {
+  require(x.shape(0) == out.shape(0), "round16: x and out disagree");
+  k::active().round16(x.data(), x.shape(0), scale, out.data());
+}
+
+// For each panel of columns the tile of its products: out is (panels, rows, columns of a panel).
+void whole_products(In<int16_t, 2> rows, In<int16_t, 2> columns, Out<int32_t, 3> out) {
+  require(rows.shape(1) == columns.shape(1) && rows.shape(1) % 2 == 0, "whole_products: an even number of elements");
+  const k::PackedWhole packed(columns.data(), columns.shape(0), columns.shape(1));
+  require(out.shape(0) == packed.panels() && out.shape(1) == rows.shape(0) && out.shape(2) == packed.width(),
+          "whole_products: out is (panels, rows, columns of a panel)");
+  for (size_t p = 0; p < packed.panels(); ++p)
+    packed.multiply(rows.data(), rows.shape(0), p, out.data() + p * rows.shape(0) * packed.width());
+}
+
+// Pairs of a row and a bit for each column.
+std::vector<std::pair<uint32_t, uint32_t>> reaching(In<int32_t, 2> tile, In<float, 1> row_floor, In<float, 1> row_scale,
+                                                    In<float, 1> floor, In<float, 1> scale, float allowance) {
+  const size_t n = tile.shape(0), width = k::active().panel;
+  require(tile.shape(1) == width && floor.shape(0) == width && scale.shape(0) == width && row_floor.shape(0) == n &&
+              row_scale.shape(0) == n, "reaching: the tile of a panel, a floor and a scale for each row and column");
+  std::vector<k::Reached> out(n + 1);
+  out.resize(k::active().reaching(tile.data(), n, row_floor.data(), row_scale.data(), floor.data(), scale.data(), allowance,
+                                  out.data()));
+  std::vector<std::pair<uint32_t, uint32_t>> pairs;
+  for (const k::Reached& each : out) pairs.emplace_back(each.row, each.columns);
+  return pairs;
+}
+
 // Row of the first NaN or infinity in a matrix of float32 or float16 (or bfloat16 held as uint16), or -1.
 int64_t first_nonfinite(nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu> rows, bool bfloat16) {
   int element = -1;
@@ -194,6 +237,13 @@ void kernels(nb::module_& m) {
   m.def("fastscan", &fastscan, "tables"_a.noconvert(), "packed"_a.noconvert(), "out"_a.noconvert());
   m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
   m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
+  m.def("widen", &widen, "row"_a.noconvert(), "element"_a, "scale"_a, "out"_a.noconvert());
+  m.def("center", &center, "x"_a.noconvert(), "center"_a.noconvert());
+  m.def("round16", &round16, "x"_a.noconvert(), "scale"_a, "out"_a.noconvert());
+  m.def("panel_width", [] { return k::active().panel; });
+  m.def("whole_products", &whole_products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert());
+  m.def("reaching", &reaching, "tile"_a.noconvert(), "row_floor"_a.noconvert(), "row_scale"_a.noconvert(),
+        "floor"_a.noconvert(), "scale"_a.noconvert(), "allowance"_a);
   m.def("first_nonfinite", &first_nonfinite, "rows"_a.noconvert(), "bfloat16"_a = false,
         nb::sig("def first_nonfinite(rows: numpy.typing.NDArray[numpy.generic], bfloat16: bool = False) -> int"));
 }

@@ -5,6 +5,7 @@
 #include "quant/coded.hpp"
 #include "quant/plain.hpp"
 
+#include "answer.hpp"
 #include "bind.hpp"
 
 namespace nearly::bind {
@@ -88,6 +89,34 @@ std::optional<std::pair<uint64_t, uint64_t>> scan_bounded(
   });
 }
 
+// One float32 query of a few vectors: what `search_one` is for graphs.
+nb::object scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, nb::handle asked, size_t k, int metric,
+                    size_t n_live) {
+  require(n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows() && k >= 1 && k <= (size_t{1} << 31),
+          "scan_one: shapes disagree");
+  const FloatRow query(asked, scorer.query_bytes() / 4);
+  if (!query) return nb::none();
+  Answer answer(k);
+  uint32_t count = 0;
+  lists::Request r{};
+  r.queries = query.bytes();
+  r.query_bytes = scorer.query_bytes();
+  r.n = 1;
+  r.k = k;
+  r.threads = 1;
+  r.metric = metric_from(metric);
+  r.ids = answer.ids();
+  r.distances = answer.distances();
+  r.counts = &count;
+  std::optional<uint64_t> compared;
+  {
+    nb::gil_scoped_release release;
+    compared = unless_retired([&] { return lists::scan(scorer, rows, n_nodes, nullptr, r, poll()); });
+  }
+  if (!compared || count < std::min(k, n_live)) return nb::none();
+  return answer.done(count, {*compared, 0, 0});
+}
+
 template <typename T> using Flat = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
 
 template <typename T> Flat<T> to_array(const std::vector<std::vector<T>>& parts, size_t total) {
@@ -127,6 +156,8 @@ void lists(nb::module_& m) {
   m.def("scan_bounded", &scan_bounded, "scorer"_a, "codes"_a, "times"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a,
         "queries"_a.noconvert(), "metric"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
         "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
+  m.def("scan_one", &scan_one, nb::sig("def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, "
+                                       "metric: int, n_live: int, /) -> bytearray | None"));
   m.def("scan_radius", &scan_radius, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(),
         "metric"_a, "radius"_a, "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
 }

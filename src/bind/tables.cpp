@@ -69,10 +69,13 @@ void tables(nb::module_& m) {
            "stride"_a, "rows"_a, "capacity"_a)
       .def_static("borrow", &borrow, "array"_a.noconvert())
       .def("array", &array_of, nb::sig("def array(self) -> numpy.typing.NDArray[numpy.uint8]"))
-      .def("grow", [](Table& t, size_t rows) {
+      .def("grow", [](Table& t, size_t rows, uint8_t fill) {  // filled in the same call: Ctrl-C comes before or after
              require(!t.borrowed(), "Table.grow: a borrowed table cannot grow; copy it");
-             return t.grow(rows);
-           }, "rows"_a)
+             const size_t old = t.rows();
+             if (!t.grow(rows)) return false;
+             if (fill && rows > old) std::memset(t.row(old), fill, (rows - old) * t.stride());
+             return true;
+           }, "rows"_a, "fill"_a = 0)
       .def("shrink", &Table::shrink, "rows"_a)
       .def("fill", [](Table& t, size_t first, size_t last, uint8_t value) {
              require(!t.borrowed() && first <= last && last <= t.rows(), "Table.fill: rows out of range or borrowed");
@@ -108,6 +111,32 @@ void tables(nb::module_& m) {
              check_links(r, rows, nodes);
              for (size_t i = 0; i < rows.shape(0); ++i) r.unlink(rows.data()[i], nodes.data()[i]);
            }, "rows"_a, "nodes"_a)
+      .def("prepare", [](Rows& r, In<uint32_t, 1> come, In<int64_t, 1> ids, In<uint32_t, 1> nodes, In<uint32_t, 1> go,
+                         In<uint32_t, 1> from) {
+             require_outside_metric();
+             require(ids.shape(0) == come.shape(0), "Rows.prepare: lengths differ");
+             check_links(r, come, nodes);
+             check_links(r, go, from);
+             std::vector<Link> coming, going;
+             for (size_t i = 0; i < come.shape(0); ++i) coming.push_back({come.data()[i], ids.data()[i], nodes.data()[i]});
+             for (size_t i = 0; i < go.shape(0); ++i) going.push_back({go.data()[i], r.id(go.data()[i]), from.data()[i]});
+             nb::gil_scoped_release release;
+             r.prepare(std::move(coming), std::move(going), poll());
+           }, "come"_a.noconvert(), "ids"_a.noconvert(), "nodes"_a.noconvert(), "go"_a.noconvert(), "from_nodes"_a.noconvert())
+      .def_prop_ro("exchanging", &Rows::exchanging)
+      .def("exchange", [](Rows& r) {
+             require(r.prepared(), "Rows.exchange: nothing was prepared");
+             r.exchange();
+           })
+      .def("call_off", [](Rows& r) {
+             require(r.exchanging(), "Rows.call_off: nothing is prepared");
+             r.call_off();
+           })
+      .def("settle", [](Rows& r) {
+             require_outside_metric();
+             nb::gil_scoped_release release;
+             r.settle();
+           })
       .def("retire", &Rows::retire)
       .def("check", &check_nodes, "n_rows"_a, "n_nodes"_a);
 

@@ -15,6 +15,7 @@ __all__ = ["Context", "Hit", "Hits", "RangeHits", "SearchContext", "Stats"]
 Array: TypeAlias = NDArray[Any]
 Metadata: TypeAlias = Mapping[str, Array]
 
+_frombuffer, _INT64, _FLOAT32 = np.frombuffer, np.dtype(np.int64), np.dtype(np.float32)
 _SHOWN_ROWS, _SHOWN_HITS = 3, 5  # what a repr shows
 
 
@@ -82,7 +83,7 @@ class _Answer:
     _context: Context
     _metadata: Metadata | None
     _scores: Array | None
-    _work: Sequence[int] | Stats | None
+    _work: Sequence[int] | bytearray | Stats | None
 
     @property
     def plan(self) -> str:
@@ -98,7 +99,9 @@ class _Answer:
     def stats(self) -> Stats | None:
         """The work of the whole search call, also for one query taken out of it; None where it was not counted."""
         work = self._work
-        if work is not None and not isinstance(work, Stats):
+        if type(work) is bytearray:
+            work = self._work = Stats(*np.frombuffer(work, np.int64, 3, (len(work) - 24) // 12 * 8).tolist())
+        elif work is not None and not isinstance(work, Stats):
             work = self._work = Stats(*(int(count) for count in work))
         return work
 
@@ -157,14 +160,15 @@ class Hits(_Answer):
     Parameters
     ----------
     ids : ndarray of shape (k,) or (1, k) for one query, (n_queries, k) for a batch, int64
-        As the engine wrote them: nearest first, empty slots (-1) last.
-    distances : ndarray of that shape, float32
+        As the engine wrote them: nearest first, empty slots (-1) last. Or a bytearray for one query:
+        the ids found, the three counters of `Stats` (int64), the distances.
+    distances : ndarray of that shape, float32, or None for a bytearray
         Ascending; infinity in empty slots.
     single : bool
         Whether one query came on its own.
     context : Context
         Metric, plan and expected recall; kept, and read only when asked for.
-    work : sequence of int, Stats or None
+    work : sequence of int, Stats, that bytearray or None
         The counters of `Stats`, in its order.
     metadata : mapping of str to ndarray, optional
         Columns in the shape of the attribute `ids`.
@@ -207,17 +211,17 @@ class Hits(_Answer):
 
     __slots__ = ("_counts", "_distances", "_ids", "_trimmed")
 
-    _ids: Array
-    _distances: Array
+    _ids: Any  # arrays, once they were asked for
+    _distances: Any
     _counts: Array | int | None
 
     def __init__(
         self,
-        ids: Array,
-        distances: Array,
+        ids: Array | bytearray,
+        distances: Array | None,
         single: bool,
         context: Context,
-        work: Sequence[int] | Stats | None = None,
+        work: Sequence[int] | bytearray | Stats | None = None,
         metadata: Metadata | None = None,
     ) -> None:
         self._ids = ids
@@ -233,6 +237,12 @@ class Hits(_Answer):
     def _trim(self) -> None:
         """Leave of a single query's arrays what was found."""
         ids, distances = self._ids, self._distances
+        if type(ids) is bytearray:  # an answer of the core to one query
+            n = (len(ids) - 24) // 12
+            self._distances = _frombuffer(ids, _FLOAT32, n, 8 * n + 24)
+            self._ids = _frombuffer(ids, _INT64, n)
+            self._trimmed = True
+            return
         if ids.ndim > 1:
             ids = ids[0]
         if distances.ndim > 1:
@@ -248,14 +258,16 @@ class Hits(_Answer):
         """Ids, nearest first."""
         if not self._trimmed:
             self._trim()
-        return self._ids
+        ids: NDArray[np.int64] = self._ids
+        return ids
 
     @property
     def distances(self) -> NDArray[np.float32]:
         """Distances, ascending, in the unit of the metric."""
         if not self._trimmed:
             self._trim()
-        return self._distances
+        distances: NDArray[np.float32] = self._distances
+        return distances
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -379,7 +391,7 @@ class RangeHits(_Answer):
         offsets: Array,
         single: bool,
         context: Context,
-        work: Sequence[int] | Stats | None = None,
+        work: Sequence[int] | bytearray | Stats | None = None,
         metadata: Metadata | None = None,
     ) -> None:
         self.ids = ids

@@ -1,6 +1,5 @@
 """What "near" means: one row per metric, its formula, and the way from kernel values to distances to scores."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -301,5 +300,7 @@ def _suggest(word: str) -> str | None:
     known = _SUGGESTED | {name: name for name in METRICS}
     if plain in known:
         return known[plain]
+    import difflib  # late: only mistakes need it
+
     near = difflib.get_close_matches(plain, known, n=1, cutoff=0.7)
     return known[near[0]] if near else None

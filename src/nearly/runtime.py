@@ -82,7 +82,7 @@ def use_simd_target(name: str) -> None:
     'baseline'
     >>> use_simd_target(before)
     """
-    if not _core.use_simd_target(name):
+    if not isinstance(name, str) or not _core.use_simd_target(name):
         raise InputError(f"{name!r} is no target that this machine can run; choose one of {', '.join(simd_targets())}")
 
 

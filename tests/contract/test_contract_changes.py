@@ -248,6 +248,71 @@ def test_readers_go_on_while_a_writer_writes(case):
 
 
 @pytest.mark.parametrize("case", KINDS, ids=str)
+def test_readers_see_the_old_vector_or_the_new_one(case):
+    """Never neither, never both, whichever way they look, while all vectors move to and fro and ids come in between."""
+    n, rounds = 200, [0] * 4
+    here = points("l2", n)
+    there = here[::-1] + np.float32(3)
+    index = case.make(here)
+    ids, stop, faults = np.arange(n), threading.Event(), []
+    places = np.stack([here, there])
+
+    def is_place(vectors, of):
+        return (vectors == places[:, of]).all(axis=-1).any(axis=0)
+
+    def read(which):
+        asked, some = queries("l2", 9), np.arange(0, n, 3)
+        try:
+            while not stop.is_set() or rounds[which] < 2:
+                some_queries = asked[: 1 + 8 * (rounds[which] % 2)]  # a scan of one and a scan by products
+                answers = [
+                    lambda part=some_queries: [index.search(part, k=300, exact=True)],
+                    lambda: [index.search(asked, k=300, where=some), index.search(asked, k=10)],
+                    lambda: [index.range_search(asked, 1e9)],
+                    list,
+                ][which]()
+                for query, row in (pair for hits in answers for pair in zip(asked, hits, strict=False)):
+                    old = row.ids < n
+                    got = row.ids[old]
+                    assert len(np.unique(row.ids)) == len(row.ids)
+                    assert which == 1 or len(got) == n
+                    apart = np.linalg.norm(places[:, got] - query, axis=-1)
+                    assert np.isclose(row.distances[old], apart, atol=1e-3).any(axis=0).all()
+                if which == 1:
+                    assert [sorted(row.ids.tolist()) for row in answers[0]] == [some.tolist()] * 9
+                if which == 3:
+                    assert is_place(index.get(ids), ids).all()
+                    assert set(ids.tolist()) <= set(index.ids.tolist())
+                    assert 5 in index
+                    assert len(index) in (n, n + 1)
+                rounds[which] += 1
+        except BaseException as fault:  # of any kind: it must reach the main thread
+            faults.append(fault)
+
+    readers = [threading.Thread(target=read, args=(i,)) for i in range(4)]
+    for reader in readers:
+        reader.start()
+    rng = np.random.default_rng(0)
+    for step in range(60 if case.kind == "flat" else 18):
+        moved = rng.permutation(n)[: rng.integers(1, n)]
+        if step % 3:
+            index.upsert(places[step % 2][moved], ids=moved)
+        else:  # one is new
+            index.upsert(places[step % 2][[*moved, 0]], ids=[*moved, n + step])
+            index.remove(n + step)
+        if faults:
+            break
+    stop.set()
+    for reader in readers:
+        reader.join()
+    if faults:
+        raise faults[0]
+    assert min(rounds) >= 2
+    index.verify()
+    assert index.ids.tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("case", KINDS, ids=str)
 def test_an_index_that_lost_all_is_saved_and_grows_again(case, tmp_path):
     vectors = points("l2", 300)
     index = case.make(vectors)

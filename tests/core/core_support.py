@@ -127,7 +127,7 @@ def between(scorer: Any, row: int, rows: Any) -> NDArray[np.float32]:
 
 
 class Answer(NamedTuple):
-    """Ids, distances and counts; work = (distances, hops, ranked) of a graph search."""
+    """Ids, distances and counts; work = (distances, hops, ranked), of which a scan has the first."""
 
     ids: NDArray[np.int64]
     distances: NDArray[np.float32]
@@ -165,8 +165,9 @@ def scan(
     """Compare queries of shape (n, dim) with every node."""
     raw, answer = as_bytes(queries), empty_answer(len(queries), k)
     words = None if mask is None else pack(mask)
-    _core.scan(scorer, rows, n_nodes, raw.shape[1], raw, METRICS.index(metric), *answer[:3], words, only, threads)
-    return answer
+    number = METRICS.index(metric)
+    compared = _core.scan(scorer, rows, n_nodes, raw.shape[1], raw, number, *answer[:3], words, only, threads)
+    return answer._replace(work=(compared, 0, 0))
 
 
 class Graph(NamedTuple):

@@ -188,10 +188,8 @@ FILLED = {
     "widths without bounds": lambda g: ask(g, widths=np.ones(2, np.uint32), probe=3),
     "widths without a probe": lambda g: ask(g, widths=np.ones(1, np.uint32), bounds=np.zeros(0, np.float32)),
     "hardness without widths": lambda g: ask(g, hardness=np.zeros(1, np.float32)),
-    "one query of another size": lambda g: g.search_one(
-        _core.Plan(7, 0, 5, 1), np.zeros(7, np.float32), np.zeros(1, np.int64), np.zeros(1, np.float32)
-    ),
-    "a plan without a width": lambda g: _core.Plan(7, 0, 0, 1),
+    "a plan for no neighbors": lambda g: _core.Plan(7, 0, 0, 5, 1),
+    "a plan without a width": lambda g: _core.Plan(7, 1, 0, 0, 1),
     "a node beyond the number given": lambda g: g.insert(np.array([7], np.uint32), 7, 20, 4, 1.2),
     "a node beyond the tables": lambda g: g.insert(np.array([20], np.uint32), 21, 20, 4, 1.2),
     "a beam of 0": lambda g: g.insert(np.array([7], np.uint32), 20, 0, 4, 1.2),

@@ -178,16 +178,29 @@ def test_one_query_by_the_short_door_is_answered_alike(rng):
     vectors, queries = clustered(rng, 500, 12), clustered(rng, 20, 12)
     made = build(vectors)
     batch = made.search(queries, 7, width=30)
-    plan = _core.Plan(12, 0, 30, 7)
-    assert (
-        made.graph.search_one(plan, queries[0] * np.float32(np.nan), np.empty(7, np.int64), np.empty(7, np.float32))
-        is None
-    )
+    plan = _core.Plan(12, 7, 0, 30, 7)
+    for other in (
+        queries[0] * np.float32(np.nan),
+        queries[0].astype(np.float64),
+        queries[:1],
+        queries[0, :11],
+        "abc",
+        5,
+    ):
+        assert made.graph.search_one(plan, other, 500) is None
     for q, query in enumerate(queries):
-        ids, distances = np.empty(7, np.int64), np.empty(7, np.float32)
-        assert made.graph.search_one(plan, query, ids, distances) is not None
-        assert ids.tolist() == batch.ids[q].tolist()
-        assert distances.tolist() == batch.distances[q].tolist()
+        answer = made.graph.search_one(plan, query, 500)
+        assert np.frombuffer(answer, np.int64, 7).tolist() == batch.ids[q].tolist()
+        assert np.frombuffer(answer, np.float32, 7, 7 * 8 + 24).tolist() == batch.distances[q].tolist()
+    wide = _core.Plan(12, 600, 0, 600, 600)
+    answer = made.graph.search_one(wide, queries[0], 450)  # so many are to be found at least
+    n = (len(answer) - 24) // 12
+    assert 450 <= n <= 500
+    all_ids, all_distances = np.frombuffer(answer, np.int64, n), np.frombuffer(answer, np.float32, n, 8 * n + 24)
+    assert len(np.unique(all_ids)) == n
+    assert all_ids[:7].tolist() == batch.ids[0].tolist()
+    assert (np.diff(all_distances) >= 0).all()
+    assert made.graph.search_one(wide, queries[0], n + 1) is None
 
 
 def test_a_wider_search_does_more_and_finds_more(rng):

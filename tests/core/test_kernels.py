@@ -366,6 +366,82 @@ def test_a_product_does_not_depend_on_its_neighbors_or_on_threads(simd_target, r
     assert products(rows[7:8], columns[9:10])[0, 0] == whole[7, 9]
 
 
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("dim", DIMS)
+def test_rows_are_widened_exactly(simd_target, rng, element, dim):
+    raw, values = stored(rng, element, (dim,))
+    for scale in (np.float32(1), np.float32(0.3)):
+        out = np.full(dim, np.nan, np.float32)
+        _core.widen(as_bytes(raw), ELEMENTS.index(element), scale, out)
+        assert bits(out) == bits(values.astype(np.float32) * scale)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1, 1e15])
+@pytest.mark.parametrize("dim", DIMS)
+def test_rows_are_centered_and_measured_in_double(simd_target, rng, dim, scale):
+    x, center = (rng.standard_normal((2, dim)) * scale).astype(np.float32)
+    expected = x - center
+    assert _core.center(x, center) == pytest.approx((expected.astype(np.float64) ** 2).sum(), rel=1e-13)
+    assert bits(x) == bits(expected)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_rows_are_rounded_to_even(simd_target, rng, dim):
+    x = np.resize(np.array([0.5, 1.5, -0.5, -2.5, 2.4999, 32700, -32700, 0, 3e-39], np.float32), dim)
+    out = np.full(dim, -1, np.int16)
+    for scale in (np.float32(1), np.float32(0.37)):
+        _core.round16(x, scale, out)
+        np.testing.assert_array_equal(out, np.rint(x * scale))
+    _core.round16(np.full(dim, np.nan, np.float32), np.float32(1), out)  # any number, but no crash
+    _core.round16(np.full(dim, np.inf, np.float32), np.float32(-3e38), out)
+
+
+def whole_products(rows, columns):
+    width = _core.panel_width()
+    tiles = np.full(((len(columns) + width - 1) // width, len(rows), width), -1, np.int32)
+    _core.whole_products(rows, columns, tiles)
+    return tiles.transpose(1, 0, 2).reshape(len(rows), -1)
+
+
+@pytest.mark.parametrize(("n", "m", "dim"), [(1, 1, 2), (5, 3, 8), (6, 8, 16), (7, 33, 66), (13, 31, 128), (2, 70, 0)])
+def test_products_of_whole_numbers_are_exact(simd_target, rng, n, m, dim):
+    rows, columns = (rng.integers(-3000, 3001, (size, dim)).astype(np.int16) for size in (n, m))
+    out = whole_products(rows, columns)
+    np.testing.assert_array_equal(out[:, :m], rows.astype(np.int64) @ columns.T.astype(np.int64))
+    assert not out[:, m:].any()  # padding of the last panel
+
+
+@pytest.mark.parametrize("dim", [2, 510, 512, 514, 1026, 4000])  # parts of 512 are added up
+def test_products_of_whole_numbers_hold_the_longest_vectors(simd_target, rng, dim):
+    x = np.full((7, dim), np.rint(32700 / dim**0.5), np.int16)
+    x[1] *= -1
+    np.testing.assert_array_equal(whole_products(x, x[:2])[:, :2], x.astype(np.int64) @ x[:2].T.astype(np.int64))
+    x[:] = 0
+    x[:, -1] = 32767  # all of the length in one element
+    assert (whole_products(x, x[:2])[:, :2] == 32767**2).all()
+
+
+def test_products_above_their_floors_are_named(simd_target, rng):
+    width = _core.panel_width()
+    tile = rng.integers(-1000, 1001, (9, width)).astype(np.int32)
+    row_floor, row_scale = rng.standard_normal((2, 9)).astype(np.float32)
+    floor, scale = rng.standard_normal((2, width)).astype(np.float32) * 500
+    row_floor[4] = np.nan  # what is not a number is not below
+    floor[1], row_scale[7] = np.inf, 1  # nothing reaches it
+    with np.errstate(invalid="ignore"):
+        limit = row_floor[:, None].astype(float) * scale + floor * row_scale[:, None].astype(float) - 100
+    assert np.nanmin(np.abs(tile - limit)) > 1e-3  # rounding decides nothing
+    expected = ~(tile < limit)
+    found = _core.reaching(tile, row_floor, row_scale, floor, scale, 100)
+    assert [row for row, _ in found] == np.flatnonzero(expected.any(axis=1)).tolist()
+    for row, columns in found:
+        assert [columns >> c & 1 for c in range(width)] == expected[row].tolist()
+    assert expected[4].all()
+    assert not expected[7, 1]
+    low = np.full(width, np.inf, np.float32)
+    assert _core.reaching(tile[:1], row_floor[:1], np.ones(1, np.float32), low, scale, 100) == []
+
+
 @pytest.mark.parametrize("element", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("dim", [1, 3, 8, 17, 64, 100])
 def test_the_first_nonfinite_row_is_found(simd_target, rng, element, dim):

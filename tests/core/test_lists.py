@@ -113,6 +113,93 @@ def test_blocks_leave_out_no_neighbor(simd_target, rng, metric, shape):
         assert_batch_is_single(x, queries, k, metric)
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("dim", [1, 2, 3, 15, 33, 100, 511, 514, 1000])
+def test_blocks_leave_out_no_neighbor_in_any_dimension(simd_target, rng, metric, dim):
+    x = rng.standard_normal((130, dim)).astype(np.float32)
+    x[60:90] = x[:30] * np.float32(1 + 2e-7)  # a bit apart, or none
+    x[90:] += 40 * rng.standard_normal(dim).astype(np.float32)  # a second cluster: neither is near the center
+    queries = np.concatenate([x[::9] + np.float32(1e-3), rng.standard_normal((5, dim)).astype(np.float32)])
+    for k in (1, 10, 70):  # 70: more than are kept in order
+        assert_batch_is_single(x, queries, k, metric)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("element", ["float16", "bfloat16", "int8", "uint8"])
+def test_blocks_leave_out_no_neighbor_of_any_element(simd_target, rng, metric, element):
+    raw, values = stored(rng, element, (400, 24))
+    raw[200:300] = raw[:100]  # 100 copies
+    queries = values[::16].astype(np.float32)
+    for k in (1, 30):
+        assert_batch_is_single(raw, queries, k, metric, element)
+        assert_batch_is_single(raw, queries + np.float32(0.25), k, metric, element)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_leave_out_no_neighbor_of_hostile_data(simd_target, metric, seed):
+    # Scales of rows, columns and queries, offsets, copies and zeros by chance, over what floats can hold.
+    rng = np.random.default_rng(seed)
+    n, dim = int(rng.integers(10, 400)), int(rng.integers(1, 40))
+    spread = rng.choice([0, 1, 4, 9])
+    scale = 10.0 ** rng.integers(-18, 15)
+    x = rng.standard_normal((n, dim)) * 10.0 ** rng.uniform(-spread, spread, (n, 1))
+    x = x * 10.0 ** rng.uniform(-1, 1, dim) + rng.choice([0, 1e-3, 1, 1e4]) * rng.standard_normal(dim)
+    x[rng.random(n) < 0.2] = x[0]
+    x[rng.random((n, dim)) < rng.choice([0, 0.5, 0.95])] = 0
+    x = (x * scale).astype(np.float32)
+    queries = (rng.standard_normal((BATCH, dim)) * scale * 10.0 ** rng.integers(-6, 4)).astype(np.float32)
+    queries[::3] = x[rng.integers(0, n, len(queries[::3]))]
+    queries[1] = 0
+    for k in (1, 7, n):
+        assert_batch_is_single(x, queries, k, metric)
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("dim", [2, 3, 8])
+def test_blocks_keep_what_only_the_scorer_tells_apart(simd_target, rng, metric, dim):
+    # Products differ by less than a vector loses when it is rounded to whole numbers.
+    query = np.eye(1, dim)
+    across = rng.standard_normal((600, dim)) * 3
+    across[:, 0] = 0
+    value = 1 + 1e-6 * rng.permutation(600)[:, None]  # the product itself, or the distance
+    if metric == "l2":
+        across[:, 0] = np.abs(rng.standard_normal(600)) * 3  # on one side of the query
+        x = query + across / np.linalg.norm(across, axis=1, keepdims=True) * value
+    else:
+        x = query * value + across
+    queries = np.repeat(query, BATCH, axis=0).astype(np.float32)
+    for k in (1, 10):
+        assert_batch_is_single(x.astype(np.float32), queries, k, metric)
+
+
+def test_one_row_far_away_costs_little(simd_target, rng):
+    # It would drag a mean along, from which all other rows look alike.
+    x = rng.standard_normal((6000, 16), dtype=np.float32)
+    x[0] = 3e13
+    queries = rng.standard_normal((BATCH, 16), dtype=np.float32)
+    batch = assert_batch_is_single(x, queries, 5, "l2")
+    assert batch.work[0] == BATCH * len(x)  # no query was left to the scorer
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("element", ["float32", "float16", "bfloat16"])
+def test_garbage_in_stored_vectors_breaks_nothing(simd_target, rng, metric, element):
+    # Files are trusted for the numbers in their vectors: infinities and what is no number come by.
+    size = np.dtype("float32" if element == "float32" else "uint16").itemsize
+    clean, _ = stored(rng, element, (300, 12))
+    for share in (1.0, 0.01):
+        raw = clean.copy()
+        garbage = rng.integers(0, 256, (*raw.shape, size), dtype=np.uint8)
+        garbage[rng.random(raw.shape) < 0.3] = 255  # not a number
+        hit = rng.random(raw.shape) < share
+        raw.view(np.uint8).reshape(*raw.shape, size)[hit] = garbage[hit]
+        queries = rng.standard_normal((BATCH, 12), dtype=np.float32)
+        answer = scan(make_plain(raw, metric, element), make_rows(300), 300, queries, 20, metric)
+        assert ((answer.ids >= 0) & (answer.ids < 300)).all()
+        assert not np.isnan(answer.distances).any()
+
+
 def test_blocks_know_that_the_zero_vector_has_no_direction(simd_target, rng):
     # Far from all else: its distance is 1 by definition, not the 0.5 of its coordinates.
     x = rng.standard_normal((300, 40), dtype=np.float32)

@@ -158,12 +158,11 @@ def test_a_single_query_is_not_answered_by_a_graph_that_was_replaced(rng):
     columns.rows.link(every, every.astype(np.int64), every)
     graph = _core.Graph([make_table(24, N)], [], [], plain, plain, columns.rows, 0)
     graph.insert(every, N, 20, 6, 1.2)
-    plan, ids, distances = _core.Plan(4, 0, 20, 3), np.empty(1, np.int64), np.empty(1, np.float32)
-    assert graph.search_one(plan, vectors[5], ids, distances) is not None
-    assert ids[0] == 5
+    plan = _core.Plan(4, 1, 0, 20, 3)
+    assert np.frombuffer(graph.search_one(plan, vectors[5], 1), np.int64, 1)[0] == 5
     graph.retire()
     graph.wait_for_readers()
-    assert graph.search_one(plan, vectors[5], ids, distances) is None
+    assert graph.search_one(plan, vectors[5], 1) is None
 
 
 @pytest.mark.parametrize("n_queries", [1, 20])

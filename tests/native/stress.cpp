@@ -1,11 +1,12 @@
-// Readers search a graph and scan while one writer adds, removes, repairs, uses places again and puts
+// Readers search a graph and scan while one writer adds, removes, exchanges, repairs, uses places again and puts
 // others in the place of the graph and its rows, as an index does that outgrows a table. Meant for sanitizers, without Python:
 //
 //     cmake -S . -B build/tsan-native -G Ninja -DNEARLY_PYTHON=OFF -DNEARLY_SANITIZE=thread
 //     cmake --build build/tsan-native && build/tsan-native/stress --seconds 60 --seed 1
 //
 // A vector is a function of its id, so every reader can check every answer: the distance is that of the id it stands
-// beside, ids are there once and in order, and no id is found that was removed before the search began.
+// beside, ids are there once and in order, and no id is found that was removed before the search began. A few ids turn
+// between two vectors each: every scan finds each of them once, at the old vector or at the new one.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -61,6 +62,14 @@ void vector_of(int64_t id, float* out) {
     const uint64_t bits = mixed(static_cast<uint64_t>(id / 2) * kDim + j);
     out[j] = static_cast<float>(bits >> 40) / static_cast<float>(1 << 23) - 1.0f;
   }
+}
+
+constexpr int64_t kTurning = 8, kFirstTurning = kMostIds - kTurning;
+constexpr float kCorner = 1.2f;  // near which they are, far from all others
+
+void turning_vector(int64_t id, int version, float* out) {
+  vector_of(2 * (2 * id + version), out);
+  for (size_t j = 0; j < kDim; ++j) out[j] = kCorner + 0.1f * out[j];
 }
 
 std::shared_ptr<Table> table(size_t stride) { return std::make_shared<Table>(stride, 0, kCapacity); }
@@ -127,6 +136,7 @@ class World {
     rules_.new_degree = kDegree;
     rules_.threads = 2;
     for (int64_t id = 0; id < kPinned; id += 64) add(64);
+    turn(~uint64_t{0});
   }
 
   void write_until(Clock::time_point end) {
@@ -136,8 +146,10 @@ class World {
       const uint64_t dice = random_() % 16;
       if (alive < kMostAlive && (dice < 9 || alive < kMostAlive / 4))
         add(1 + random_() % 48);
-      else if (dice < 15)
+      else if (dice < 12)
         remove(1 + random_() % 64);
+      else if (dice < 15)
+        turn(random_());
       else
         consolidate();
     }
@@ -156,12 +168,13 @@ class World {
         asked[q] = static_cast<int64_t>(random() % kPinned);
         vector_of(asked[q], queries + q * kDim);
       }
-      const bool filtered = random() % 4 == 0;
+      const bool turning = random() % 4 == 0, filtered = !turning && random() % 4 == 0;
+      if (turning) std::fill(queries, queries + n * kDim, kCorner);
       lists::Request r{};
       r.queries = reinterpret_cast<const uint8_t*>(queries);
       r.query_bytes = kDim * 4;
       r.n = n;
-      r.k = kK;
+      r.k = turning ? kTurning : kK;
       if (filtered) r.filter = {pinned_rows.data(), kPinned};
       r.threads = 1 + random() % 2;
       r.metric = Metric::kL2;
@@ -173,10 +186,18 @@ class World {
       const lists::Ragged near = read(way, r, random() % 64 == 0 ? 20ms : 0ms);
       for (size_t q = 0; q < n; ++q) {
         const bool radius = way == Way::kRadius;
-        const int64_t* found = radius ? near.ids[q].data() : ids + q * kK;
+        const int64_t* found = radius ? near.ids[q].data() : ids + q * r.k;
         const size_t count = radius ? near.ids[q].size() : counts[q];
-        check(queries + q * kDim, found, radius ? near.distances[q].data() : distances + q * kK, count,
-              radius ? count : kK, before, filtered);
+        check(queries + q * kDim, found, radius ? near.distances[q].data() : distances + q * r.k, count,
+              radius ? count : r.k, before, filtered);
+        if (turning) {
+          const std::vector<int64_t> sorted = sorted_ids(found, count);
+          if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) fail("both vectors of an id");
+          if (way != Way::kGraph && (count != kTurning || sorted.front() != kFirstTurning))
+            fail("neither vector of an id", sorted.empty() ? -1 : sorted.front(), static_cast<double>(count), kTurning);
+          ++n_turned_;
+          continue;
+        }
         const bool hit = std::find(found, found + count, asked[q]) != found + count;
         if (way == Way::kGraph) {
           ++n_asked_;
@@ -192,12 +213,14 @@ class World {
   // When nobody writes any more, all that is alive must be reached, and nearly all of it found.
   void finish() {
     consolidate();
-    if (case_.graph) index().connect(rules_.beam, {});
+    if (case_.graph) index().connect(rules_.beam, {}, {});
     if (const size_t lost = case_.graph ? index().count_unreachable({}) : 0) fail("nodes cannot be reached", -1, static_cast<double>(lost));
     if (n_found_ < n_asked_ * 95 / 100) fail("recall", -1, static_cast<double>(n_found_), static_cast<double>(n_asked_));
-    std::printf("%-18s %8llu walks and %8llu scans, %5llu begun anew, %7lld ids added, %5zu alive, recall %.4f\n", case_.name,
+    std::printf("%-18s %8llu walks and %8llu scans, %5llu begun anew, %7lld ids added, %6lld turned for %7llu looks, "
+                "%5zu alive, recall %.4f\n", case_.name,
                 static_cast<unsigned long long>(n_asked_), static_cast<unsigned long long>(n_scanned_),
-                static_cast<unsigned long long>(n_late_), static_cast<long long>(next_id_), row_of_.size(),
+                static_cast<unsigned long long>(n_late_), static_cast<long long>(next_id_),
+                static_cast<long long>(n_turns_), static_cast<unsigned long long>(n_turned_), row_of_.size(),
                 n_asked_ ? static_cast<double>(n_found_) / static_cast<double>(n_asked_) : 1.0);
   }
 
@@ -288,13 +311,58 @@ class World {
       const uint64_t gone = gone_[id].load(kOrder);
       if (gone != 0 && gone <= before) fail("an id that was removed before the search", id);
       float v[kDim];
-      vector_of(id, v);
-      double sum = 0;
-      for (size_t j = 0; j < kDim; ++j) sum += (static_cast<double>(v[j]) - query[j]) * (static_cast<double>(v[j]) - query[j]);
-      if (std::abs(std::sqrt(sum) - distances[i]) > 1e-4) fail("a wrong distance", id, distances[i], std::sqrt(sum));
+      id >= kFirstTurning ? turning_vector(id, 0, v) : vector_of(id, v);
+      double expected = distance(v, query);
+      if (id >= kFirstTurning && std::abs(expected - distances[i]) > 1e-4) {
+        turning_vector(id, 1, v);
+        expected = distance(v, query);
+      }
+      if (std::abs(expected - distances[i]) > 1e-4) fail("a wrong distance", id, distances[i], expected);
       if (i > 0 && (distances[i] < distances[i - 1] || (distances[i] == distances[i - 1] && id <= ids[i - 1])))
         fail("answers out of order", id, distances[i], distances[i - 1]);
     }
+  }
+
+  static double distance(const float* v, const float* query) {
+    double sum = 0;
+    for (size_t j = 0; j < kDim; ++j) sum += (static_cast<double>(v[j]) - query[j]) * (static_cast<double>(v[j]) - query[j]);
+    return std::sqrt(sum);
+  }
+
+  static std::vector<int64_t> sorted_ids(const int64_t* ids, size_t n) {
+    std::vector<int64_t> sorted(ids, ids + n);
+    std::sort(sorted.begin(), sorted.end());
+    return sorted;
+  }
+
+  // Some ids get their other vector in place of the one that they have, all at one moment.
+  void turn(uint64_t which) {
+    std::vector<Link> come, go;
+    std::vector<Row> fresh;
+    for (int64_t i = 0; i < kTurning; ++i) {
+      if (!(which >> i & 1)) continue;
+      Turning& t = turning_[i];
+      const Link now{take(spare_rows_, n_rows_), kFirstTurning + i, take(spare_nodes_, n_nodes_)};
+      grow(*ids_, n_rows_, 0xff);
+      grow(*next_, n_rows_, 0xff);
+      float v[kDim];
+      turning_vector(now.id, t.version ^= 1, v);
+      fill(now.node, v);
+      node_of_[-++n_turns_] = now.node;  // a key of its own: it is repaired and used again like any other
+      come.push_back(now);
+      fresh.push_back(now.node);
+      if (t.link.row != kNone) {
+        go.push_back(t.link);
+        pending_.push_back(t.link.row);
+      }
+      t.link = now;
+    }
+    n_published_.store(n_nodes_, std::memory_order_release);
+    if (case_.graph) index().insert(fresh.data(), fresh.size(), rules_, {}, {});
+    rows_->prepare(std::move(come), std::move(go), {});
+    if (random_() % 8 == 0) std::this_thread::sleep_for(1ms);
+    rows_->exchange();
+    rows_->settle();
   }
 
   // Rows are filled and hung on their nodes, then the graph is led to the new nodes.
@@ -306,7 +374,9 @@ class World {
       if (is_new) {
         known->second = take(spare_nodes_, n_nodes_);
         fresh.push_back(known->second);
-        fill(known->second, id);
+        float v[kDim];
+        vector_of(id, v);
+        fill(known->second, v);
       }
       const Row row = take(spare_rows_, n_rows_);
       grow(*ids_, n_rows_, 0xff);
@@ -317,14 +387,12 @@ class World {
     n_published_.store(n_nodes_, std::memory_order_release);
     if (!case_.graph) return;
     index().insert(fresh.data(), fresh.size(), rules_, {}, {});
-    if (random_() % 4 == 0) index().connect(rules_.beam, {});
+    if (random_() % 4 == 0) index().connect(rules_.beam, {}, {});
   }
 
-  void fill(Row node, int64_t id) {
+  void fill(Row node, const float* v) {
     for (Table* t : {first_.get(), last_.get(), lists_.get()}) grow(*t, n_nodes_, 0xff);
     grow(*vectors_, n_nodes_, 0);
-    float v[kDim];
-    vector_of(id, v);
     store_->fill(node, v, 1);
     if (codes_) {
       grow(*code_rows_, n_nodes_, 0);
@@ -355,7 +423,7 @@ class World {
     if (case_.graph) {
       index().consolidate(dead, rules_, {});
       elect(dead);
-      index().connect(rules_.beam, {});
+      index().connect(rules_.beam, {}, {});
     }
     index().wait_for_readers({});
     // Now nobody can meet what was dead: its places are free.
@@ -410,9 +478,15 @@ class World {
   size_t n_nodes_ = 0, n_rows_ = 0;
   std::unordered_map<int64_t, Row> node_of_, row_of_;
   std::vector<Row> spare_nodes_, spare_rows_, pending_;
+  struct Turning {
+    Link link{kNone, 0, 0};
+    int version = 0;
+  };
+  Turning turning_[kTurning];
+  int64_t n_turns_ = 0;
 
   std::atomic<size_t> n_published_{0};  // nodes that hold or held rows: what a scan may look at
-  std::atomic<uint64_t> clock_{0}, n_asked_{0}, n_found_{0}, n_scanned_{0}, n_late_{0};
+  std::atomic<uint64_t> clock_{0}, n_asked_{0}, n_found_{0}, n_scanned_{0}, n_late_{0}, n_turned_{0};
   std::vector<std::atomic<uint64_t>> gone_;  // by id: when it was removed, 0 while it is there
 };
 

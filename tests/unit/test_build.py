@@ -1,11 +1,18 @@
 """`build` chooses and says why; `estimate` foretells; `load` finds the right kind."""
 
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import nearly
 from nearly import evaluate
 from nearly.indexes import INDEXES
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import bench_memory
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +53,60 @@ def test_recall_one_is_a_scan(vectors):
     assert "1.0" in index.plan
 
 
-def test_memory_limits(vectors):
-    wanted = nearly.estimate(6000, 8)
-    assert type(nearly.build(vectors, memory_limit=wanted.peak_bytes - 1)) is nearly.Flat
-    assert "limit" in nearly.build(vectors, memory_limit=wanted.peak_bytes - 1).plan
-    with pytest.raises(nearly.InputError, match="memory_limit is 1,000 bytes"):
+def test_a_limit_chooses_among_smaller_graphs_and_names_them():
+    rng = np.random.default_rng(0)
+    few = rng.standard_normal((100, 200), np.float32) * 3
+    vectors = few[rng.integers(100, size=5000)] + rng.standard_normal((5000, 200), np.float32)
+    usual = nearly.estimate(5000, 200, sample=vectors)
+    seen, limit = [], usual.peak_bytes
+    index = nearly.build(vectors, memory_limit=limit)
+    assert "limit" not in index.plan
+    assert index.n_bytes == usual.index_bytes
+    while type(index) is nearly.Vamana:
+        index = nearly.build(vectors, memory_limit=limit - 1)
+        assert "limit of" in index.plan
+        limit = int(re.search(r"([0-9,]+)(?: bytes)? while it is built", index.plan)[1].replace(",", ""))
+        seen.append((index.n_bytes, index.plan))
+    assert [n_bytes for n_bytes, _ in seen] == sorted({n_bytes for n_bytes, _ in seen}, reverse=True)
+    for words in ("8-bit codes of one cache line", "degree 24", "degree 16", "no codes", "smallest graph"):
+        assert any(words in plan for _, plan in seen)
+
+
+def test_a_limit_that_nothing_fits_names_the_least_that_does(vectors):
+    with pytest.raises(nearly.InputError, match="memory_limit is 1,000 bytes") as refused:
         nearly.build(vectors, memory_limit=1000)
+    least = int(re.search(r"take ([0-9,]+)", str(refused.value))[1].replace(",", ""))
+    assert type(nearly.build(vectors, memory_limit=least)) is nearly.Flat
+    with pytest.raises(nearly.InputError, match="memory_limit"):
+        nearly.build(vectors, memory_limit=least - 1)
+    as_float64 = vectors.astype(np.float64)  # a copy is made of it, which counts
+    with pytest.raises(nearly.InputError, match="memory_limit"):
+        nearly.build(as_float64, memory_limit=least)
+    assert len(nearly.build(as_float64, memory_limit=least + vectors.nbytes)) == 6000
     for wrong in (0, -5, 1.5, "1 GB"):
         with pytest.raises(nearly.InputError, match="memory_limit"):
             nearly.build(vectors, memory_limit=wrong)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the largest resident set is read from /proc")
+@pytest.mark.parametrize(
+    ("n", "dim", "metric", "share"),
+    [
+        (12_000, 128, "l2", 0.96),
+        pytest.param(20_000, 384, "ip", 0.9, marks=pytest.mark.soak),
+        pytest.param(60_000, 128, "l2", 0.9, marks=pytest.mark.soak),
+        pytest.param(60_000, 96, "cosine", 0.8, marks=pytest.mark.soak),
+    ],
+)
+def test_a_build_keeps_to_its_limit(n, dim, metric, share):
+    """Measured in a new process by what the system counts."""
+    made = bench_memory.built(n, dim, metric)
+    assert made["index_bytes"] == pytest.approx(made["foretold_index_bytes"], rel=0.03)
+    assert made["peak_bytes"] <= made["foretold_peak_bytes"]
+    limit = int(made["foretold_peak_bytes"] * share)
+    smaller = bench_memory.built(n, dim, metric, limit=limit)
+    assert smaller["peak_bytes"] <= limit
+    assert smaller["index_bytes"] < made["index_bytes"]
 
 
 def test_arguments_reach_the_index(vectors, tmp_path):
@@ -83,7 +135,7 @@ def test_estimates_come_near(metric):
     vectors = rng.integers(0, 256, (6000, 40), np.uint8) if bits else rng.standard_normal((6000, 40), np.float32)
     foretold = nearly.estimate(6000, 40, metric=metric, kind="bits" if bits else "float32")
     index = nearly.Vamana(vectors, metric=metric, calibrate=False, beam=16)
-    assert 0.6 * index.n_bytes < foretold.index_bytes < 1.7 * index.n_bytes
+    assert foretold.index_bytes == pytest.approx(index.n_bytes, rel=0.02)
     assert foretold.peak_bytes >= foretold.index_bytes
     assert foretold.seconds > 0
 
@@ -94,7 +146,9 @@ def test_estimates_grow():
     assert [e.seconds for e in rows] == sorted(e.seconds for e in rows)
     assert nearly.estimate(10_000, 256).index_bytes > rows[3].index_bytes
     assert nearly.estimate(10_000, 128, kind="uint8").index_bytes < rows[3].index_bytes
-    for n, dim, options in ((-1, 3, {}), (1, 0, {}), (1, 2, {"metric": "x"}), (1, 2, {"kind": "f"})):
+    for n, dim, options in ((-1, 3, {}), (1, 0, {}), (1, 2, {"metric": "x"}), (1, 2, {"kind": "f"}),
+                            (1, 2, {"kind": "bits"}),
+                            (1, 2, {"metric": len}), (1, 2, {"sample": np.zeros((3, 3))})):  # fmt: skip
         with pytest.raises(nearly.InputError):
             nearly.estimate(n, dim, **options)
 

@@ -104,3 +104,18 @@ def test_few_neighbors_have_curves_of_their_own(index):
 def test_points_are_held_out_by_a_rule_in_their_number():
     numbers = [calibration.held_out(n) for n in (256, 800, 1600, 8000, 100_000)]
     assert numbers == [32, 100, 100, 500, 500]
+
+
+def test_a_grown_index_keeps_its_promise():
+    rng = np.random.default_rng(0)
+    flat = rng.standard_normal((10, 24), dtype=np.float32)
+    vectors = rng.standard_normal((4000, 10), dtype=np.float32) @ flat
+    queries = rng.standard_normal((300, 10), dtype=np.float32) @ flat
+    index = nearly.Vamana(vectors[:2000], recall=0.9, degree=16)
+    measured = index.curve
+    for n in (2900, 4000):
+        index.add(vectors[len(index) : n])
+        found, truth = index.search(queries), index.search(queries, exact=True)
+        delivered = (found.distances <= truth.distances[:, 9:10]).mean()
+        assert delivered >= 0.89, (n, delivered, found.plan)
+        assert (index.curve is measured) == (n == 2900)  # measured anew when half as much again has come

@@ -198,40 +198,6 @@ def test_nodes_to_link_again_that_have_gone_since_are_not_linked():
     assert (index._lists[0].array()[index._spare_nodes] == 255).all()
 
 
-@pytest.mark.parametrize("moment", [1, 3])
-def test_ctrl_c_in_an_addition_leaves_what_the_next_one_completes(moment, monkeypatch):
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((700, 8), dtype=np.float32)
-    index = nearly.Vamana(vectors[:300], calibrate=False)
-
-    class Interrupted:
-        """The core's graph, whose user presses Ctrl-C after some batches of an insertion."""
-
-        def __init__(self, graph):
-            self.graph, self.batches = graph, 0
-
-        def __getattr__(self, name):
-            return getattr(self.graph, name)
-
-        def insert(self, nodes, *arguments, **options):
-            def report(done):
-                self.batches += 1
-                if self.batches == moment:
-                    raise KeyboardInterrupt
-
-            self.graph.insert(nodes, *arguments, **options | {"progress": report})
-
-    index._graph = Interrupted(index._graph)
-    with pytest.raises(KeyboardInterrupt):
-        index.add(vectors[300:600])
-    index._graph = index._graph.graph
-    index.verify()
-    assert len(index) == 600
-    index.add(vectors[600:])
-    index.verify()
-    assert (index.search(vectors, k=1, effort=30).distances == 0).mean() > 0.99
-
-
 # ---------------------------------------------------------------- Flat by codes
 
 

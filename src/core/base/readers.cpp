@@ -79,11 +79,21 @@ void Readers::wait(const Poll& poll) {
     ~Done() { flag.store(false); }
   };
   const Done done{waited_for_};
+  const uint64_t old = epoch_.load();
+  move_on(poll);
+  drain(old, poll);
+}
+
+void Readers::move_on(const Poll& poll) {
   // The half to come may still hold readers whom a writer was kept from waiting for, by Ctrl-C.
   const uint64_t old = epoch_.load();
-  while (inside_[~old & 1].load() > 0) patience.wait();
+  drain(old + 1, poll);
   epoch_.store(old + 1);
-  while (inside_[old & 1].load() > 0) patience.wait();
+}
+
+void Readers::drain(uint64_t epoch, const Poll& poll) const {
+  Patience patience(poll);
+  while (inside_[epoch & 1].load() > 0) patience.wait();
 }
 
 // A child has none of its parent's threads but the one that forked: nobody reads there. The registry is whole meanwhile.

@@ -36,6 +36,10 @@ class Readers {
   // Returns when every reader that was here at the call has ended. Writers wait one after the other; a reader that waits
   // for itself waits for ever.
   void wait(const Poll& poll);
+  // The two halves of `wait`, for a writer that does something between them: readers to come are of the next epoch; those
+  // of this epoch, the one before the last move, have ended.
+  void move_on(const Poll& poll);
+  void drain(uint64_t epoch, const Poll& poll) const;
 
  private:
   static void before_fork();

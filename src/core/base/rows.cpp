@@ -16,7 +16,7 @@ void Rows::link(Row row, int64_t id, Row node) {
     store(next, kNone);
     store(first, row);
     *last = row;
-  } else if (this->id(*last) < id) {
+  } else if (this->id(*last) <= id) {  // equal: the row is exchanged for that one
     store(next, kNone);
     store(next_->as<Row>(*last), row);
     *last = row;
@@ -40,6 +40,43 @@ void Rows::unlink(Row row, Row node) {
   __atomic_store_n(word, after, __ATOMIC_RELEASE);
   if (*last_->as<Row>(node) == row) *last_->as<Row>(node) = before;
   // The row keeps its own link: a reader that stands on it walks on.
+}
+
+void Rows::prepare(std::vector<Link> come, std::vector<Link> go, const Poll& poll) {
+  size_t n_nodes = least_nodes_.load();
+  for (const Link& link : come) n_nodes = std::max<size_t>(n_nodes, link.node + size_t{1});
+  exchanges_.push_back(std::make_unique<Exchange>(std::move(come), std::move(go)));
+  Exchange& exchange = *exchanges_.back();
+  exchange_.store(&exchange);
+  try {
+    readers_->wait(poll);
+  } catch (...) {
+    exchange_.store(nullptr);
+    throw;
+  }
+  exchanges_.erase(exchanges_.begin(), exchanges_.end() - 1);
+  least_nodes_.store(n_nodes);
+  for (const Link& link : exchange.come) this->link(link.row, link.id, link.node);
+}
+
+void Rows::exchange() {
+  std::atomic<uint64_t>& last = exchanges_.back()->last;
+  if (!exchanging() || last.load() != ~uint64_t{0}) return;  // done already
+  last.store(readers_->epoch());
+  readers_->move_on({});  // the half to come is empty: `prepare` has waited for it
+}
+
+void Rows::call_off() {
+  for (const Link& link : exchanges_.back()->come) unlink(link.row, link.node);
+  exchange_.store(nullptr);
+}
+
+void Rows::settle() {
+  if (!exchanging()) return;
+  const Exchange& exchange = *exchanges_.back();
+  readers_->drain(exchange.last.load(), {});
+  for (const Link& link : exchange.go) unlink(link.row, link.node);
+  exchange_.store(nullptr);
 }
 
 namespace {

@@ -1,7 +1,10 @@
 // Rows and nodes: a node is one distinct vector, its rows hang on it in order of id. Navigators meet nodes, people rows.
 #pragma once
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "base/readers.hpp"
 #include "base/table.hpp"
@@ -12,7 +15,38 @@ namespace nearly {
 struct Filter {
   const uint64_t* bits = nullptr;
   size_t n_bits = 0;
-  bool passes(Row row) const { return !bits || (row < n_bits && (bits[row / 64] >> (row % 64) & 1)); }
+  const std::vector<Row>* hidden = nullptr;  // ascending: rows that hang, but not for this reader
+  bool passes(Row row) const {
+    return (!bits || (row < n_bits && (bits[row / 64] >> (row % 64) & 1))) &&
+           (!hidden || !std::binary_search(hidden->begin(), hidden->end(), row));
+  }
+};
+
+// A row to hang on a node, or to take from it.
+struct Link {
+  Row row;
+  int64_t id;
+  Row node;
+};
+
+// Rows that come and rows that go, at one moment for all readers: the one at which the epoch moves on.
+class Exchange {
+ public:
+  Exchange(std::vector<Link> come, std::vector<Link> go) : come(std::move(come)), go(std::move(go)) {
+    for (const auto& [links, rows] : {std::pair{&this->come, &new_rows_}, std::pair{&this->go, &old_rows_}}) {
+      for (const Link& link : *links) rows->push_back(link.row);
+      std::sort(rows->begin(), rows->end());
+    }
+  }
+  const std::vector<Link> come, go;
+  std::atomic<uint64_t> last{~uint64_t{0}};  // epoch whose readers are the last to see what goes
+
+  const std::vector<Row>* hidden(const Readers::Reading& reading) const {
+    return reading.epoch() > last.load() ? &old_rows_ : &new_rows_;
+  }
+
+ private:
+  std::vector<Row> new_rows_, old_rows_;
 };
 
 // Written by one writer; readers may walk chains meanwhile: words are atomic and a row is linked after it is filled. They
@@ -51,6 +85,18 @@ class Rows {
   void link(Row row, int64_t id, Row node);
   void unlink(Row row, Row node);
 
+  // An exchange in three steps; whoever reads meanwhile sees all that goes and nothing that comes, or the reverse. After
+  // the first one each may be repeated.
+  // 1. What comes hangs, hidden. Waits for readers who do not know of the exchange; if `poll` throws nothing has changed.
+  void prepare(std::vector<Link> come, std::vector<Link> go, const Poll& poll);
+  // 2. The moment: readers who begin now see what came. Waits for nobody. Or it is called off.
+  void exchange();
+  void call_off();
+  // 3. Waits for those who began before, takes off what went.
+  void settle();
+  bool prepared() const { return !exchanges_.empty(); }
+  bool exchanging() const { return exchange_.load() != nullptr; }
+
   const std::shared_ptr<Table>& ids() const { return ids_; }
   const std::shared_ptr<Table>& next_rows() const { return next_; }
   const std::shared_ptr<Table>& first_rows() const { return first_; }
@@ -59,12 +105,22 @@ class Rows {
 
   // Other tables took the place of these.
   void retire() { validity_.retire(*readers_); }
-  void check(const Readers::Reading& reading) const { validity_.check(reading); }
+  // What a reader does first: returns the filter with which it sees the rows as they are at its beginning. Throws Retired
+  // if these rows are, or if something was exchanged for rows on nodes beyond the n_nodes that it knows of.
+  Filter begin(const Readers::Reading& reading, Filter filter, size_t n_nodes) const {
+    validity_.check(reading);
+    if (n_nodes < least_nodes_.load()) throw Retired();
+    if (const Exchange* exchange = exchange_.load()) filter.hidden = exchange->hidden(reading);
+    return filter;
+  }
 
  private:
   std::shared_ptr<Table> ids_, next_, first_, last_;
   std::shared_ptr<Readers> readers_;
   Validity validity_;
+  std::atomic<const Exchange*> exchange_{nullptr};  // the one under way: the last of these
+  std::vector<std::unique_ptr<Exchange>> exchanges_;  // readers may still look at earlier ones
+  std::atomic<size_t> least_nodes_{0};
 };
 
 // The nearest nodes met so far, emitted as rows: ascending by (distance, id).

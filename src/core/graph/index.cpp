@@ -118,11 +118,13 @@ class GraphIndex::Answer {
   std::vector<float> distance_;
 };
 
-Work GraphIndex::search(const Request& r, const Poll& poll) const {
+Work GraphIndex::search(const Request& asked, const Poll& poll) const {
   std::atomic<uint64_t> n_distances{0}, n_hops{0}, n_ranked{0};
-  parallel_for(r.n, kChunk, r.threads, [&](size_t begin, size_t end) {
+  parallel_for(asked.n, kChunk, asked.threads, [&](size_t begin, size_t end) {
     const Readers::Reading reading(*rows_->readers());
     validity_.check(reading);
+    Request r = asked;
+    r.filter = rows_->begin(reading, asked.filter, ~size_t{0});
     const auto entries = std::atomic_load(&entries_);
     const size_t n_nodes = this->n_nodes();
     thread_local Answer answers[kAbreast];
@@ -206,9 +208,12 @@ std::vector<bool> GraphIndex::alive() const {
   return wanted;
 }
 
-void GraphIndex::connect(size_t beam, const Poll& poll) {
+void GraphIndex::connect(size_t beam, const std::vector<Row>& also, const Poll& poll) {
   std::vector<Row> entries = this->entries();
-  graph::connect(layers_[0], *travel_, entries, alive(), n_nodes(), beam, poll);
+  std::vector<bool> wanted = alive();
+  for (const Row node : also)
+    if (node < wanted.size()) wanted[node] = true;
+  graph::connect(layers_[0], *travel_, entries, wanted, n_nodes(), beam, poll);
   set_entries(std::move(entries));
 }
 

@@ -46,7 +46,8 @@ class GraphIndex {
   // Inserts nodes in this order; their codes are in both scorers. Readers see them once their lists stand.
   void insert(const Row* nodes, size_t n, const BuildRules& rules, const std::function<void(size_t)>& progress,
               const Poll& poll);
-  void connect(size_t beam, const Poll& poll);
+  // Leads to every node that holds rows, and to `also`, which will.
+  void connect(size_t beam, const std::vector<Row>& also, const Poll& poll);
   size_t count_unreachable(const Poll& poll) const;
   void consolidate(const std::vector<bool>& dead, const BuildRules& rules, const Poll& poll);
 

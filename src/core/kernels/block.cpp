@@ -12,6 +12,16 @@ Packed::Packed(const float* columns, size_t m, size_t dim) : table_(&active()), 
     for (size_t j = 0; j < dim; ++j) data_[(c / width * dim + j) * width + c % width] = columns[c * dim + j];
 }
 
+PackedWhole::PackedWhole(const int16_t* columns, size_t m, size_t dim) : table_(&active()), dim_(even(dim)) {
+  const size_t width = table_->panel;
+  panels_ = (m + width - 1) / width;
+  data_.assign(panels_ * width * dim_, 0);
+  for (size_t c = 0; c < m; ++c) {
+    int16_t* out = data_.data() + c / width * width * dim_ + c % width * 2;
+    for (size_t j = 0; j < dim_; j += 2, out += 2 * width) out[0] = columns[c * dim_ + j], out[1] = columns[c * dim_ + j + 1];
+  }
+}
+
 void multiply(const float* rows, size_t n, const float* columns, size_t m, size_t dim, float* out, size_t threads,
               const Poll& poll) {
   const Packed packed(columns, m, dim);

@@ -27,6 +27,30 @@ class Packed {
   std::vector<float> data_;
 };
 
+// The same for whole numbers of 16 bits. Rows and columns are `even(dim)` long: a zero behind an odd number of elements.
+class PackedWhole {
+ public:
+  PackedWhole(const int16_t* columns, size_t m, size_t dim);
+  static size_t even(size_t dim) { return (dim + 1) / 2 * 2; }
+
+  size_t panels() const { return panels_; }
+  size_t width() const { return table_->panel; }
+  // As Packed::multiply; no sum of products may leave 32 bits.
+  void multiply(const int16_t* rows, size_t n, size_t p, int32_t* tile) const {
+    table_->whole_products(rows, dim_, n, data_.data() + p * width() * dim_, dim_, tile);
+  }
+  // Table::reaching of the target that the panels are for.
+  size_t reaching(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
+                  const float* scale, float allowance, Reached* out) const {
+    return table_->reaching(tile, n, row_floor, row_scale, floor, scale, allowance, out);
+  }
+
+ private:
+  const Table* table_;
+  size_t dim_, panels_;
+  std::vector<int16_t> data_;
+};
+
 // out[i * m + c] = <row i, column c>. Each product is one sum in order, whatever the threads.
 void multiply(const float* rows, size_t n, const float* columns, size_t m, size_t dim, float* out, size_t threads,
               const Poll& poll);

@@ -23,6 +23,10 @@ using Codes = void (*)(const int8_t* query, const uint8_t* base, size_t stride, 
 struct Merged {
   size_t size, first;
 };
+// A row of a tile, and a bit for each of its columns.
+struct Reached {
+  uint32_t row, columns;
+};
 constexpr size_t kLookups = 256;  // groups of a fastscan: 257 * 255 is the largest 16-bit number, and 257 is odd
 
 struct Table {
@@ -56,7 +60,21 @@ struct Table {
   // out[i * out_stride + j] = <row i, column j> for n rows of `dim` floats and one packed panel of `panel` columns.
   void (*products)(const float* rows, size_t row_stride, size_t n, const float* packed, size_t dim, float* out,
                    size_t out_stride);
-  size_t panel;  // columns of a panel; packed[j * panel + c] is element j of column c
+  size_t panel;  // columns of a panel, at most 32; packed[j * panel + c] is element j of column c
+  // out[j] = from[j] * scale, from stored elements.
+  void (*widen[kElements])(const void* from, size_t n, float scale, float* out);
+  // x -= center; returns |x|^2.
+  double (*center)(float* x, const float* center, size_t n);
+  // out[j] = round(x[j] * scale), ties to even, where that fits 16 bits.
+  void (*round16)(const float* x, size_t n, float scale, int16_t* out);
+  // out[i * panel + c] = <row i, column c> of n rows and one panel of whole numbers, where no sum leaves 32 bits. dim is
+  // even: packed[(j * panel + 2 * c) + j % 2] for even j and the next is element j of column c.
+  void (*whole_products)(const int16_t* rows, size_t row_stride, size_t n, const int16_t* packed, size_t dim,
+                         int32_t* out);
+  // Rows of such a tile where a product is not below row_floor[i] * scale[c] + floor[c] * row_scale[i] - allowance, in
+  // floats (what is not a number is not below), and in which columns. `out` has n + 1 places; returns how many it took.
+  size_t (*reaching)(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
+                     const float* scale, float allowance, Reached* out);
   // out[p] = sum_j query[j] * matrix[j][p]; matrix holds pairs of dimensions beside each other:
   // matrix[(j / 2 * outputs + p) * 2 + j % 2]. dim even, outputs a multiple of 16.
   void (*project)(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out);

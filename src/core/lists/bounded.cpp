@@ -35,7 +35,8 @@ Compared scan_bounded(const Scorer& scorer, const Bounds& bounds, const Rows& ro
   std::atomic<uint64_t> by_vectors{0};
   parallel_for(r.n, kAbreast, r.threads, [&](size_t begin, size_t end) {
     const Readers::Reading reading(*rows.readers());
-    rows.check(reading);
+    Request here = r;
+    here.filter = rows.begin(reading, r.filter, n_nodes);
     std::vector<Query> queries;
     for (size_t q = begin; q < end; ++q) {
       const uint8_t* query = r.queries + q * r.query_bytes;
@@ -53,19 +54,19 @@ Compared scan_bounded(const Scorer& scorer, const Bounds& bounds, const Rows& ro
       for (Query& query : queries) {
         const float bound = query.best.bound();
         bounds.lower(query.codes.get(), static_cast<Row>(i), block, bound, low);
-        const size_t n = chosen(low, static_cast<Row>(i), block, bound, rows, r.filter, nodes);
+        const size_t n = chosen(low, static_cast<Row>(i), block, bound, rows, here.filter, nodes);
         if (n == 0) continue;
         scorer.prefetch(nodes, n);
         scorer.score(query.vectors.get(), nodes, n, bound, distance);
         compared += n;
         for (size_t j = 0; j < n; ++j) {
           if (distance[j] > query.best.bound()) continue;
-          const Row row = rows.first_passing(nodes[j], r.filter);
+          const Row row = rows.first_passing(nodes[j], here.filter);
           if (row != kNone) query.best.offer({distance[j], nodes[j], rows.id(row)});
         }
       }
     }
-    for (size_t q = begin; q < end; ++q) write_answer(rows, r, q, queries[q - begin].best);
+    for (size_t q = begin; q < end; ++q) write_answer(rows, here, q, queries[q - begin].best);
     by_vectors += compared;
   }, poll);
   return {static_cast<uint64_t>(r.n) * n_nodes, by_vectors};

@@ -73,8 +73,9 @@ uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std:
     const Buffer prepared = buffer(scorer.prepared_bytes());
     for (size_t q = begin; q < end; ++q) {
       const Readers::Reading reading(*rows.readers());
-      rows.check(reading);
-      compared += scan_one(scorer, rows, n_nodes, only, r, q, prepared.get(), poll);
+      Request seen = r;
+      seen.filter = rows.begin(reading, r.filter, n_nodes);
+      compared += scan_one(scorer, rows, n_nodes, only, seen, q, prepared.get(), poll);
     }
   };
   parallel_for(r.n, 1, r.threads, answer, poll);
@@ -88,14 +89,14 @@ Ragged scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, float
     const Buffer prepared = buffer(scorer.prepared_bytes());
     for (size_t q = begin; q < end; ++q) {
       const Readers::Reading reading(*rows.readers());
-      rows.check(reading);
+      const Filter filter = rows.begin(reading, r.filter, n_nodes);
       scorer.prepare(r.queries + q * r.query_bytes, prepared.get());
       std::vector<std::pair<float, int64_t>> inside;
       for_each(scorer, prepared.get(), rows, n_nodes, nullptr, poll, [&](Row node, float d) {
         const float shown = std::isnan(d) ? std::numeric_limits<float>::infinity() : seen(r.metric, d);
         if (shown > radius) return;
         for (Row row = rows.first(node); row != kNone; row = rows.next(row))
-          if (r.filter.passes(row)) inside.emplace_back(shown, rows.id(row));
+          if (filter.passes(row)) inside.emplace_back(shown, rows.id(row));
       });
       std::sort(inside.begin(), inside.end());
       for (const auto& [d, id] : inside) {

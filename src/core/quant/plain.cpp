@@ -85,11 +85,9 @@ void Plain::fill(size_t first, const void* vectors, size_t n) {
 
 void Plain::decode(Row row, float* out) const {
   const uint8_t* from = rows_->row(row);
-  widen(from, element_, dim_, out);
-  if (metric_ != Metric::kCosine) return;
-  float scale;
-  std::memcpy(&scale, from + (dim_ * element_bytes(element_) + 3) / 4 * 4, 4);
-  for (size_t j = 0; j < dim_; ++j) out[j] *= scale;
+  float scale = 1.0f;
+  if (metric_ == Metric::kCosine) std::memcpy(&scale, from + (dim_ * element_bytes(element_) + 3) / 4 * 4, 4);
+  kernels::active().widen[element_](from, dim_, scale, out);
 }
 
 void Plain::to_form(const float* query, float* out) const {

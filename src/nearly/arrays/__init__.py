@@ -2,7 +2,9 @@
 
 from nearly.arrays.ids import as_ids, as_mask_or_ids
 from nearly.arrays.numbers import (
+    check_callback,
     check_choice,
+    check_flag,
     check_fraction,
     check_int,
     check_k,
@@ -10,7 +12,7 @@ from nearly.arrays.numbers import (
     check_real,
     check_seed,
 )
-from nearly.arrays.vectors import Kind, Vectors, as_queries, as_vectors, check_finite, is_row
+from nearly.arrays.vectors import Kind, Vectors, as_queries, as_vectors, check_finite
 
 __all__ = [
     "Kind",
@@ -19,13 +21,14 @@ __all__ = [
     "as_mask_or_ids",
     "as_queries",
     "as_vectors",
+    "check_callback",
     "check_choice",
     "check_finite",
+    "check_flag",
     "check_fraction",
     "check_int",
     "check_k",
     "check_positive",
     "check_real",
     "check_seed",
-    "is_row",
 ]

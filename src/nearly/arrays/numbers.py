@@ -1,6 +1,5 @@
 """Plain arguments: whole and real numbers, and choices among a few words."""
 
-import difflib
 import math
 import operator
 from collections.abc import Iterable
@@ -13,7 +12,9 @@ from nearly.errors import InputError
 
 __all__ = [
     "Text",
+    "check_callback",
     "check_choice",
+    "check_flag",
     "check_fraction",
     "check_int",
     "check_k",
@@ -49,8 +50,27 @@ def check_int(value: object, name: str, *, low: int, high: int | None = None) ->
 
 
 def check_k(k: object, name: str = "k") -> int:
-    """Return the number of neighbors asked for as int, or raise `InputError` unless it is an integer ≥ 1."""
-    return check_int(k, name, low=1)
+    """Return the number of neighbors asked for as int, or raise `InputError` unless it is an integer in [1, 2**31)."""
+    return check_int(k, name, low=1, high=2**31 - 1)
+
+
+def check_flag(value: object, name: str) -> bool:
+    """Return a yes or no as bool, or raise `InputError` for anything else: "no" and None would pass for one of them.
+
+    Examples
+    --------
+    >>> check_flag(np.True_, "exact")
+    True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is {describe(value)}, but True or False is wanted")
+    return bool(value)
+
+
+def check_callback(value: object, name: str) -> None:
+    """Raise `InputError` unless it is callable, None or False: better before a long build than after its first part."""
+    if value is not None and value is not False and not callable(value):
+        raise InputError(f"{name} is {describe(value)}, but a function is wanted; pass progress(done, total), or None")
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
@@ -110,6 +130,8 @@ def check_choice(value: object, choices: Iterable[Text], name: str) -> Text:
         for word in words:
             if word == value:
                 return word
+        import difflib  # late: only mistakes need it
+
         near = difflib.get_close_matches(value.lower(), words, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
     else:

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,34 @@ from nearly.metrics import Metric
 __all__ = ["Index", "Progress"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
+_NO_ROWS = np.zeros(0, np.uint32)
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
-_SHARED, _PRODUCTS = 8, ("l2", "cosine", "ip")  # queries, under these metrics, that the core compares with blocks of rows
+_SHARED, _PRODUCTS = (
+    8,
+    ("l2", "cosine", "ip"),
+)  # queries, under these metrics, that the core compares with blocks of rows
 _OTHERS_SAY = {
     "top_k": "k", "topk": "k", "limit": "k", "n_neighbors": "k", "ef": "effort", "ef_search": "effort",
     "efSearch": "effort", "filter": "where", "mask": "where", "num_threads": "threads", "n_jobs": "threads",
 }  # fmt: skip
+
+
+def _surely(step: Callable[[], None]) -> None:
+    """Take a step from which there is no way back: once more from its beginning when Ctrl-C comes amidst it."""
+    try:
+        step()
+    except BaseException:
+        step()
+        raise
+
+
+class Placed(NamedTuple):
+    """Vectors that have their places and are not seen yet: the id, row and node of each, and the nodes that are new."""
+
+    ids: NDArray[np.int64]
+    rows: NDArray[np.uint32]
+    nodes: NDArray[np.uint32]
+    fresh: NDArray[np.uint32]
 
 
 class Index:
@@ -36,11 +58,14 @@ class Index:
     _store: Store
     _n_rows: int  # rows given out, removed ones included
     _n_nodes: int
+    _n_live: int  # rows that are seen
+    _n_removed: int  # rows removed whose place is not free yet
+    _pending: list[int]  # those rows, where places are freed one by one; never changed in place
     _next_id: int
     _own_ids: bool  # ids were passed, so a mask has no meaning
     _ids: tuple[int, IdMap] | None  # the map, and the change it was made after
-    _change: int = 0  # counts changes of rows
-    _reuse: int = 0  # counts, in twos, what gives rows another meaning; odd meanwhile
+    _change: int  # counts changes of rows
+    _reuse: int  # counts, in twos, what gives rows another meaning; odd meanwhile
     _distinct: Any
     _spare_rows: list[int]
     _spare_nodes: list[int]
@@ -61,7 +86,9 @@ class Index:
             raise InputError(f"vectors has {made.dim} columns; at most 32768 are supported")
         given = None if ids is None else arrays.as_ids(ids, n=len(made))
         self._store = Store.empty(chosen, narrow(made), max(1, made.dim), len(made))
-        self._n_rows = self._n_nodes = self._next_id = 0
+        self._n_rows = self._n_nodes = self._next_id = self._n_live = self._n_removed = 0
+        self._change = self._reuse = 0
+        self._pending = []
         self._own_ids = given is not None
         self._ids = None
         self._distinct = None
@@ -69,18 +96,17 @@ class Index:
         self._writing = threading.RLock()
         return made, given
 
-    def _place(self, vectors: Vectors, ids: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-        """Put vectors at nodes and rows; returns their ids and the nodes that are new, in order."""
+    def _place(self, vectors: Vectors, ids: NDArray[np.int64] | None) -> Placed:
+        """Put vectors at nodes, and have a row ready for each that nobody sees yet: `_show` follows."""
         n = len(vectors)
         if not n:
-            return np.zeros(0, np.int64), np.zeros(0, np.uint32)
+            return Placed(np.zeros(0, np.int64), *(np.zeros(0, np.uint32) for _ in range(3)))
         if not holds(self._store.kind, vectors):
             self._move_to(self._store.converted("float32"))
         store = self._store
         if ids is None:
             ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
         rows_spare = self._spare_rows[:n]
-        self._reuse += 2 if rows_spare else 0
         n_rows = self._n_rows + n - len(rows_spare)
         store = store.sized(n_rows, self._n_nodes + max(0, n - len(self._spare_nodes)))
         if store is not self._store:
@@ -96,18 +122,67 @@ class Index:
                 store.scorer, store.as_stored(part), self._n_nodes + max(0, n_fresh - len(spare)), spare[n_fresh:],
                 nodes[first : first + len(part)], fresh[n_fresh : n_fresh + len(part)],
             )  # fmt: skip
-        fresh = fresh[:n_fresh]
         rows = np.concatenate([np.array(rows_spare, np.uint32), np.arange(self._n_rows, n_rows, dtype=np.uint32)])
+        self.__dict__.update(  # in one go: Ctrl-C comes before or after
+            _spare_rows=self._spare_rows[len(rows_spare) :],
+            _spare_nodes=self._spare_nodes[min(n_fresh, len(spare)) :],
+            _n_rows=n_rows,
+            _n_nodes=self._n_nodes + max(0, n_fresh - len(spare)),
+        )
+        return Placed(ids, rows, nodes, fresh[:n_fresh])
+
+    def _show(self, placed: Placed, instead_of: NDArray[np.uint32] = _NO_ROWS) -> None:
+        """Let readers see what was placed, at one moment with the loss of the rows that it replaces."""
+        ids, rows, nodes, _ = placed
+        if not len(ids):
+            return
+        store, of_rows = self._store, self._store.column("nodes")
         order = np.argsort(ids, kind="stable")  # chains ascend by id: linked in that order, each link is at the end
-        store.rows.link(rows[order], ids[order], nodes[order])
-        store.column("nodes")[rows] = nodes
-        self._spare_rows = self._spare_rows[len(rows_spare) :]
-        self._spare_nodes = self._spare_nodes[min(n_fresh, len(spare)) :]
-        self._n_rows = n_rows
-        self._n_nodes += max(0, n_fresh - len(spare))
-        self._next_id = max(self._next_id, int(ids.max()) + 1) if n else self._next_id
-        self._change += 1
-        return ids, fresh
+        links = rows[order], ids[order], nodes[order]
+        after = {
+            "_next_id": max(self._next_id, int(ids.max()) + 1), "_n_live": self._n_live + len(ids) - len(instead_of),
+            "_n_removed": self._n_removed + len(instead_of), "_pending": [*self._pending, *instead_of.tolist()],
+            "_change": self._change + 1, "_reuse": self._reuse + 2,
+        }  # fmt: skip
+        if not len(instead_of):
+            self._reuse += 1  # of freed rows some serve other ids now
+            store.rows.link(*links)
+            of_rows[rows] = nodes
+            self.__dict__.update(after)
+            return
+        store.rows.prepare(*links, instead_of, of_rows[instead_of])
+
+        def exchange() -> None:
+            self._reuse |= 1
+            store.rows.exchange()
+            of_rows[instead_of] = NONE
+            of_rows[rows] = nodes
+            self.__dict__.update(after)
+            store.rows.settle()
+
+        _surely(exchange)
+
+    def _undo(self, before: dict[str, Any], placed: Placed | None) -> None:
+        """Leave the index as it was before an addition that was broken off; places that it took count as removed."""
+        store, spare = self._store, before["_spare_rows"]
+        taken = [*spare[: len(spare) - len(self._spare_rows)], *range(before["_n_rows"], self._n_rows)]
+        if store.rows.exchanging:
+            store.rows.call_off()
+        if placed is not None:
+            store.rows.unlink(placed.rows, placed.nodes)  # those that hang
+            store.column("nodes")[placed.rows] = NONE
+        self.__dict__.update(
+            _distinct=None,  # it knows vectors that no list leads to
+            _next_id=before["_next_id"], _n_live=before["_n_live"], _n_removed=before["_n_removed"] + len(taken),
+            _pending=[*before["_pending"], *taken], _change=self._change + 1, _reuse=self._reuse + self._reuse % 2,
+        )  # fmt: skip
+        if not before["_n_rows"]:
+            self._clear_out()
+
+    def _clear_out(self) -> None:
+        """Nothing was here: the next vectors are the first, whatever their dimension."""
+        self.__dict__.update(_n_rows=0, _n_nodes=0, _n_removed=0, _pending=[], _spare_rows=[], _spare_nodes=[])
+        self._move_to(Store.empty(self._store.metric, self._store.kind, self._store.dim, 0))
 
     def _move_to(self, store: Store) -> None:
         """Other tables take the place of those there are; readers that come late for the old ones ask again."""
@@ -134,8 +209,12 @@ class Index:
     @property
     def ids(self) -> NDArray[np.int64]:
         """Ids in the index, ascending."""
-        n, store = self._n_rows, self._store
-        return np.sort(store.column("ids")[:n][store.column("nodes")[:n] != NONE])
+
+        def read() -> NDArray[np.int64]:
+            n, store = self._n_rows, self._store
+            return np.sort(store.column("ids")[:n][store.column("nodes")[:n] != NONE])
+
+        return cast(NDArray[np.int64], self._steadily(read))
 
     @property
     def n_bytes(self) -> int:
@@ -153,14 +232,12 @@ class Index:
         raise AssertionError("each kind says its own")  # pragma: no cover
 
     def __len__(self) -> int:
-        return self._n_rows - len(self._spare_rows) - self._n_removed
-
-    _n_removed: int = 0  # rows removed whose slot is not free yet
+        return self._n_live
 
     def __contains__(self, id: object) -> bool:
         if isinstance(id, bool) or not isinstance(id, int | np.integer) or not 0 <= id < 2**63:
             return False
-        return bool(self._id_map().rows(np.array([id], np.int64))[1][0])
+        return bool(self._steadily(lambda: self._id_map().rows(np.array([id], np.int64))[1][0]))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: {len(self)} vectors of dimension {self.dim}, {self.metric}\n  {self.plan}"
@@ -369,19 +446,51 @@ class Index:
         ------
         IdError
             If an id is taken or repeated; nothing is added then.
+
+        Notes
+        -----
+        All of them are added, or none: Ctrl-C while they are linked leaves the index as it was. Where an addition makes
+        a calibration due, that comes afterwards; if it is broken off, the vectors are there and the next change
+        repeats it.
         """
         workers = self._threads(threads)
         with self._writing:
             made, given = self._incoming(vectors, ids, fresh=True)
-            if self._n_rows == 0 and made.dim and made.dim != self.dim:
-                self._move_to(Store.empty(self._store.metric, narrow(made), made.dim, len(made)))
-            if not len(made):
-                return np.zeros(0, np.int64)
-            self._own_ids = self._own_ids or given is not None
-            return self._grow(made, given, workers)
+            return self._add(made, given, workers, _NO_ROWS)
 
-    def _grow(self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int) -> NDArray[np.int64]:
-        return self._place(vectors, ids)[0]
+    def _add(
+        self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int, instead_of: NDArray[np.uint32]
+    ) -> NDArray[np.int64]:
+        """Add vectors and lose the rows that they replace: if anything is raised before that moment nothing changed."""
+        if not len(vectors):
+            return np.zeros(0, np.int64)
+        if self._n_rows == 0 and vectors.dim and vectors.dim != self.dim:
+            self._move_to(Store.empty(self._store.metric, narrow(vectors), vectors.dim, len(vectors)))
+        if self._n_nodes:
+            self._own()
+        self._tidy()
+        before, placed = dict(self.__dict__), None
+        try:
+            placed = self._place(vectors, ids)
+            self._link(placed, threads)
+            self._show(placed, instead_of)
+        except BaseException:
+            if self._change == before["_change"]:  # nobody has seen them
+                self._undo(before, placed)
+            raise
+        self._own_ids = self._own_ids or ids is not None
+        self._changed(len(placed.ids) + len(instead_of))
+        return placed.ids
+
+    def _link(self, placed: Placed, threads: int) -> None:
+        """Lead searches to what was placed, where a scan of all does not find it anyway."""
+
+    def _changed(self, n: int) -> None:
+        """So many rows came or went."""
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """A kind of index may clean up when much is gone; what is broken off here, the next change does first."""
 
     def remove(self, ids: Any) -> None:
         """Remove vectors by id, while others may search.
@@ -400,17 +509,22 @@ class Index:
             rows = self._id_map().known(wanted, "remove")
             self._own()
             nodes = self._store.column("nodes")
-            self._store.rows.unlink(rows, np.ascontiguousarray(nodes[rows]))
-            nodes[rows] = NONE
-            self._change += 1
-            self._n_removed += len(rows)
-            self._removed(rows)
+            links = rows, np.ascontiguousarray(nodes[rows])
+            after = {
+                "_n_live": self._n_live - len(rows), "_n_removed": self._n_removed + len(rows),
+                "_pending": [*self._pending, *rows.tolist()], "_change": self._change + 1,
+            }  # fmt: skip
 
-    def _removed(self, rows: NDArray[np.uint32]) -> None:
-        """Rows are unlinked; a kind of index may clean up."""
+            def let_go() -> None:
+                self._store.rows.unlink(*links)
+                nodes[rows] = NONE
+                self.__dict__.update(after)
+
+            _surely(let_go)
+            self._changed(len(rows))
 
     def upsert(self, vectors: Any, *, ids: Any, threads: int | None = None) -> NDArray[np.int64]:
-        """Add vectors, replacing those whose ids are there.
+        """Add vectors, replacing those whose ids are there, at one moment for all who search meanwhile.
 
         Parameters
         ----------
@@ -423,16 +537,19 @@ class Index:
         -------
         ndarray of shape (n,), int64
             The ids.
+
+        Notes
+        -----
+        An answer holds the old vector of each id or the new one: never neither, never both. All are replaced, or none,
+        as for `add`. Waits twice until searches that have begun have ended.
         """
-        self._threads(threads)
+        workers = self._threads(threads)
         with self._writing:
             made, given = self._incoming(vectors, ids, fresh=False)
             if given is None:
                 raise InputError("upsert needs ids=: which vectors to replace")
-            old = given[self._id_map().rows(given)[1]]
-            if len(old):
-                self.remove(old)
-            return self.add(made.array if made.kind != "bfloat16" else made.as_float32(), ids=given, threads=threads)
+            rows, known = self._id_map().rows(given)
+            return self._add(made, given, workers, rows[known])
 
     def _own(self) -> None:
         """Make the tables this process's own: a loaded index is a read-only mapping until its first change."""

@@ -117,7 +117,8 @@ def _along(index: "GraphIndex", points: NDArray[Any], by: float, turn: int) -> N
     return np.asarray(points + np.float32(by) * (one - other))
 
 
-def _some_bits(rng: np.random.Generator, shape: tuple[int, ...], share: float) -> NDArray[np.uint8]:
+# The name is quoted because numpy.random, a third of what `import nearly` would cost, is loaded when it is first used.
+def _some_bits(rng: "np.random.Generator", shape: tuple[int, ...], share: float) -> NDArray[np.uint8]:
     return np.packbits(rng.random((shape[0], shape[1] * 8)) < share, axis=1)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from nearly import arrays, metrics, storage
 from nearly.errors import FormatError, InputError
+from nearly.indexes import memory
 from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
-from nearly.indexes.store import narrow
+from nearly.indexes.store import ELEMENTS, narrow
 from nearly.indexes.vamana import Vamana
 from nearly.metrics import Metric
 
@@ -22,8 +23,6 @@ INDEXES: dict[str, type[Index]] = {index.kind: index for index in (Flat, Vamana,
 _Kind = TypeVar("_Kind", bound=Index)
 
 _SMALL = 5_000  # vectors under which comparing with all takes less than a millisecond or two
-_DEGREE = 32
-_ROW_BYTES = 28  # ids, chains and nodes of one vector
 _SECONDS = 2.2e-4  # to insert one vector of 128 dimensions, one thread: measured on Zen 3, grows with log n
 
 
@@ -34,9 +33,9 @@ class Estimate:
     Attributes
     ----------
     index_bytes : int
-        Memory of the finished index, and about the size of its file.
+        Memory of the finished index, and about the size of its file; fewer where vectors are equal.
     peak_bytes : int
-        While building, the index included and the input not.
+        While building, the index included and the input not: what a ``memory_limit`` is compared with.
     seconds : float
         To build, at the present number of threads; a rough figure, within a factor of two or three.
 
@@ -51,8 +50,8 @@ class Estimate:
     seconds: float
 
 
-def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32") -> Estimate:
-    """Return what `build` would take for n vectors.
+def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32", sample: Any = None) -> Estimate:
+    """Return what `build` would take for n distinct vectors.
 
     Parameters
     ----------
@@ -60,6 +59,12 @@ def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32") -> 
     metric : str, default "l2"
     kind : {"float32", "float16", "bfloat16", "int8", "uint8", "bits"}
         Stored element type; float32 that is exact in a smaller one is stored as that.
+    sample : array-like of shape (m, dim), optional
+        Some of the vectors, a few thousand: the size of codes depends on them, and without them the largest is assumed.
+
+    Returns
+    -------
+    Estimate
 
     Examples
     --------
@@ -68,19 +73,34 @@ def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32") -> 
     True
     """
     n, dim = arrays.check_int(n, "n", low=0), arrays.check_int(dim, "dim", low=1, high=32768)
-    chosen = metrics.get(metric)
-    arrays.check_choice(kind, ("float32", "float16", "bfloat16", "int8", "uint8", "bits"), "kind")
-    size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(kind, 1)
-    stored = n * (dim * size + (4 if chosen.name == "cosine" else 0) + _ROW_BYTES)
+    chosen = _named(metric)
+    arrays.check_choice(kind, (*ELEMENTS, "bits"), "kind")
+    bits = chosen.input == "bits"
+    if bits != (kind == "bits"):
+        raise InputError(f"kind is {kind!r}, but {chosen.name} compares {'bits' if bits else 'numbers'}; pass kind="
+                         + ('"bits"' if bits else 'the type of the numbers, such as "float32"'))  # fmt: skip
+    probe = None if sample is None else arrays.as_vectors(sample, name="sample", dim=dim, bits=bits)
+    if probe is not None:
+        arrays.check_finite(probe, "sample")
+    stored = memory.flat_bytes(n, dim, kind, chosen)
     if n < _SMALL:
-        return Estimate(stored, stored, 1e-6 * n)
-    codes = min(64 * ((dim + 9) // 64 + 1), 512) if chosen.name in ("l2", "cosine", "ip") else 0
-    graph = n * (4 * _DEGREE + codes)
-    spread = n // 50 * _DEGREE * 24 + 64 * 1024 * 1024  # a batch's edges, the sample that codes are fitted to
+        return Estimate(stored, memory.peak_bytes(n, dim, chosen, stored, None), 1e-6 * n)
+    shape = next(memory.graphs(chosen, dim, probe, 0.95))
+    index_bytes = stored + shape.bytes(n)
+    return Estimate(index_bytes, memory.peak_bytes(n, dim, chosen, index_bytes, shape), _seconds(n, dim))
+
+
+def _seconds(n: int, dim: int) -> float:
     from nearly.runtime import get_threads
 
-    seconds = n * _SECONDS * (0.5 + dim / 256) * (np.log2(max(2, n)) / 16) / get_threads()
-    return Estimate(stored + graph, stored + graph + spread, float(seconds))
+    return float(n * _SECONDS * (0.5 + dim / 256) * (np.log2(max(2, n)) / 16) / get_threads())
+
+
+def _named(metric: Any) -> Metric:
+    chosen = metrics.get(metric)
+    if not isinstance(chosen, Metric):
+        raise InputError("a named metric is wanted here; a callable one works with nearly.HNSW(items, metric=f)")
+    return chosen
 
 
 def build(
@@ -107,7 +127,8 @@ def build(
     ids, queries, seed, threads, progress
         As for `Vamana`.
     memory_limit : int, optional
-        Bytes that building may take beyond the input.
+        Bytes that building may take beyond the input, the index included. Where the usual graph does not fit, codes
+        give way first, then the degree, then the graph.
 
     Returns
     -------
@@ -117,7 +138,7 @@ def build(
     Raises
     ------
     InputError
-        If no index fits the limit; nothing was built.
+        If no index fits the limit; nothing was built. The message names the least that does.
 
     Examples
     --------
@@ -126,29 +147,47 @@ def build(
     ('Flat', True)
     """
     arrays.check_fraction(recall, "recall")
-    chosen = metrics.get(metric)
-    if not isinstance(chosen, Metric):
-        raise InputError("build needs a named metric; a callable one works with nearly.HNSW(items, metric=f)")
+    chosen = _named(metric)
     made = arrays.as_vectors(vectors, bits=chosen.input == "bits")
+    n, dim, kind = len(made), max(1, made.dim), narrow(made)
+    arrays.check_finite(made)
+    arrays.check_callback(progress, "progress")
+    arrays.check_seed(seed)
+    if queries is not None:
+        arrays.as_queries(queries, bits=chosen.input == "bits", dim=made.dim if n else None)
     limit = None if memory_limit is None else arrays.check_int(memory_limit, "memory_limit", low=1)
-    kind = narrow(made)
-    wanted = estimate(len(made), max(1, made.dim), metric=chosen.name, kind=kind)
-    flat_bytes = len(made) * (made.dim * made.array.itemsize + _ROW_BYTES)
-    if limit is not None and flat_bytes > limit:
-        raise InputError(f"memory_limit is {limit:,} bytes, but {len(made):,} vectors as {kind} take {flat_bytes:,}; "
-                         "raise the limit, or pass vectors of a smaller dtype")  # fmt: skip
-    why = None
-    if len(made) < _SMALL:
+    stored = memory.flat_bytes(n, dim, kind, chosen)
+    copied = 0 if isinstance(vectors, np.ndarray) and np.may_share_memory(vectors, made.array) else made.array.nbytes
+    least = memory.peak_bytes(n, dim, chosen, stored, None) + copied
+    if limit is not None and least > limit:
+        raise InputError(f"memory_limit is {limit:,} bytes, but {n:,} vectors as {kind} take {least:,} while they are "
+                         "stored; raise the limit to that, or pass vectors of a smaller dtype")  # fmt: skip
+    shape, why = None, f"{n:,} vectors: a graph answers in a small part of the comparisons of a scan"
+    if n < _SMALL:
         why = f"few vectors: comparing with all of them is quick, and exact (under {_SMALL:,})"
     elif recall >= 1.0:
         why = "recall 1.0 was asked for: only an exact scan gives that"
-    elif limit is not None and wanted.peak_bytes > limit:
-        why = f"a graph would take {wanted.peak_bytes:,} bytes while building, over the limit of {limit:,}"
-    if why is not None:
-        return _explained(Flat(vectors, ids=ids, metric=metric, threads=threads), why)
-    index = Vamana(vectors, ids=ids, metric=metric, recall=recall, queries=queries, seed=seed, threads=threads,
-                   progress=progress)  # fmt: skip
-    return _explained(index, f"{len(made):,} vectors: a graph answers in a small part of the comparisons of a scan")
+    elif limit is None:
+        shape = next(memory.graphs(chosen, dim, None, recall))
+    else:
+        n_queries = 0 if queries is None else len(arrays.as_queries(queries, bits=chosen.input == "bits")[0])
+        peaks = {
+            shape: copied + memory.peak_bytes(n, dim, chosen, stored + shape.bytes(n), shape, n_queries)
+            for shape in memory.graphs(chosen, dim, memory.sample_of(made), recall)
+        }
+        shape = next((shape for shape, peak in peaks.items() if peak <= limit), None)
+        usual, smallest = next(iter(peaks.values())), min(peaks.values())
+        if shape is None:
+            why = f"the smallest graph takes {smallest:,} bytes while it is built, over the limit of {limit:,}"
+        elif peaks[shape] != usual:
+            why = (f"{n:,} vectors under a limit of {limit:,} bytes: {peaks[shape]:,} while it is built, with degree "
+                   f"{shape.degree} and {shape.code}; the usual graph takes {usual:,}")  # fmt: skip
+    if shape is None:
+        return _explained(Flat(made, ids=ids, metric=metric, threads=threads), why)
+    quantizer = None if limit is None else shape.quantizer
+    index = Vamana(made, ids=ids, metric=metric, degree=shape.degree, quantizer=quantizer, recall=recall,
+                   queries=queries, seed=seed, threads=threads, progress=progress)  # fmt: skip
+    return _explained(index, why)
 
 
 def _explained(index: _Kind, why: str) -> _Kind:

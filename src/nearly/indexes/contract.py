@@ -16,9 +16,10 @@ from nearly.tuning.curve import PROBE, Choice
 if TYPE_CHECKING:
     from nearly.indexes.graph import GraphIndex
 
-__all__ = ["SCAN_FACTOR", "Contract", "Effort"]
+__all__ = ["MOST", "SCAN_FACTOR", "Contract", "Effort"]
 
 _RANKED = 10  # neighbors whose candidates are ranked at least: the factor was measured for so many
+MOST = 1 << 20  # neighbors that a walk looks for at most
 SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
 
 
@@ -70,9 +71,10 @@ class Contract:
         threads: int = 0,
     ) -> None:  # fmt: skip
         """Measure the curve of an index on these queries; ``bits`` passes the rows that its graph holds, if not all."""
-        self.curve, self._depth_factor = calibration.measure(index, probes, bits, threads)
-        self._size, self.changed = len(index), 0
-        self._choices, self.efforts = {}, {}
+        curve, factor = calibration.measure(index, probes, bits, threads)
+        self.__dict__.update(  # in one go: Ctrl-C comes before or after
+            curve=curve, _depth_factor=factor, _size=len(index), changed=0, _choices={}, efforts={}
+        )
 
     def note(self, n: int) -> None:
         """Vectors were added or removed."""
@@ -83,11 +85,11 @@ class Contract:
         """What was measured no longer holds."""
         self.changed = self._size + 1
 
-    def due(self, n_nodes: int) -> bool:
-        """Whether to measure now: what was measured is less than half of what is there, or there is enough at last."""
-        if self.curve is not None:
-            return self.changed > self._size
-        return self.calibrates and n_nodes >= calibration.LEAST
+    def due(self, n_vectors: int) -> bool:
+        """Whether to measure now: half as much again changed as was measured, or there is enough at last."""
+        if n_vectors < calibration.LEAST:
+            return False
+        return self.calibrates if self.curve is None else self.changed * 2 > self._size
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -98,9 +100,11 @@ class Contract:
         if known is None:
             known = self._given(index, k, effort) if effort is not None else self._chosen(index, k, recall)
             store = index._store
+            dim = store.dim if store.metric.input == "float" else 0  # bits go the long way
             core = _core.Plan(
-                store.query_bytes // 4, store.metric.number, known.width, known.depth, PROBE, known.bounds, known.widths
-            )
+                dim, min(k, MOST), store.metric.number, known.width, known.depth, PROBE, known.bounds,
+                known.widths,
+            )  # fmt: skip
             known = efforts[key] = known._replace(core=core)
         return known
 
@@ -113,7 +117,7 @@ class Contract:
 
     def _given(self, index: "GraphIndex", k: int, effort: int) -> Effort:
         width = max(k, arrays.check_int(effort, "effort", low=1, high=1 << 20))
-        expected = None if self.curve is None else self.curve.at_width(k, width)
+        expected = None if self.curve is None else self.curve.at_width(k, max(1, int(width / self._growth(index))))
         context = SearchContext(index._store.metric, f"{_name(index)}, effort {width}", expected)
         return Effort(width, self.depth(index, k, width), None, None, context, False)
 
@@ -131,7 +135,7 @@ class Contract:
         basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         if not chosen.met:
             return _scan(index, k, f"recall {target:g} is beyond the graph, which reached {curve.best(k):.3f}, {basis}")
-        widths = np.maximum(chosen.widths, k).astype(np.uint32)
+        widths = np.maximum(np.ceil(chosen.widths * self._growth(index)), k).astype(np.uint32)
         low, high = int(widths.min()), int(widths.max())
         if high * SCAN_FACTOR > 4 * max(1, n):
             return _scan(index, k, f"cheaper than a graph search of {high} candidates among {len(index)}")
@@ -140,6 +144,11 @@ class Contract:
         if low == high:
             return Effort(high, depth, None, None, context, False)
         return Effort(high, depth, curve.bounds, widths, context, False)
+
+    def _growth(self, index: "GraphIndex") -> float:
+        """How many times as many vectors there are as when the curve was measured: the same recall takes a wider pool
+        among more, at most in proportion."""
+        return max(1.0, len(index) / max(1, self._size))
 
     # -- files -------------------------------------------------------------------------------------------------------
 

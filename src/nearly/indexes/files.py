@@ -49,6 +49,9 @@ def restore(index: "Index", file: storage.File) -> None:
         i >= n_nodes or firsts[i] != NONE for i in index._spare_nodes
     ):
         raise FormatError(f"{file.path} is damaged: it calls rows or nodes free that are in use")
+    index._n_live = n_rows - len(index._spare_rows) - index._n_removed
+    index._change = index._reuse = 0
+    index._pending = []
     if len(index) != int((nodes != NONE).sum()):
         raise FormatError(f"{file.path} is damaged: it does not hold as many rows as it says")
     ids = store.column("ids")[:n_rows][nodes != NONE]

@@ -3,18 +3,20 @@
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from nearly import _core, arrays, storage
-from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError
 from nearly.hits import Hits, SearchContext
-from nearly.indexes.base import Index
+from nearly.indexes.base import Index, Placed
 from nearly.indexes.store import NONE, Store
 from nearly.indexes.travel import Travel, check_quantizer
 from nearly.quantizers import Plain, Quantizer
 
 __all__ = ["Flat"]
+
+_FEW = 4096  # neighbors: an answer of more is not made before the arguments are checked
 
 
 class Flat(Index):
@@ -78,11 +80,11 @@ class Flat(Index):
         if coded and not getattr(quantizer, "bounded", False):
             raise InputError(f"Flat scans codes whose estimates have bounds, and those of {type(quantizer).__name__} "
                              "have none; use nearly.RaBitQ, or a graph such as nearly.Vamana")  # fmt: skip
-        self._place(made, given)
         if coded and quantizer is not None:
             self._recall, self._travel = target, Travel(quantizer, self._store, seed)
-            self._travel.fit(self._store, self._n_nodes, workers)
-            self._publish()
+        placed = self._place(made, given)
+        self._link(placed, workers)
+        self._show(placed)
 
     def _describe(self) -> str:
         if self._travel is None:
@@ -128,10 +130,28 @@ class Flat(Index):
         Hits
             ``plan`` says how they were found; ``expected_recall`` is 1, or what bounds are as wide as.
         """
+        # Overhead matters for one contiguous float32 row: straight to the core, which sees whether it is one.
+        if (
+            where is None
+            and recall is None
+            and (exact is None or exact is True)
+            and not unknown
+            and type(queries) is ndarray
+            and type(k) is int
+            and 0 < k <= _FEW
+            and (threads is None or (type(threads) is int and 0 < threads <= 1024))
+            and self._travel is None
+        ):
+            n_nodes, store = self._snapshot()
+            scorer, number = store.scorer, store.metric.number
+            bits = store.kind == "bits"
+            answer = None if bits else _core.scan_one(scorer, store.rows, n_nodes, queries, k, number, self._n_live)
+            if answer is not None:
+                return Hits(answer, None, True, self._context(), answer)
         if unknown.keys() & {"effort", "ef", "ef_search"}:
             raise TypeError("search() of Flat takes no effort: it is exact, or does what recall= asks for")
         self._refuse(unknown)
-        if exact is False and self._travel is None:
+        if exact is not None and not arrays.check_flag(exact, "exact") and self._travel is None:
             raise InputError("Flat without codes is always exact; leave exact= out, or pass quantizer= when it is made")
         target = self._recall if recall is None else arrays.check_fraction(recall, "recall")
         rows, single = self._queries(queries)
@@ -176,6 +196,14 @@ class Flat(Index):
         context = SearchContext(self._store.metric, f"{self._by()} for recall {target:g}", target)
         return Hits(ids, distances, single, context, (work[0], 0, work[1]))
 
+    _made: tuple[int, SearchContext] | None = None  # what answers share, and the change that it was made after
+
+    def _context(self) -> SearchContext:
+        made, change = self._made, self._change
+        if made is None or made[0] != change:
+            made = self._made = change, SearchContext(self._store.metric, self.plan, 1.0)
+        return made[1]
+
     # -- changing ----------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
@@ -186,24 +214,27 @@ class Flat(Index):
     def _replaced(self) -> None:
         if self._travel is not None:
             self._travel.follow(self._store)
-            if self._coded is not None:
-                self._coded = (self._store, *self._coded[1:])
+            self._coded = (self._store, *self._coded[1:]) if self._coded is not None and self._n_nodes else None
 
-    def _grow(self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int) -> NDArray[np.int64]:
-        was_empty = not self._n_nodes
-        given, fresh = self._place(vectors, ids)
-        if self._travel is not None:
-            if was_empty:
-                self._travel.fit(self._store, self._n_nodes, threads)
-            else:
-                self._travel.code(self._store, self._n_nodes, fresh, threads)
-            self._publish()
-        return given
+    def _link(self, placed: Placed, threads: int) -> None:
+        """Code what was placed, before it is seen."""
+        if self._travel is None or not self._n_nodes:
+            return
+        if len(placed.fresh) == self._n_nodes:  # nothing was there to fit codes to
+            self._travel.fit(self._store, self._n_nodes, threads)
+        else:
+            self._travel.code(self._store, self._n_nodes, placed.fresh, threads)
+        self._publish()
 
-    def _removed(self, rows: NDArray[np.uint32]) -> None:
+    def _tidy(self) -> None:
         """Copy what is left once half of the rows are gone; readers keep the old tables until they are done."""
         if self._n_removed * 2 > self._n_rows:
             self._compact()
+        # After a compaction codes are of another store: readers see that, and scan the vectors until here.
+        travel, coded = self._travel, self._coded
+        if travel is not None and travel.codes is not None and coded is not None and coded[0] is not self._store:
+            travel.recode(self._store, self._n_nodes, 0)
+            self._publish()
 
     def _compact(self) -> None:
         store, n = self._store, self._n_rows
@@ -211,21 +242,14 @@ class Flat(Index):
         rows = np.flatnonzero(nodes != NONE)
         smaller = object.__new__(Flat)
         smaller._store = type(store).empty(store.metric, store.kind, store.dim, len(rows))
-        smaller._n_rows = smaller._n_nodes = smaller._next_id = 0
-        smaller._spare_rows, smaller._spare_nodes, smaller._distinct = [], [], None
-        smaller._place(store.raw(nodes[rows]), store.column("ids")[rows].copy())
-        self._reuse += 1
-        self._store = smaller._store  # before its sizes: readers take the smaller of two numbers of nodes
-        self._n_rows, self._n_nodes, self._n_removed = smaller._n_rows, smaller._n_nodes, 0
-        self._distinct = smaller._distinct
-        self._change += 1
-        self._reuse += 1
-        if self._travel is not None:  # until then readers see that the codes are of another store, and scan the vectors
-            if self._travel.fitted is not None and self._n_nodes:
-                self._travel.recode(self._store, self._n_nodes, 0)
-            else:
-                self._travel.give_up(self._store)
-            self._publish()
+        smaller._n_rows = smaller._n_nodes = smaller._next_id = smaller._n_live = smaller._n_removed = 0
+        smaller._change = smaller._reuse = 0
+        smaller._spare_rows, smaller._spare_nodes, smaller._pending, smaller._distinct = [], [], [], None
+        smaller._show(smaller._place(store.raw(nodes[rows]), store.column("ids")[rows].copy()))
+        self.__dict__.update(  # in one go
+            _store=smaller._store, _n_rows=smaller._n_rows, _n_nodes=smaller._n_nodes, _n_removed=0, _pending=[],
+            _distinct=smaller._distinct, _change=self._change + 1, _reuse=self._reuse + 2,
+        )  # fmt: skip
 
     # -- files -------------------------------------------------------------------------------------------------------
 

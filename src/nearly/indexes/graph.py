@@ -4,6 +4,7 @@ import math
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from nearly import _core, arrays, storage
@@ -11,13 +12,13 @@ from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, graph_files
-from nearly.indexes.base import Index, Progress
-from nearly.indexes.contract import SCAN_FACTOR, Contract, Effort
+from nearly.indexes.base import Index, Placed, Progress
+from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
-from nearly.indexes.travel import Travel, check_quantizer
-from nearly.quantizers import Plain, Quantizer, Reduced, Scalar
-from nearly.quantizers.base import CODED, common_norm
+from nearly.indexes.travel import NOBODY, Travel, check_quantizer, usual_quantizer
+from nearly.quantizers import Plain, Quantizer
+from nearly.quantizers.base import CODED
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE
 
@@ -25,8 +26,6 @@ __all__ = ["GraphIndex", "Rules"]
 
 _ENTRIES = 16  # nodes scored in one block before the first hop; levers table of benchmarks/README.md
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
-_LINE = 64  # bytes of a cache line
-_HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
 
 
 class Rules(NamedTuple):
@@ -36,9 +35,6 @@ class Rules(NamedTuple):
     new_degree: int
     alpha: float
     fill: bool
-
-
-_ID, _DISTANCE = np.dtype(np.int64), np.dtype(np.float32)  # np.empty takes these twice as fast as the types
 
 
 class GraphIndex(Index):
@@ -53,7 +49,7 @@ class GraphIndex(Index):
     _rules: Rules
     _seed: int
     _unlinked: int = 0  # nodes added since reachability was last checked
-    _uninserted: NDArray[np.uint32] = np.zeros(0, np.uint32)  # nodes whose insertion was cut short
+    _unsound: NDArray[np.uint32] = NOBODY  # nodes to link again, as codes that did not hold for them led to them
 
     layered: ClassVar[bool] = False
 
@@ -63,16 +59,19 @@ class GraphIndex(Index):
         self, vectors: Any, ids: Any, metric: Any, *, quantizer: Quantizer | None, recall: float, queries: Any,
         calibrate: bool, order: Any, threads: int | None, progress: Progress | None,
     ) -> None:  # fmt: skip
-        self._contract = Contract(arrays.check_fraction(recall, "recall"), calibrate)
+        self._contract = Contract(arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate"))
+        arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         made, given = self._start(vectors, ids, metric)
         probes = None if queries is None else self._check_queries(queries, made)
         chosen_quantizer = self._choose_quantizer(quantizer, made)
-        _, fresh = self._place(made, given)
-        del made
+        placed = self._place(made, given)
+        self._show(placed)
+        fresh = placed.fresh
+        del made, placed
         self._travel = Travel(chosen_quantizer, self._store, self._seed)
         self._travel.fit(self._store, self._n_nodes, workers)
-        self._lay_out(0, fresh)
+        self._lay_out(fresh)
         self._assemble(0)
         chosen = self._order(order, len(fresh))
         held = 0
@@ -101,6 +100,7 @@ class GraphIndex(Index):
         bits = self._store.metric.input == "bits"
         made, _ = arrays.as_queries(queries, bits=bits, dim=vectors.dim if len(vectors) else None)
         arrays.check_finite(made, "queries")
+        _require_some(made.array)
         return as_bytes(made.array if bits else made.as_float32())
 
     def _choose_quantizer(self, quantizer: Quantizer | None, vectors: Vectors) -> Quantizer:
@@ -109,12 +109,9 @@ class GraphIndex(Index):
             return quantizer
         if self._store.metric.name not in CODED:
             return Plain()
-        # One cache line of codes where the vector allows it, principal components above that.
-        if vectors.dim <= _LINE - _beside(self._store.metric.name, vectors):
-            return Scalar(bits=8)
-        return Reduced(energy=0.9 if self._contract.target <= _HIGH else 0.93)
+        return usual_quantizer(self._store.metric.name, vectors, self._contract.target)
 
-    def _lay_out(self, n_old: int, fresh: NDArray[np.uint32]) -> None:
+    def _lay_out(self, fresh: NDArray[np.uint32]) -> None:
         """Give new nodes empty lists."""
         raise AssertionError  # pragma: no cover
 
@@ -135,7 +132,7 @@ class GraphIndex(Index):
         if self._graph is None:
             return
         self._travel.follow(self._store)
-        self._assemble(self._graph.n_nodes)
+        self._assemble(self._graph.n_nodes if self._n_nodes else 0)
 
     def _order(self, order: Any, n: int) -> NDArray[np.uint32]:
         """The order of insertion, as nodes."""
@@ -148,17 +145,18 @@ class GraphIndex(Index):
             progress=report,
         )  # fmt: skip
 
-    def _elect(self) -> None:
-        """Choose the nodes that searches start from."""
-        linked = self._linked()
+    def _elect(self, fresh: NDArray[np.uint32] = NOBODY) -> None:
+        """Choose the nodes that searches start from, among those that hold rows and new ones that will."""
+        linked = self._linked(fresh)
         if len(linked):
             drawn = np.random.default_rng(self._seed).permutation(len(linked))[:_ENTRIES]
             self._graph.entries = [int(linked[i]) for i in np.sort(drawn)]
 
-    def _linked(self) -> NDArray[np.intp]:
-        """Nodes with rows that the graph leads on from: a node that waits for its insertion leads nowhere."""
+    def _linked(self, fresh: NDArray[np.uint32]) -> NDArray[np.intp]:
+        """Nodes that hold rows, or will, and that the graph leads on from."""
         n = self._graph.n_nodes
         alive = self._store.column("first_rows")[:n] != NONE
+        alive[fresh] = True
         leads = self._lists[0].array()[:n].view(np.uint32)[:, 0] != NONE
         return np.flatnonzero(alive & leads if (alive & leads).any() else alive)
 
@@ -185,7 +183,9 @@ class GraphIndex(Index):
             if queries is None:
                 probes = calibration.from_stored(self)
             else:
-                probes = calibration.from_queries(self._queries(queries)[0], "the queries passed to calibrate")
+                rows = self._queries(queries)[0]
+                _require_some(rows)
+                probes = calibration.from_queries(rows, "the queries passed to calibrate")
             self._contract.measure(self, probes, threads=workers)
 
     def _rows_of(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
@@ -235,19 +235,21 @@ class GraphIndex(Index):
         """
         if unknown:
             self._refuse(unknown)
-        # One contiguous float32 row is the case that overhead matters for: straight to the core.
+        # Overhead matters for one contiguous float32 row: straight to the core, which sees whether it is one.
         if (
             where is None
-            and not exact
-            and arrays.is_row(queries, self._store.dim)
+            and exact is False
+            and type(queries) is ndarray
+            and type(k) is int
+            and (recall is None or type(recall) is float)
+            and (effort is None or type(effort) is int)
             and (threads is None or (type(threads) is int and 0 < threads <= 1024))
         ):
             how = self._contract.efforts.get((k, recall, effort))
             if how is not None and not how.scan and not self._n_removed:
-                ids, distances = np.empty(k, _ID), np.empty(k, _DISTANCE)
-                work = self._graph.search_one(how.core, queries, ids, distances)
-                if work is not None and (ids[-1] >= 0 or len(self) < k):
-                    return Hits(ids, distances, True, how.context, work)
+                answer = self._graph.search_one(how.core, queries, self._n_live)
+                if answer is not None:
+                    return Hits(answer, None, True, how.context, answer)
         if where is None:
             return self._search(queries, k, recall, effort, exact, None, threads)
         return self._filtered(queries, k, recall, effort, exact, where, threads)
@@ -258,11 +260,13 @@ class GraphIndex(Index):
     def _search(
         self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: int | None
     ) -> Hits:
-        workers, k = self._threads(threads), arrays.check_k(k)
+        workers, k, exact = self._threads(threads), arrays.check_k(k), arrays.check_flag(exact, "exact")
         if recall is not None and effort is not None:
             raise InputError("recall= and effort= exclude each other; pass one")
         if recall is not None:
             recall = arrays.check_fraction(recall, "recall")
+        if effort is not None:
+            effort = arrays.check_int(effort, "effort", low=1, high=1 << 20)
         rows, single = self._queries(queries)
         chosen = None if where is None else self._filter(where)
         if exact:
@@ -276,7 +280,7 @@ class GraphIndex(Index):
         if chosen is not None and passing**2 <= SCAN_FACTOR * how.width * max(1, self._n_nodes):
             plan = f"exact scan of the {passing} vectors that pass, of {len(self)}"
             return self._scan(rows, k, single, chosen, workers, plan)
-        return self._walk(rows, min(k, 1 << 20), single, how, chosen, passing, workers)
+        return self._walk(rows, min(k, MOST), single, how, chosen, passing, workers)
 
     def _walk(
         self, rows: NDArray[np.uint8], k: int, single: bool, how: Effort, chosen: Any, passing: int, threads: int
@@ -314,52 +318,58 @@ class GraphIndex(Index):
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def _grow(self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int) -> NDArray[np.int64]:
-        if not self._n_nodes:  # nothing was there to fit codes to
-            given, fresh = self._place(vectors, ids)
+    def _link(self, placed: Placed, threads: int) -> None:
+        fresh = placed.fresh
+        if not self._graph.n_nodes:  # nothing was there to fit codes to
             self._travel.fit(self._store, self._n_nodes, threads)
             self._lists, self._slots = [], []
-            self._lay_out(0, fresh)
-            self._assemble(0)
-            again = fresh
         else:
-            n_old = self._n_nodes
-            given, fresh = self._place(vectors, ids)
             self._travel.code(self._store, self._n_nodes, fresh, threads)
             unsound = self._travel.check(self._store, self._n_nodes, fresh, threads)
             if len(unsound):
                 self._contract.void()
-            self._lay_out(n_old, fresh)
-            self._assemble(self._graph.n_nodes)
-            again = np.union1d(fresh, unsound)
-        again = np.union1d(again, self._uninserted)
-        alive = self._store.column("first_rows")[again] != NONE  # of earlier ones some may have gone since
-        again = self._uninserted = again[alive]
+                self._unsound = np.union1d(self._unsound, np.setdiff1d(unsound, fresh))
+        self._lay_out(fresh)
+        self._assemble(self._graph.n_nodes)
         self._unlinked += len(fresh)
-        self._insert(np.random.default_rng(self._seed + len(self)).permutation(again), threads, None)
-        self._uninserted = np.zeros(0, np.uint32)
+        again = self._unsound[self._store.column("first_rows")[self._unsound] != NONE]  # some may have gone since
+        nodes = np.union1d(fresh, again)
+        self._insert(
+            np.random.default_rng(self._seed + self._n_live + len(placed.ids)).permutation(nodes), threads, None
+        )
+        self._unsound = NOBODY
         if len(self._graph.entries) < min(_ENTRIES, self._n_nodes) or self.layered:
-            self._elect()
+            self._elect(fresh)
         if self._n_nodes <= 20_000 or self._unlinked * 200 >= self._n_nodes:
-            self._graph.connect(self._rules.beam)
+            self._graph.connect(self._rules.beam, fresh)
             self._unlinked = 0
-        self._note_change(len(vectors))
-        return given
 
-    def _note_change(self, n: int) -> None:
+    def _undo(self, before: dict[str, Any], placed: Placed | None) -> None:
+        super()._undo(before, placed)
+        if self._n_nodes:  # places have their lists and codes, whoever has them next
+            self._travel.code(self._store, self._n_nodes, NOBODY, 0)
+            self._lay_out(NOBODY)
+            self._assemble(self._graph.n_nodes)
+            self._graph.connect(self._rules.beam, listen=False)  # lists may have given way to those that went again
+
+    def _clear_out(self) -> None:
+        self._n_nodes, self._lists, self._slots = 0, [], []
+        self._travel.give_up(self._store)
+        self._lay_out(NOBODY)
+        super()._clear_out()
+
+    def _changed(self, n: int) -> None:
         self._contract.note(n)
-        if self._contract.due(self._n_nodes):
+        self._tidy()
+        if self._contract.due(min(len(self), self._n_nodes)):
             self.calibrate()
 
-    def _removed(self, rows: NDArray[np.uint32]) -> None:
-        self._pending = [*self._pending, *rows.tolist()]
-        self._note_change(len(rows))
-        firsts = self._store.column("first_rows")[: self._n_nodes]
-        dead = int((firsts == NONE).sum()) - len(self._spare_nodes)
-        if dead > _DEAD * self._n_nodes or self._n_removed * 2 > self._n_rows:
-            self.consolidate()
-
-    _pending: list[int] = []  # noqa: RUF012 - rows whose slot is free once lists are repaired; never changed in place
+    def _tidy(self) -> None:
+        if self._n_removed:
+            firsts = self._store.column("first_rows")[: self._n_nodes]
+            dead = int((firsts == NONE).sum()) - len(self._spare_nodes)
+            if dead > _DEAD * self._n_nodes or self._n_removed * 2 > self._n_rows:
+                self.consolidate()
 
     def consolidate(self, *, threads: int | None = None) -> None:
         """Repair the lists around removed vectors and free their places; happens by itself when many are gone."""
@@ -374,22 +384,24 @@ class GraphIndex(Index):
             fresh[self._spare_nodes] = False
             if fresh.any():
                 rules = self._rules
-                self._graph.consolidate(dead.astype(np.uint8), rules.beam, rules.new_degree, rules.alpha, workers)
-                self._unlinked += 1  # until connect is done, should Ctrl-C come between
-                self._elect()
-                self._graph.connect(rules.beam)
+                try:
+                    self._graph.consolidate(dead.astype(np.uint8), rules.beam, rules.new_degree, rules.alpha, workers)
+                finally:  # also when Ctrl-C came between two layers
+                    self._elect()
+                    self._graph.connect(rules.beam, listen=False)
                 self._unlinked = 0
                 self._graph.wait_for_readers()
                 gone = np.flatnonzero(fresh).astype(np.uint32)
                 if self._distinct is not None:
                     self._distinct.erase(gone)
                 self._clear(gone)
-                self._spare_nodes = [*self._spare_nodes, *gone.tolist()]
             else:
+                gone = NOBODY
                 self._graph.wait_for_readers()
-            self._spare_rows = [*self._spare_rows, *self._pending]
-            self._n_removed -= len(self._pending)
-            self._pending = []
+            self.__dict__.update(
+                _spare_nodes=[*self._spare_nodes, *gone.tolist()], _spare_rows=[*self._spare_rows, *self._pending],
+                _n_removed=self._n_removed - len(self._pending), _pending=[],
+            )  # fmt: skip
 
     def _clear(self, nodes: NDArray[np.uint32]) -> None:
         """Empty the lists of freed nodes."""
@@ -405,13 +417,6 @@ class GraphIndex(Index):
                     moved = True
         if moved:
             self._assemble(self._graph.n_nodes)
-
-    def add(self, vectors: Any, *, ids: Any = None, threads: int | None = None) -> NDArray[np.int64]:
-        """Add vectors, while others may search: see `Index.add`."""
-        with self._writing:
-            if self._n_nodes:
-                self._own()
-            return super().add(vectors, ids=ids, threads=threads)
 
     # -- what it is --------------------------------------------------------------------------------------------------
 
@@ -452,12 +457,9 @@ class GraphIndex(Index):
                 raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
 
 
-def _beside(metric: str, vectors: Vectors) -> int:
-    """Bytes that 8-bit codes of vectors need beside a byte for each dimension."""
-    if metric != "ip":
-        return 4
-    rows = Vectors(np.ascontiguousarray(vectors.array[:: max(1, len(vectors) // 4096)]), vectors.kind).as_float32()
-    return 5 if common_norm((rows.astype(np.float64) ** 2).sum(1)) else 0
+def _require_some(queries: NDArray[Any]) -> None:
+    if not len(queries):
+        raise InputError("queries is empty; pass a few hundred queries to calibrate on, or None, which makes some")
 
 
 def _reporter(progress: Any, total: int) -> Any:

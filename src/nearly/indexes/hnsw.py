@@ -10,6 +10,7 @@ from nearly import arrays
 from nearly.indexes.base import Progress
 from nearly.indexes.graph import GraphIndex, Rules
 from nearly.indexes.store import NONE, grow_or_copy, new_table
+from nearly.indexes.travel import NOBODY
 from nearly.quantizers import Quantizer
 
 __all__ = ["HNSW"]
@@ -91,13 +92,13 @@ class HNSW(GraphIndex):
         levels: NDArray[np.int64] = np.floor(-np.log(u) / np.log(self._rules.new_degree)).astype(np.int64)
         return levels
 
-    def _lay_out(self, n_old: int, fresh: NDArray[np.uint32]) -> None:
+    def _lay_out(self, fresh: NDArray[np.uint32]) -> None:
         m, n = self._rules.new_degree, self._n_nodes
         if not self._lists:
             self._lists = [new_table(8 * m, n, 255)]
         else:
             self._lists[0] = grow_or_copy(self._lists[0], n, 255)
-        self._lists[0].array()[fresh[fresh < n_old]] = 255
+        self._lists[0].array()[fresh] = 255
         for i, table in enumerate(self._slots):
             self._slots[i] = grow_or_copy(table, n, 255)
         levels = self._levels(fresh)
@@ -127,9 +128,9 @@ class HNSW(GraphIndex):
             chosen = np.concatenate([chosen[top : top + 1], chosen[:top], chosen[top + 1 :]])
         return chosen
 
-    def _elect(self) -> None:
+    def _elect(self, fresh: NDArray[np.uint32] = NOBODY) -> None:
         """The descent starts from a node of the highest layer that is in use."""
-        linked = self._linked()
+        linked = self._linked(fresh)
         if len(linked):
             self._graph.entries = [int(linked[np.argmax(self._levels(linked))])]
 

@@ -43,10 +43,10 @@ def grow_or_copy(table: Any, n: int, fill: int | None = None) -> Any:
     old = table.rows
     if n <= old and not table.borrowed:
         return table
-    if table.borrowed or not table.grow(n):
+    if table.borrowed or not table.grow(n, fill or 0):
         table = _copy(table, n)
-    if fill is not None and n > old:
-        table.fill(old, n, fill)
+        if fill is not None and n > old:
+            table.fill(old, n, fill)
     return table
 
 

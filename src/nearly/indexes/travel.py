@@ -6,16 +6,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core, storage
+from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
-from nearly.quantizers import QUANTIZERS, Fitted, Plain, Quantizer, from_state
-from nearly.quantizers.base import CODED, SAMPLE, common_norm
+from nearly.quantizers import QUANTIZERS, Fitted, Plain, Quantizer, Reduced, Scalar, from_state
+from nearly.quantizers.base import CODED, SAMPLE, common_norm, squares
 
-__all__ = ["Travel", "check_quantizer"]
+__all__ = ["LINE", "NOBODY", "Travel", "check_quantizer", "usual_quantizer"]
 
 _DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _LEAST = 32  # vectors under which a comparison of codes says nothing
-_NOBODY = np.zeros(0, np.uint32)
+LINE = 64  # bytes of a cache line
+_HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
+NOBODY = np.zeros(0, np.uint32)
+
+
+def usual_quantizer(metric: str, vectors: Vectors, target: float) -> Quantizer:
+    """What a graph over these vectors travels by unless told otherwise, under l2, cosine or ip.
+
+    One cache line of codes where the vector allows it, principal components above that.
+    """
+    if vectors.dim <= LINE - _beside(metric, vectors):
+        return Scalar(bits=8)
+    return Reduced(energy=0.9 if target <= _HIGH else 0.93)
+
+
+def _beside(metric: str, vectors: Vectors) -> int:
+    """Bytes that 8-bit codes of vectors need beside a byte for each dimension."""
+    if metric != "ip":
+        return 4
+    rows = Vectors(np.ascontiguousarray(vectors.array[:: max(1, len(vectors) // 4096)]), vectors.kind).as_float32()
+    return 5 if common_norm(squares(rows)) else 0
 
 
 class Travel:
@@ -39,7 +60,7 @@ class Travel:
         self.codes: Any = None
         self.scorer: Any = store.scorer
         self._seed = seed
-        self._unproven = _NOBODY  # nodes added since the codes were last checked
+        self._unproven = NOBODY  # nodes added since the codes were last checked
 
     def name(self, store: Store) -> str:
         """What it is, for people."""
@@ -47,29 +68,31 @@ class Travel:
 
     def fit(self, store: Store, n: int, threads: int) -> None:
         """Fit codes to the first n nodes and code them."""
-        self.give_up(store)
-        if not n or store.metric.name not in CODED:
-            return
+        if not n or store.metric.name not in CODED or isinstance(self.quantizer, Plain):
+            return self.give_up(store)
         chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
         bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
-        self.fitted = self.quantizer.fit_floats(
+        fitted = self.quantizer.fit_floats(
             store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed, threads=threads
         )
-        if self.fitted is not None:
-            self.recode(store, n, threads)
+        if fitted is None:
+            return self.give_up(store)
+        self._code_all(fitted, store, n, threads)
 
     def recode(self, store: Store, n: int, threads: int) -> None:
         """Code the first n nodes by what is fitted, in a new table."""
         assert self.fitted is not None
-        codes = new_table(self.fitted.row_bytes, n)
-        scorer = self.fitted.scorer(codes)
+        self._code_all(self.fitted, store, n, threads)
+
+    def _code_all(self, fitted: Fitted, store: Store, n: int, threads: int) -> None:
+        codes = new_table(fitted.row_bytes, n)
+        scorer = fitted.scorer(codes)
         scorer.fill(store.scorer, 0, n, threads)
-        self.codes, self.scorer = codes, scorer
+        self.__dict__.update(fitted=fitted, codes=codes, scorer=scorer)  # in one go: Ctrl-C comes before or after
 
     def give_up(self, store: Store) -> None:
         """Travel by the vectors themselves."""
-        self.fitted = self.codes = None
-        self.scorer = store.scorer
+        self.__dict__.update(fitted=None, codes=None, scorer=store.scorer)
 
     def follow(self, store: Store) -> None:
         """The store is a new object: its scorer is another one."""
@@ -104,18 +127,18 @@ class Travel:
         Returns the nodes to link again, which earlier calls linked by what the old codes said: none where they hold.
         """
         if self.codes is None:
-            return _NOBODY
+            return NOBODY
         self._unproven = np.concatenate([self._unproven, fresh])
         if len(self._unproven) < max(_LEAST, n // 100):
-            return _NOBODY
-        fresh, self._unproven = self._unproven, _NOBODY
+            return NOBODY
+        fresh, self._unproven = self._unproven, NOBODY
         old = np.setdiff1d(alive_sample(store, n, 4000, self._seed), fresh)
         if len(old) < _LEAST:  # codes that were fitted to next to nothing
             self.fit(store, n, threads)
             return fresh
         before = self._containment(store, old, old)
         if self._containment(store, fresh, old) >= before - _DRIFT:
-            return _NOBODY
+            return NOBODY
         self.fit(store, n, threads)
         if min(self._containment(store, fresh, old), self._containment(store, old, old)) < before - _DRIFT:
             self.give_up(store)
@@ -177,9 +200,8 @@ def alive_sample(store: Store, n_nodes: int, n: int, seed: int) -> NDArray[np.ui
 def _squares(store: Store, n: int, threads: int) -> NDArray[np.float64]:
     """Squared norms of nodes' vectors."""
     blocks = []
-    for first in range(0, n, 65536):
-        rows = store.in_form(np.arange(first, min(n, first + 65536), dtype=np.uint32), threads)
-        blocks.append((rows.astype(np.float64) ** 2).sum(1))
+    for first in range(0, n, 4096):
+        blocks.append(squares(store.in_form(np.arange(first, min(n, first + 4096), dtype=np.uint32), threads)))
     return np.concatenate(blocks)
 
 

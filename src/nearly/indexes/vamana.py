@@ -88,12 +88,12 @@ class Vamana(GraphIndex):
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
                     order=order, threads=threads, progress=progress)  # fmt: skip
 
-    def _lay_out(self, n_old: int, fresh: NDArray[np.uint32]) -> None:
+    def _lay_out(self, fresh: NDArray[np.uint32]) -> None:
         if not self._lists:
             self._lists = [new_table(self._rules.new_degree * 4, self._n_nodes, 255)]
             return
         self._lists[0] = grow_or_copy(self._lists[0], self._n_nodes, 255)
-        self._clear(fresh[fresh < n_old])
+        self._clear(fresh)
 
     def _describe_graph(self) -> str:
         return f"Vamana graph of degree {self._rules.new_degree}"

@@ -195,6 +195,12 @@ def in_form(rows: Floats, metric: str) -> Floats:
     return unit_rows(rows) if metric == "cosine" else rows
 
 
+def squares(rows: Floats) -> NDArray[np.float64]:
+    """Squared norms, in parts: in float64 all rows at once would take more memory than anything else in a build."""
+    parts = [(rows[i : i + 1024].astype(np.float64) ** 2).sum(1) for i in range(0, len(rows), 1024)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
 def lengthen(rows: Floats, norm_bound: float) -> Floats:
     """Rows with one more coordinate, which brings all norms to the bound (Neyshabur & Srebro, ICML 2015, section 4).
 
@@ -202,16 +208,16 @@ def lengthen(rows: Floats, norm_bound: float) -> Floats:
     """
     if norm_bound == 0:
         return rows
-    missing = np.maximum(0.0, norm_bound**2 - (rows.astype(np.float64) ** 2).sum(1))
+    missing = np.maximum(0.0, norm_bound**2 - squares(rows))
     return np.concatenate([rows, np.sqrt(missing).astype(np.float32)[:, None]], axis=1)
 
 
-def common_norm(squares: NDArray[np.float64]) -> float:
+def common_norm(squared: NDArray[np.float64]) -> float:
     """The norm that vectors of these squared norms are lengthened to under ip; 0 where norms are too uneven.
 
     Long vectors win under ip: in l2 form they are near to nobody, and a code of one step ranks them too coarsely.
     """
-    largest, middle = (float(squares.max()), float(np.median(squares))) if len(squares) else (0.0, 0.0)
+    largest, middle = (float(squared.max()), float(np.median(squared))) if len(squared) else (0.0, 0.0)
     return largest**0.5 if largest <= _EVEN**2 * middle else 0.0
 
 

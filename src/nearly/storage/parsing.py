@@ -1,6 +1,5 @@
 """Headers, which may be hostile: every number is checked before use."""
 
-import json
 import math
 import re
 import zlib
@@ -75,6 +74,8 @@ _DIGITS_TO_ZERO = str.maketrans("123456789E", "000000000e", "+")
 
 def _load_json(source: str | bytes, what: str) -> dict[str, Any]:
     """Parse JSON that may be hostile: no deep nesting, no repeated key, no NaN, no number beyond 64 bits."""
+    import json  # late: only files need it
+
     try:
         text = source.decode() if isinstance(source, bytes) else source
         bare = _STRINGS.sub("", text)
@@ -97,6 +98,8 @@ def _load_json(source: str | bytes, what: str) -> dict[str, Any]:
 
 def _check_unicode(value: Any) -> None:
     """Refuse half surrogate pairs, which only Python lets through as escapes."""
+    import json
+
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

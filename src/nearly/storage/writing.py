@@ -1,6 +1,5 @@
 """Writing a file: checks, layout, header and bytes."""
 
-import json
 import math
 import os
 import zlib
@@ -236,6 +235,8 @@ def _header(entries: list[Entry], config: Mapping[str, Any], kind: str, checksum
 
 
 def _dump(value: Any) -> str:
+    import json  # late: only files need it
+
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -19,6 +19,7 @@ namespace {
 #include "kernels/body/rotate.inl.hpp"
 #include "kernels/body/sweep.inl.hpp"
 #include "kernels/body/products.inl.hpp"
+#include "kernels/body/screen.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
 }  // namespace
@@ -54,6 +55,11 @@ const Table table = {
     sweep,
     panel_products,
     kPanel,
+    {widen_row<float>, widen_row<Half>, widen_row<Brain>, widen_row<int8_t>, widen_row<uint8_t>},
+    center_row,
+    round_row,
+    whole_products,
+    reaching,
     project_query,
     quantize<int16_t>,
     quantize<int8_t>,
