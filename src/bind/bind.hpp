@@ -71,6 +71,7 @@ template <typename Read> auto unless_retired(Read read) -> std::optional<decltyp
 void tables(nb::module_& m);
 void kernels(nb::module_& m);
 void quant(nb::module_& m);
+void codes(nb::module_& m);
 void lists(nb::module_& m);
 void graph(nb::module_& m);
 void callable(nb::module_& m);

@@ -115,6 +115,11 @@ void rotate(Out<float, 2> rows, In<uint64_t, 1> signs) {
   for (size_t i = 0; i < rows.shape(0); ++i) k::active().rotate(rows.data() + i * dim, signs.data(), dim);
 }
 
+void sweep(In<float, 1> magnitudes, float scale, float top, Out<float, 1> out) {
+  require(magnitudes.shape(0) % 16 == 0 && out.shape(0) == 2, "sweep: 16 * m magnitudes, two sums");
+  k::active().sweep(magnitudes.data(), magnitudes.shape(0), scale, top, out.data());
+}
+
 void fastscan(In<uint8_t, 2> tables, In<uint8_t, 3> packed, Out<uint16_t, 2> out) {
   const size_t groups = tables.shape(0), blocks = packed.shape(0);
   require(tables.shape(1) == 16 && packed.shape(1) == groups && packed.shape(2) == 16 && out.shape(0) == blocks &&
@@ -228,6 +233,7 @@ void kernels(nb::module_& m) {
   m.def("packed_dots", &packed_dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert(),
         "chosen"_a.noconvert() = nb::none());
   m.def("rotate", &rotate, "rows"_a.noconvert(), "signs"_a.noconvert());
+  m.def("sweep", &sweep, "magnitudes"_a.noconvert(), "scale"_a, "top"_a, "out"_a.noconvert());
   m.def("fastscan", &fastscan, "tables"_a.noconvert(), "packed"_a.noconvert(), "out"_a.noconvert());
   m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
   m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);

@@ -1,6 +1,8 @@
 // Exact scans.
 #include "lists/blocks.hpp"
+#include "lists/bounded.hpp"
 #include "lists/scan.hpp"
+#include "quant/coded.hpp"
 #include "quant/plain.hpp"
 
 #include "answer.hpp"
@@ -54,6 +56,36 @@ std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_no
                              },
                              [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
     return lists::scan_blocks(scorer, dense, rows, n_nodes, r, poll());
+  });
+}
+
+// As scan, by codes whose bounds are made `times` as wide as they have them; returns how many codes and how many vectors
+// were compared.
+std::optional<std::pair<uint64_t, uint64_t>> scan_bounded(
+    const Scorer& scorer, const quant::Bounded& codes, float times, const Rows& rows, size_t n_nodes, size_t query_bytes,
+    In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, Words filter,
+    size_t threads) {
+  const size_t n = queries.shape(0), k = ids.shape(1);
+  require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && query_bytes == codes.query_bytes() &&
+              ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k && counts.shape(0) == n && k >= 1 &&
+              n_nodes <= scorer.n_rows() && n_nodes <= codes.n_rows() && n_nodes <= rows.first_rows()->rows() && times >= 0,
+          "scan_bounded: shapes disagree");
+  lists::Request r = request(queries, k, metric, filter, threads);
+  r.ids = ids.data();
+  r.distances = distances.data();
+  r.counts = counts.data();
+  const lists::Bounds bounds{codes.prepared_bytes(),
+                             [&](const void* query, void* prepared) {
+                               codes.prepare(query, prepared);
+                               codes.widen(prepared, times);
+                             },
+                             [&](const void* prepared, Row first, size_t count, float bound, float* out) {
+                               codes.lower(prepared, first, count, bound, out);
+                             }};
+  nb::gil_scoped_release release;
+  return unless_retired([&] {
+    const lists::Compared compared = lists::scan_bounded(scorer, bounds, rows, n_nodes, r, poll());
+    return std::make_pair(compared.by_codes, compared.by_vectors);
   });
 }
 
@@ -121,6 +153,9 @@ void lists(nb::module_& m) {
   m.def("scan", &scan, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a,
         "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
         "only"_a.noconvert() = nb::none(), "threads"_a = 0);
+  m.def("scan_bounded", &scan_bounded, "scorer"_a, "codes"_a, "times"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a,
+        "queries"_a.noconvert(), "metric"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
+        "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
   m.def("scan_one", &scan_one, nb::sig("def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, "
                                        "metric: int, n_live: int, /) -> bytearray | None"));
   m.def("scan_radius", &scan_radius, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(),

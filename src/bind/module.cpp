@@ -7,6 +7,7 @@ NB_MODULE(_core, m) {
   kernels(m);
   tables(m);
   quant(m);
+  codes(m);
   lists(m);
   graph(m);
   callable(m);

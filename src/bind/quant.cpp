@@ -1,6 +1,5 @@
-// Scorers, and what fits them.
+// Scorers of vectors, equal vectors, principal axes. Scorers of codes: codes.cpp.
 #include "base/distinct.hpp"
-#include "quant/codes.hpp"
 #include "quant/plain.hpp"
 #include "quant/principal.hpp"
 
@@ -40,62 +39,6 @@ void plain_decode(const quant::Plain& p, In<uint32_t, 1> rows, Out<float, 2> out
   parallel_for(rows.shape(0), 256, threads, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) p.decode(rows.data()[i], out.data() + i * p.dim());
   }, poll());
-}
-
-template <typename T> std::vector<T> to_vector(In<T, 1> a) { return {a.data(), a.data() + a.shape(0)}; }
-
-std::shared_ptr<quant::Codes> make_codes(std::shared_ptr<Table> rows, size_t dim, size_t dims, int bits, bool per_vector,
-                                         int metric, float norm_bound, In<float, 1> center, In<float, 1> step,
-                                         In<int8_t, 1> matrix, In<float, 1> matrix_scale, In<float, 1> offset,
-                                         In<float, 1> mean) {
-  quant::CodeSpec s;
-  s.dim = dim;
-  s.dims = dims;
-  s.bits = bits;
-  s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
-  s.metric = metric_from(metric);
-  s.norm_bound = norm_bound;
-  require(dim >= 1 && dim <= 32768 && dims >= 1 && (bits == 8 || bits == 4), "Codes: dim, dims or bits out of range");
-  require(s.metric == Metric::kL2 || s.metric == Metric::kCosine || s.metric == Metric::kDot, "Codes: l2, cosine or ip");
-  require(center.shape(0) == dims && (per_vector || step.shape(0) == dims), "Codes: center and step hold dims floats");
-  const bool projects = matrix.shape(0) > 0;
-  require(projects ? dims <= s.input_dim() : dims == s.input_dim(), "Codes: dims and dim disagree");
-  require(!projects || (matrix.shape(0) == s.padded_input() * s.padded_dims() && matrix_scale.shape(0) == dims &&
-                        offset.shape(0) == dims && mean.shape(0) == s.input_dim()),
-          "Codes: the projection's shapes disagree");
-  s.center = to_vector(center);
-  s.step = to_vector(step);
-  s.matrix = to_vector(matrix);
-  s.matrix_scale = to_vector(matrix_scale);
-  s.offset = to_vector(offset);
-  s.mean = to_vector(mean);
-  require(rows->stride() == quant::Codes::row_bytes(s), "Codes: the table's stride is not row_bytes()");
-  return std::make_shared<quant::Codes>(std::move(s), rows);
-}
-
-// Encodes rows of the store: vectors never pass through Python.
-void codes_fill(quant::Codes& c, const quant::Plain& store, size_t first, size_t last, size_t threads) {
-  require(first <= last && last <= c.n_rows() && last <= store.n_rows() && c.spec().dim == store.dim() &&
-              !c.rows()->borrowed(), "Codes.fill: rows or dim disagree, or the table is borrowed");
-  nb::gil_scoped_release release;
-  constexpr size_t kBlock = 64;
-  parallel_for(last - first, kBlock, threads, [&](size_t begin, size_t end) {
-    std::vector<float> wide((end - begin) * store.dim());
-    for (size_t i = begin; i < end; ++i) store.decode(static_cast<Row>(first + i), wide.data() + (i - begin) * store.dim());
-    c.fill(first + begin, wide.data(), end - begin);
-  }, poll());
-}
-
-void codes_fill_floats(quant::Codes& c, size_t first, In<float, 2> vectors) {
-  require(vectors.shape(1) == c.spec().dim && fits(first, vectors.shape(0), c.n_rows()) && !c.rows()->borrowed(),
-          "Codes.encode: shapes disagree");
-  nb::gil_scoped_release release;
-  c.fill(first, vectors.data(), vectors.shape(0));
-}
-
-void codes_decode(const quant::Codes& c, size_t first, Out<float, 2> out) {
-  require(fits(first, out.shape(0), c.n_rows()) && out.shape(1) == c.spec().dims, "Codes.decode: shapes disagree");
-  for (size_t i = 0; i < out.shape(0); ++i) c.decode(static_cast<Row>(first + i), out.data() + i * c.spec().dims);
 }
 
 // Distances in the unit of comparison from one query to some rows: for tests and fitting.
@@ -174,22 +117,6 @@ void quant(nb::module_& m) {
            }, "element"_a, "metric"_a, "dim"_a)
       .def("fill", &plain_fill, "first"_a, "vectors"_a.noconvert(), "threads"_a = 0)
       .def("decode", &plain_decode, "rows"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
-
-  nb::class_<quant::Codes, Scorer>(m, "Codes")
-      .def(nb::new_(&make_codes), "rows"_a, "dim"_a, "dims"_a, "bits"_a, "per_vector"_a, "metric"_a, "norm_bound"_a,
-           "center"_a.noconvert(), "step"_a.noconvert(), "matrix"_a.noconvert(), "matrix_scale"_a.noconvert(),
-           "offset"_a.noconvert(), "mean"_a.noconvert())
-      .def_static("row_bytes", [](size_t dims, int bits, bool per_vector, bool product) {
-             quant::CodeSpec s;
-             s.metric = product ? Metric::kDot : Metric::kL2;
-             s.dims = dims;
-             s.bits = bits;
-             s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
-             return quant::Codes::row_bytes(s);
-           }, "dims"_a, "bits"_a, "per_vector"_a, "product"_a = false)
-      .def("fill", &codes_fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
-      .def("encode", &codes_fill_floats, "first"_a, "vectors"_a.noconvert())
-      .def("decode", &codes_decode, "first"_a, "out"_a.noconvert());
 
   nb::class_<DistinctRows>(m, "Distinct", "Finds equal vectors.")
       .def(nb::new_([](std::shared_ptr<Table> rows, size_t bytes, size_t n_nodes, In<uint8_t, 1> alive) {

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
 from nearly.hits import Hits, RangeHits
 from nearly.indexes import HNSW, Estimate, Flat, Vamana, build, estimate, load
-from nearly.quantizers import Plain, Reduced, Scalar
+from nearly.quantizers import Plain, RaBitQ, Reduced, Scalar, Transformed
 from nearly.runtime import get_threads, set_threads, show_versions, simd_target, simd_targets, use_simd_target
+from nearly.transforms import Chain, Matryoshka, Pca, Rotation
 
 __all__ = [
     "HNSW",
+    "Chain",
     "DimensionError",
     "Estimate",
     "Flat",
@@ -17,12 +19,17 @@ __all__ = [
     "Hits",
     "IdError",
     "InputError",
+    "Matryoshka",
     "NearlyError",
+    "Pca",
     "Plain",
+    "RaBitQ",
     "RangeHits",
     "Reduced",
+    "Rotation",
     "Scalar",
     "StateError",
+    "Transformed",
     "Vamana",
     "build",
     "estimate",

@@ -16,6 +16,11 @@ N, DIM, SEED = 600, 24, 3
 VARIANTS: dict[str, list[Any]] = {
     "scalar": [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")],
     "reduced": [nearly.Reduced(), nearly.Reduced(dims=12), nearly.Reduced(dims=16, code=nearly.Scalar(4, "vector"))],
+    "rabitq": [nearly.RaBitQ(bits) for bits in (1, 4, 7)],
+    "transformed": [
+        nearly.Transformed(nearly.Pca(16), nearly.Scalar()),
+        nearly.Transformed(nearly.Chain(nearly.Matryoshka(20), nearly.Rotation()), nearly.RaBitQ(4)),
+    ],
 }
 CODED = ("l2", "cosine", "ip")
 
@@ -42,8 +47,9 @@ def _cases() -> list[Case]:
     for kind in INDEXES:
         if kind == "flat":
             made += [Case(kind, None, metric) for metric in METRICS]
-            continue
         for name, quantizer in QUANTIZERS.items():
+            if kind == "flat" and not getattr(quantizer, "bounded", False):
+                continue
             for spec in VARIANTS.get(name) or [quantizer()]:
                 made += [Case(kind, spec, metric) for metric in METRICS if name == "plain" or metric in CODED]
     return made

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from contract_support import KINDS, SIMPLE, built, points, queries, same
+from contract_support import KINDS, SIMPLE, Case, built, points, queries, same
 
 import nearly
 from nearly import evaluate
@@ -199,7 +199,7 @@ def test_many_changes_leave_a_sound_index(case):
     assert index.n_bytes < 5 * case.make(stored).n_bytes
 
 
-@pytest.mark.parametrize("case", KINDS, ids=str)
+@pytest.mark.parametrize("case", [*KINDS, Case("flat", nearly.RaBitQ(5), "l2")], ids=str)
 def test_readers_go_on_while_a_writer_writes(case):
     vectors = points("l2", 1200)
     index = case.make(vectors[:600])

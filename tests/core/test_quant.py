@@ -585,9 +585,7 @@ def test_products_of_uneven_norms_are_compared_as_they_are(simd_target, rng, n_b
         table = _core.Table(fitted.row_bytes, 60, 60)
         codes = fitted.scorer(table)
         codes.encode(0, vectors)
-        back = fitted._matrix_floats() if projected else np.eye(dim)
-        decoded = fitted.decode(np.array(table.array())).astype(np.float64) @ back + (fitted.mean if projected else 0)
-
+        decoded = fitted.decode(np.array(table.array())).astype(np.float64)
         query = rng.standard_normal(dim, dtype=np.float32)
         step = np.abs(decoded).max() / 63  # of the rounded query, by far the largest error
         slack = (
@@ -600,3 +598,28 @@ def test_products_of_uneven_norms_are_compared_as_they_are(simd_target, rng, n_b
         exact = decoded @ decoded.T
         assert np.corrcoef(among.ravel(), -exact.ravel())[0, 1] > (0.999 if n_bits == 8 else 0.99)
         np.testing.assert_allclose(among, among.T, atol=0.05 * np.abs(exact).max())
+
+
+# ---------------------------------------------------------------- rotations
+
+
+@pytest.mark.parametrize("dim", [1, 7, 63, 64, 65, 128, 192, 300, 768, 960, 1537])
+def test_a_rotation_keeps_norms_and_products_and_is_undone(simd_target, rng, dim):
+    size = (dim + 63) // 64 * 64
+    signs = np.empty(size // 16, np.uint64)
+    _core.draw_rotation(dim, 5, signs)
+    rows = rng.standard_normal((9, dim), dtype=np.float32)
+    rotated, back = np.full((9, size), np.nan, np.float32), np.full((9, dim), np.nan, np.float32)
+    _core.rotate_rows(signs, rows, rotated)
+    exact = rows.astype(np.float64) @ rows.T
+    np.testing.assert_allclose(rotated.astype(np.float64) @ rotated.T, exact, rtol=0, atol=1e-5 * exact.max())
+    _core.rotate_rows(signs, rotated, back, inverse=True)
+    np.testing.assert_allclose(back, rows, rtol=0, atol=1e-5)
+
+
+def test_rotations_are_drawn_by_their_seed():
+    first, again, other = (np.empty(12, np.uint64) for _ in range(3))
+    for signs, seed in ((first, 1), (again, 1), (other, 2)):
+        _core.draw_rotation(130, seed, signs)
+    assert first.tolist() == again.tolist()
+    assert len({*first.tolist(), *other.tolist()}) == 24

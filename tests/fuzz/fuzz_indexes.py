@@ -63,8 +63,15 @@ def originals(folder: Path) -> list[bytes]:
     made = [
         smaller,
         nearly.Flat(bits, metric="jaccard"),
+        nearly.Flat(floats, quantizer=nearly.RaBitQ(2)),
         nearly.Flat(floats[:0]),
         nearly.Vamana(floats, **quick, quantizer=nearly.Reduced(dims=4), metric="ip"),
+        nearly.Vamana(floats, **quick, quantizer=nearly.RaBitQ(3), metric="cosine"),
+        nearly.Vamana(
+            floats,
+            **quick,
+            quantizer=nearly.Transformed(nearly.Chain(nearly.Matryoshka(6), nearly.Pca(5)), nearly.Scalar()),
+        ),
         nearly.Vamana(bits, **quick, metric="hamming"),
         nearly.Vamana(floats, **quick, quantizer=nearly.Plain(), calibrate=False),
         changed,

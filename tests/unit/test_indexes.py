@@ -211,3 +211,74 @@ def test_nodes_to_link_again_that_have_gone_since_are_not_linked():
     named = index._lists[0].array().view(np.uint32)
     assert not np.isin(named, index._spare_nodes).any()
     assert (index._lists[0].array()[index._spare_nodes] == 255).all()
+
+
+# ---------------------------------------------------------------- Flat by codes
+
+
+def hard_points(rng, metric, n=4000):
+    """Vectors whose norms and directions cluster, and queries that are none of them."""
+    centers = rng.standard_normal((8, 70))[rng.integers(8, size=n + 60)]
+    made = rng.standard_normal((n + 60, 70)) * 0.95 ** np.arange(70) + centers
+    made = made * (rng.uniform(0.3, 2, (n + 60, 1)) if metric == "ip" else 1)
+    return made[:n].astype(np.float32), made[n:].astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [1, 3, 6])
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+def test_flat_by_codes_delivers_the_recall_that_its_bounds_promise(rng, metric, bits):
+    vectors, queries = hard_points(rng, metric)
+    index = nearly.Flat(vectors, metric=metric, quantizer=nearly.RaBitQ(bits))
+    truth = nearly.Flat(vectors, metric=metric).search(queries, k=10).distances
+    ranked = []
+    for recall in (0.8, 0.95, 0.999):
+        hits = index.search(queries, k=10, recall=recall)
+        assert (hits.distances <= truth[:, 9:]).mean() >= recall
+        assert hits.expected_recall == recall
+        assert hits.stats.n_distances == 60 * 4000
+        ranked.append(hits.stats.n_reranked)
+        one_by_one = [index.search(query, k=10, recall=recall) for query in queries]
+        assert [h.ids.tolist() for h in one_by_one] == hits.ids.tolist()
+        assert np.concatenate([h.distances for h in one_by_one]).tobytes() == hits.distances.tobytes()
+    assert ranked == sorted(ranked)
+    assert ranked[-1] < 60 * 4000 * (0.8 if bits == 1 else 0.3)
+    for hits in (index.search(queries, k=10, exact=True), index.search(queries, k=10, recall=1.0)):
+        assert hits.distances.tobytes() == truth.tobytes()
+
+
+def test_flat_by_codes_follows_every_change(rng, tmp_path):
+    vectors, queries = hard_points(rng, "l2", 900)
+    index = nearly.Flat(vectors[:300], quantizer=nearly.RaBitQ(5), recall=0.999)
+    index.add(vectors[300:])
+    index.remove(np.arange(0, 900, 3))
+    index.save(tmp_path / "a")
+    index = nearly.load(tmp_path / "a", verify=True)
+    assert "RaBitQ" in index.plan
+    assert "0.999" in index.plan
+    index.add(vectors[:50], ids=np.arange(2000, 2050))
+    kept = np.setdiff1d(np.arange(900), np.arange(0, 900, 3))
+    for left in (kept, kept[::4]):  # the second time more than half is gone: what is left moves
+        index.remove(np.setdiff1d(index.ids, [*left, *range(2000, 2050)]))
+        hits = index.search(queries, k=5)
+        stored = np.concatenate([vectors[left], vectors[:50]])
+        true = np.sort(np.linalg.norm(stored[None] - queries[:, None], axis=2), axis=1)[:, :5]
+        assert (hits.distances <= true[:, 4:] * (1 + 1e-5)).mean() > 0.98
+        assert hits.stats.n_reranked > 0
+    few = index.search(queries, k=5, where=[2001, 2002])
+    assert set(few.ids.ravel().tolist()) == {2001, 2002, -1}
+    index.remove(index.ids)
+    assert index.search(queries, k=5).counts.tolist() == [0] * 60
+    index.add(vectors)
+    assert (index.search(vectors[:40], k=1).distances == 0).all()
+
+
+def test_flat_refuses_codes_without_bounds():
+    points = np.eye(8, dtype=np.float32)
+    for quantizer in (nearly.Scalar(), nearly.Reduced(), "int8", nearly.RaBitQ):
+        with pytest.raises(nearly.InputError, match="RaBitQ"):
+            nearly.Flat(points, quantizer=quantizer)
+    with pytest.raises(nearly.InputError, match="l1"):
+        nearly.Flat(points, metric="l1", quantizer=nearly.RaBitQ())
+    with pytest.raises(nearly.InputError, match="exact"):
+        nearly.Flat(points).search(points, exact=False)
+    assert nearly.Flat(points, quantizer=nearly.Plain()).plan == nearly.Flat(points).plan

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "quant/plain.hpp"
-
 namespace nearly::quant {
 
 struct Codes::Query {
@@ -24,15 +22,6 @@ size_t code_bytes(const CodeSpec& s) { return s.bits == 8 ? s.dims : (s.dims + 1
 size_t header_bytes(const CodeSpec& s) { return s.scale == Scale::kVector ? 12 : s.product() ? 0 : 4; }
 float half_range(const CodeSpec& s) { return s.bits == 8 ? 127.5f : 7.5f; }
 
-float sum_of_squares(const float* x, size_t n) {
-  float part[4] = {};
-  size_t j = 0;
-  for (; j + 4 <= n; j += 4)
-    for (size_t i = 0; i < 4; ++i) part[i] += x[j + i] * x[j + i];
-  for (; j < n; ++j) part[0] += x[j] * x[j];
-  return (part[0] + part[2]) + (part[1] + part[3]);
-}
-
 int code_at(const CodeSpec& s, const uint8_t* row, size_t j) {
   if (s.bits == 8) return row[j];
   const size_t half = code_bytes(s);
@@ -41,7 +30,8 @@ int code_at(const CodeSpec& s, const uint8_t* row, size_t j) {
 
 }  // namespace
 
-Codes::Codes(CodeSpec spec, std::shared_ptr<Table> rows) : spec_(std::move(spec)), rows_(std::move(rows)) {
+Codes::Codes(CodeSpec spec, std::shared_ptr<Table> rows)
+    : Coded(spec.dim, spec.dims, std::move(rows)), spec_(std::move(spec)) {
   uniform_ = spec_.scale == Scale::kShared &&
              std::all_of(spec_.step.begin(), spec_.step.end(), [&](float s) { return s == spec_.step[0]; });
   if (spec_.matrix.empty()) return;
@@ -117,17 +107,9 @@ void Codes::quantize_for_product(float* z, float with_mean, Query* out) const {
 }
 
 void Codes::prepare(const void* query, void* prepared) const {
-  const auto* from = static_cast<const float*>(query);
-  const size_t inputs = spec_.input_dim();
   thread_local std::vector<float> form, z;
-  form.assign(inputs, 0.0f);  // ip: the added coordinate of a query is 0
-  float scale = 1.0f;
-  if (spec_.metric == Metric::kCosine) {
-    const float squares = sum_of_squares(from, spec_.dim);
-    const bool whole = squares > 1e-30f && squares < 1e30f;  // neither left out nor overflowed in part
-    scale = whole ? 1.0f / std::sqrt(squares) : inverse_norm(from, spec_.dim);
-  }
-  for (size_t j = 0; j < spec_.dim; ++j) form[j] = from[j] * scale;
+  form.resize(spec_.input_dim());
+  spec_.query(static_cast<const float*>(query), form.data());
   z.resize(spec_.dims);
   if (spec_.matrix.empty())
     std::copy(form.begin(), form.end(), z.begin());
@@ -214,17 +196,6 @@ void Codes::score_range(const void* prepared, Row first, size_t n, float* out) c
   score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, out);
 }
 
-void Codes::prefetch(const Row* rows, size_t n) const {
-  const size_t stride = rows_->stride(), lines = std::min<size_t>((stride + 63) / 64, 4);
-  const uint8_t* base = rows_->data();
-  if (lines == 1) {
-    for (size_t i = 0; i < n; ++i) __builtin_prefetch(base + rows[i] * stride);
-    return;
-  }
-  for (size_t i = 0; i < n; ++i)
-    for (size_t line = 0; line < lines; ++line) __builtin_prefetch(base + rows[i] * stride + line * 64);
-}
-
 void Codes::encode(const float* z, float left_out, uint8_t* row) const {
   const size_t dims = spec_.dims, half = code_bytes(spec_);
   const float top = spec_.bits == 8 ? 255.0f : 15.0f;
@@ -272,13 +243,7 @@ void Codes::fill(size_t first, const float* vectors, size_t n) {
   std::vector<float> form(kBlock * inputs), projected(kBlock * wide), tile(kBlock * panel), z(dims);
   for (size_t i = 0; i < n; i += kBlock) {
     const size_t block = std::min(kBlock, n - i);
-    for (size_t r = 0; r < block; ++r) {
-      const float* x = vectors + (i + r) * spec_.dim;
-      float* f = form.data() + r * inputs;
-      std::copy(x, x + spec_.dim, f);
-      if (spec_.lengthened())
-        f[spec_.dim] = std::sqrt(std::max(0.0f, spec_.norm_bound * spec_.norm_bound - sum_of_squares(x, spec_.dim)));
-    }
+    for (size_t r = 0; r < block; ++r) spec_.row(vectors + (i + r) * spec_.dim, form.data() + r * inputs);
     for (size_t p = 0; p * panel < wide; ++p) {
       encoder_->multiply(form.data(), block, p, tile.data());
       for (size_t r = 0; r < block; ++r)

@@ -4,60 +4,47 @@
 // header, so one kernel call over whole rows gives sum q_j c_j. With z the query and u the decoded row, both about the
 // center of the codes, |z - u|^2 = |z|^2 + |u|^2 - 2 <z, u>; the header holds |u|^2 plus the energy that the
 // projection left out, the prepared query holds the rest.
-// Inner product has two forms. Where norms are about even, rows gain a coordinate that brings them to one norm, and the
-// l2 order of these is the order by inner product. Otherwise the distance is -<z, u> less what is the same for all rows,
-// and nothing needs to be remembered of a row.
+// Where products are compared (form.hpp) the distance is -<z, u> less what is the same for all rows, and nothing needs to
+// be remembered of a row.
 // Scale "vector" is LVQ: every row has its own step and offset (Aguerrebere et al., PVLDB 2023, section 3).
 #pragma once
 #include <memory>
 #include <vector>
 
 #include "base/metric.hpp"
-#include "base/scorer.hpp"
 #include "kernels/block.hpp"
+#include "quant/coded.hpp"
+#include "quant/form.hpp"
 
 namespace nearly::quant {
 
 enum class Scale : int { kShared = 0, kVector };  // shared: steps by dimension (all equal when global)
 
-struct CodeSpec {
-  size_t dim = 0;          // floats of a query
+struct CodeSpec : Form {
   size_t dims = 0;         // dimensions that are coded
   int bits = 8;            // 8 or 4
   Scale scale = Scale::kShared;
-  Metric metric = Metric::kL2;  // l2, cosine (l2 of unit vectors) or ip
-  float norm_bound = 0;    // ip: the norm that rows are lengthened to by sqrt(norm_bound^2 - |x|^2); 0: they are not
   std::vector<float> center, step;  // dims each; step unused under Scale::kVector
   std::vector<int8_t> matrix;  // empty, or the projection in the layout of kernels::Table::project
   std::vector<float> matrix_scale, offset;  // dims each: projected = matrix_scale * integer - offset
   std::vector<float> mean;  // input_dim, with a matrix: what the offset is the image of
-  bool lengthened() const { return metric == Metric::kDot && norm_bound > 0; }
-  bool product() const { return metric == Metric::kDot && norm_bound == 0; }  // inner product in its own form
-  size_t input_dim() const { return dim + (lengthened() ? 1 : 0); }
   size_t padded_input() const { return (input_dim() + 1) / 2 * 2; }
   size_t padded_dims() const { return (dims + 15) / 16 * 16; }
 };
 
-class Codes final : public Scorer {
+class Codes final : public Coded {
  public:
   Codes(CodeSpec spec, std::shared_ptr<Table> rows);
   static size_t row_bytes(const CodeSpec& spec);
 
-  // Encodes n vectors (dim floats each, unit length under cosine) into rows [first, first + n), which exist.
-  void fill(size_t first, const float* vectors, size_t n);
-  void decode(Row row, float* out) const;  // dims floats, in the projected space
-  const CodeSpec& spec() const { return spec_; }
-  const std::shared_ptr<Table>& rows() const { return rows_; }
+  void fill(size_t first, const float* vectors, size_t n) override;
+  void decode(Row row, float* out) const override;  // in the projected space
 
-  size_t n_rows() const override { return rows_->rows(); }
-  size_t n_bytes() const override { return rows_->n_bytes(); }
-  size_t query_bytes() const override { return spec_.dim * 4; }
   size_t prepared_bytes() const override;
   void prepare(const void* query, void* prepared) const override;
   void prepare_row(Row row, void* prepared) const override;
   void score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const override;
   void score_range(const void* prepared, Row first, size_t n, float* out) const override;
-  void prefetch(const Row* rows, size_t n) const override;
 
  private:
   struct Query;
@@ -70,7 +57,6 @@ class Codes final : public Scorer {
   const float* header(const uint8_t* row) const;
 
   CodeSpec spec_;
-  std::shared_ptr<Table> rows_;
   std::unique_ptr<kernels::Packed> encoder_;  // the projection in panels, for encoding many rows
   bool uniform_ = false;           // one step for all dimensions
   float mean_square_ = 0;          // of the projection's mean

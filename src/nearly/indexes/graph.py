@@ -16,8 +16,9 @@ from nearly.indexes.base import Index, Placed, Progress
 from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
-from nearly.indexes.travel import NOBODY, Travel, usual_quantizer
+from nearly.indexes.travel import NOBODY, Travel, check_quantizer, usual_quantizer
 from nearly.quantizers import Plain, Quantizer
+from nearly.quantizers.base import CODED
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE
 
@@ -102,20 +103,12 @@ class GraphIndex(Index):
         return calibration.from_queries(as_bytes(made.array if bits else made.as_float32()), "").rows
 
     def _choose_quantizer(self, quantizer: Quantizer | None, vectors: Vectors) -> Quantizer:
-        if isinstance(quantizer, type):
-            raise InputError(f"quantizer is a class; pass an instance, nearly.{quantizer.__name__}()")
-        if self._store.metric.name not in ("l2", "cosine", "ip"):
-            if quantizer is not None and not isinstance(quantizer, Plain):
-                raise InputError(f"{type(quantizer).__name__} is for l2, cosine and ip, not {self._store.metric.name}; "
-                                 "leave quantizer= out")  # fmt: skip
+        if quantizer is not None:
+            check_quantizer(quantizer, self._store.metric.name)
+            return quantizer
+        if self._store.metric.name not in CODED:
             return Plain()
-        if quantizer is None:
-            return usual_quantizer(self._store.metric.name, vectors, self._contract.target)
-        if isinstance(quantizer, type) or not hasattr(quantizer, "fit_floats"):
-            raise InputError(
-                f"quantizer is {quantizer!r}; pass nearly.Plain(), nearly.Scalar(...) or nearly.Reduced(...)"
-            )
-        return quantizer
+        return usual_quantizer(self._store.metric.name, vectors, self._contract.target)
 
     def _lay_out(self, fresh: NDArray[np.uint32]) -> None:
         """Give new nodes empty lists."""

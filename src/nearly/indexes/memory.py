@@ -10,8 +10,8 @@ from nearly.arrays import Vectors
 from nearly.indexes.store import ELEMENTS
 from nearly.indexes.travel import LINE, usual_quantizer
 from nearly.metrics import Metric
-from nearly.quantizers import Plain, Quantizer, Reduced, Scalar
-from nearly.quantizers.codes import SAMPLE
+from nearly.quantizers import FittedCodes, Plain, Quantizer, Reduced, Scalar
+from nearly.quantizers.base import SAMPLE
 
 __all__ = ["CODED", "DEGREE", "Shape", "flat_bytes", "graphs", "peak_bytes", "sample_of"]
 
@@ -106,6 +106,8 @@ def _usual(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> S
     quantizer = usual_quantizer(metric.name, sample, recall)
     rows = sample.as_float32()
     fitted = quantizer.fit(rows, metric=metric.name)
-    if isinstance(quantizer, Reduced):  # so that more vectors do not ask for more components
+    if isinstance(quantizer, Reduced) and isinstance(
+        fitted, FittedCodes
+    ):  # so that more vectors do not ask for more components
         quantizer = Reduced(dims=fitted.dims, energy=quantizer.energy)
-    return Shape(DEGREE, fitted.row_bytes, quantizer, f"{fitted.bits}-bit codes of {fitted.dims} dimensions")
+    return Shape(DEGREE, fitted.row_bytes, quantizer, fitted.name)

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from nearly import _core, storage
 from nearly.arrays import Vectors
-from nearly.errors import FormatError
+from nearly.errors import FormatError, InputError
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
-from nearly.quantizers import FittedCodes, Plain, Quantizer, Reduced, Scalar
-from nearly.quantizers.codes import SAMPLE, common_norm, squares
+from nearly.quantizers import QUANTIZERS, Fitted, Plain, Quantizer, Reduced, Scalar, from_state
+from nearly.quantizers.base import CODED, SAMPLE, common_norm, squares
 
-__all__ = ["LINE", "NOBODY", "Travel", "usual_quantizer"]
+__all__ = ["LINE", "NOBODY", "Travel", "check_quantizer", "usual_quantizer"]
 
 _DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _LEAST = 32  # vectors under which a comparison of codes says nothing
@@ -46,7 +46,7 @@ class Travel:
     ----------
     quantizer : Quantizer
         What codes are fitted by; fitting anew uses it again.
-    fitted : FittedCodes or None
+    fitted : Fitted or None
         None: walks compare the vectors themselves.
     codes : table or None
         A code for each node.
@@ -56,7 +56,7 @@ class Travel:
 
     def __init__(self, quantizer: Quantizer, store: Store, seed: int) -> None:
         self.quantizer = quantizer
-        self.fitted: FittedCodes | None = None
+        self.fitted: Fitted | None = None
         self.codes: Any = None
         self.scorer: Any = store.scorer
         self._seed = seed
@@ -64,15 +64,11 @@ class Travel:
 
     def name(self, store: Store) -> str:
         """What it is, for people."""
-        fitted = self.fitted
-        if fitted is None:
-            return f"{store.kind} vectors"
-        of = f" of {fitted.dim}" if fitted.dims < fitted.dim else ""
-        return f"{fitted.bits}-bit codes of {fitted.dims}{of} dimensions"
+        return f"{store.kind} vectors" if self.fitted is None else self.fitted.name
 
     def fit(self, store: Store, n: int, threads: int) -> None:
         """Fit codes to the first n nodes and code them."""
-        if not n or store.metric.name not in ("l2", "cosine", "ip") or isinstance(self.quantizer, Plain):
+        if not n or store.metric.name not in CODED or isinstance(self.quantizer, Plain):
             return self.give_up(store)
         chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
         bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
@@ -81,6 +77,14 @@ class Travel:
         )
         if fitted is None:
             return self.give_up(store)
+        self._code_all(fitted, store, n, threads)
+
+    def recode(self, store: Store, n: int, threads: int) -> None:
+        """Code the first n nodes by what is fitted, in a new table."""
+        assert self.fitted is not None
+        self._code_all(self.fitted, store, n, threads)
+
+    def _code_all(self, fitted: Fitted, store: Store, n: int, threads: int) -> None:
         codes = new_table(fitted.row_bytes, n)
         scorer = fitted.scorer(codes)
         scorer.fill(store.scorer, 0, n, threads)
@@ -169,13 +173,22 @@ class Travel:
         if "quantizer" in file.config:
             prefix = "quantizer_"
             parts = {name.removeprefix(prefix): a for name, a in file.arrays.items() if name.startswith(prefix)}
-            fitted = FittedCodes.from_state(parts, file.config["quantizer"])
+            fitted = from_state(parts, file.config["quantizer"])
             if fitted.dim != store.dim or fitted.metric != store.metric.name:
                 raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
             self.fitted = fitted
             self.codes = _core.Table.borrow(storage.require(file, "codes", np.uint8, (n, fitted.row_bytes)))
             self.scorer = fitted.scorer(self.codes)
         return self
+
+
+def check_quantizer(quantizer: Any, metric: str) -> None:
+    """Refuse what is no quantizer, and codes of a metric that they cannot stand for."""
+    if isinstance(quantizer, type) or not hasattr(quantizer, "fit_floats"):
+        names = ", ".join(f"nearly.{kind.__name__}()" for kind in QUANTIZERS.values())
+        raise InputError(f"quantizer is {quantizer!r}; pass one of {names}")
+    if metric not in CODED and not isinstance(quantizer, Plain):
+        raise InputError(f"{type(quantizer).__name__} is for {', '.join(CODED)}, not {metric}; leave quantizer= out")
 
 
 def alive_sample(store: Store, n_nodes: int, n: int, seed: int) -> NDArray[np.uint32]:

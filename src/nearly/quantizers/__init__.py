@@ -3,11 +3,42 @@
 A specification such as ``Scalar(bits=8)`` is immutable; ``fit`` returns the fitted quantizer. Indexes do that.
 """
 
-from nearly.quantizers.codes import FittedCodes, Quantizer
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nearly.errors import FormatError
+from nearly.quantizers.base import Fitted, Quantizer
+from nearly.quantizers.codes import FittedCodes
 from nearly.quantizers.plain import Plain
+from nearly.quantizers.rabitq import FittedRaBitQ, RaBitQ
 from nearly.quantizers.reduced import Reduced
 from nearly.quantizers.scalar import Scalar
+from nearly.quantizers.transformed import FittedTransformed, Transformed
 
-__all__ = ["QUANTIZERS", "FittedCodes", "Plain", "Quantizer", "Reduced", "Scalar"]
+__all__ = [
+    "FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "FittedTransformed", "Plain", "Quantizer",
+    "RaBitQ", "Reduced", "Scalar", "Transformed", "from_state",
+]  # fmt: skip
 
-QUANTIZERS: dict[str, type[Quantizer]] = {"plain": Plain, "scalar": Scalar, "reduced": Reduced}
+QUANTIZERS: dict[str, type[Quantizer]] = {
+    "plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ, "transformed": Transformed,
+}  # fmt: skip
+# What they become when fitted; several may become the same kind.
+FITTED: dict[str, type[Fitted]] = {fitted.kind: fitted for fitted in (FittedCodes, FittedRaBitQ, FittedTransformed)}
+
+
+def from_state(arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Fitted:
+    """Make a fitted quantizer of what its ``state`` gave; everything is checked.
+
+    Raises
+    ------
+    FormatError
+        If something is missing, of the wrong type, or does not fit together.
+    """
+    # Files from before there were kinds hold scalar codes.
+    kind = config.get("kind", FittedCodes.kind) if isinstance(config, Mapping) else None
+    if not isinstance(kind, str) or kind not in FITTED:
+        raise FormatError(f"the quantizer in this file is of the kind {kind!r}, which this version does not know")
+    return FITTED[kind].from_state(arrays, config)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nearly.quantizers.codes import FittedCodes, Floats, fit
+from nearly.quantizers.base import Fitted, Floats, fit
 
 __all__ = ["Plain"]
 
@@ -21,12 +21,12 @@ class Plain:
     Plain()
     """
 
-    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> FittedCodes:
+    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> Fitted:
         """Raise an InputError: there is nothing to fit."""
         return fit(self, vectors, metric, seed)
 
     def fit_floats(
         self, sample: Floats, *, metric: str, norm_bound: float, seed: int, threads: int = 0
-    ) -> FittedCodes | None:
+    ) -> Fitted | None:
         """Return None: vectors are kept as they are."""
         return None

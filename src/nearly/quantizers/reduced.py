@@ -9,20 +9,21 @@ from numpy.typing import NDArray
 from nearly import _core
 from nearly.arrays import check_fraction, check_int
 from nearly.errors import InputError
-from nearly.quantizers.codes import FittedCodes, Floats, check_metric, fit, lengthen
+from nearly.quantizers.base import Fitted, Floats, check_metric, fit, lengthen
+from nearly.quantizers.codes import FittedCodes
 from nearly.quantizers.scalar import Scalar
+from nearly.transforms.pca import covariance, principal
 
 __all__ = ["Reduced"]
-
-_ROUNDS = 6  # of orthogonal iteration: the subspace then holds all but about 1e-3 of the best one's energy
 
 
 @dataclass(frozen=True)
 class Reduced:
     """Scalar codes of the leading principal components (LeanVec's idea: Tepper et al., TMLR 2024).
 
-    The projection is rounded to bytes when it is fitted; vectors and queries pass through the same rounded matrix. What
-    it leaves out of a vector is remembered as one number, so that distances stay right on average.
+    What ``Transformed(Pca(dims), code)`` does, faster: the projection is rounded to bytes when it is fitted, and
+    vectors and queries pass through the same rounded matrix. What it leaves out of a vector is remembered as one
+    number, so that distances stay right on average.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ class Reduced:
         if not isinstance(self.code, Scalar):
             raise InputError(f"code is {self.code!r}; pass a Scalar, for example nearly.Scalar(bits=8)")
 
-    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> FittedCodes:
+    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> Fitted:
         """Fit to vectors of shape (n, dim) under l2, cosine or ip; the same seed gives the same quantizer."""
         return fit(self, vectors, metric, seed)
 
@@ -67,10 +68,10 @@ class Reduced:
         if self.dims is not None and self.dims > inputs:
             raise InputError(f"dims is {self.dims}, but the vectors have {inputs}; pass at most that, or None")
         mean = rows.mean(axis=0, dtype=np.float64)
-        covariance = _covariance(rows, mean.astype(np.float32), threads)
-        total = float(np.trace(covariance))
+        spread = covariance(rows, mean.astype(np.float32), threads)
+        total = float(np.trace(spread))
         for dims in [self.dims] if self.dims is not None else _line_dims(inputs, self.code, product):
-            axes, variances = _principal(covariance, dims, seed, threads)
+            axes, variances = principal(spread, dims, seed, threads)
             energy = float(np.maximum(variances, 0).sum()) / total if total > 0 else 1.0
             if energy >= self.energy:
                 break
@@ -94,30 +95,6 @@ def _line_dims(inputs: int, code: Scalar, product: bool) -> list[int]:
     header = 12 if code.scale == "vector" else 0 if product else 4
     fitting = [(lines * 64 - header) * 8 // code.bits for lines in (1, 2, 3, 4, 6, 8)]
     return [dims for dims in fitting if dims <= inputs] or [inputs]
-
-
-def _covariance(rows: Floats, mean: Floats, threads: int) -> Floats:
-    """Blocks of products in float32, added up in float64: the same bits for any number of threads.
-
-    Of the rows by a power of two, which turns no axis: squares of very large or very small numbers are no floats.
-    """
-    largest = max(abs(float(rows.max(initial=0))), abs(float(rows.min(initial=0))))
-    factor = np.float32(2.0 ** -np.clip(np.frexp(largest)[1], -120, 120))
-    total = np.zeros((rows.shape[1], rows.shape[1]))
-    for first in range(0, len(rows), 2048):
-        columns = np.ascontiguousarray(((rows[first : first + 2048] - mean) * factor).T)
-        block = np.empty(total.shape, np.float32)
-        _core.products(columns, columns, block, threads)
-        total += block
-    return np.ascontiguousarray(total / len(rows), np.float32)
-
-
-def _principal(
-    covariance: Floats, n_axes: int, seed: int, threads: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    axes, variances = np.empty((n_axes, len(covariance))), np.empty(n_axes)
-    _core.principal_axes(covariance, n_axes, _ROUNDS, seed, axes, variances, threads)
-    return axes, variances
 
 
 def _layout(whole: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -7,7 +7,8 @@ import numpy as np
 
 from nearly.arrays import check_choice
 from nearly.errors import InputError
-from nearly.quantizers.codes import FittedCodes, Floats, check_metric, fit, lengthen
+from nearly.quantizers.base import Fitted, Floats, check_metric, fit, lengthen
+from nearly.quantizers.codes import FittedCodes
 
 __all__ = ["Scalar"]
 
@@ -42,7 +43,7 @@ class Scalar:
             raise InputError(f"bits is {self.bits!r}; pass 8 or 4")
         check_choice(self.scale, ("global", "dimension", "vector"), "scale")
 
-    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> FittedCodes:
+    def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> Fitted:
         """Fit to vectors of shape (n, dim) under l2, cosine or ip; the same seed gives the same quantizer."""
         return fit(self, vectors, metric, seed)
 

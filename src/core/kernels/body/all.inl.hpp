@@ -17,6 +17,7 @@ namespace {
 #include "kernels/body/fastscan.inl.hpp"
 #include "kernels/body/packed.inl.hpp"
 #include "kernels/body/rotate.inl.hpp"
+#include "kernels/body/sweep.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/screen.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
@@ -51,6 +52,7 @@ const Table table = {
      packed_dots<8>},
     fastscan,
     rotate,
+    sweep,
     panel_products,
     kPanel,
     {widen_row<float>, widen_row<Half>, widen_row<Brain>, widen_row<int8_t>, widen_row<uint8_t>},

@@ -1,0 +1,215 @@
+// Scorers of codes: one door for all to fill and decode, one more for each kind to make it.
+#include "quant/codes.hpp"
+#include "quant/map.hpp"
+#include "quant/mapped.hpp"
+#include "quant/plain.hpp"
+#include "quant/rabitq.hpp"
+#include "quant/rotation.hpp"
+
+#include "bind.hpp"
+
+namespace nearly::bind {
+namespace {
+
+constexpr size_t kBlock = 64;  // rows that a thread codes at a time
+
+// Codes rows of the store: vectors never pass through Python.
+void fill(quant::Coded& c, const quant::Plain& store, size_t first, size_t last, size_t threads) {
+  require(first <= last && last <= c.n_rows() && last <= store.n_rows() && c.dim() == store.dim() && !c.rows()->borrowed(),
+          "fill: rows or dim disagree, or the table is borrowed");
+  nb::gil_scoped_release release;
+  parallel_for(last - first, kBlock, threads, [&](size_t begin, size_t end) {
+    std::vector<float> wide((end - begin) * store.dim());
+    for (size_t i = begin; i < end; ++i) store.decode(static_cast<Row>(first + i), wide.data() + (i - begin) * store.dim());
+    c.fill(first + begin, wide.data(), end - begin);
+  }, poll());
+}
+
+void encode(quant::Coded& c, size_t first, In<float, 2> vectors, size_t threads) {
+  require(vectors.shape(1) == c.dim() && fits(first, vectors.shape(0), c.n_rows()) && !c.rows()->borrowed(),
+          "encode: shapes disagree, or the table is borrowed");
+  nb::gil_scoped_release release;
+  parallel_for(vectors.shape(0), kBlock, threads, [&](size_t begin, size_t end) {
+    c.fill(first + begin, vectors.data() + begin * c.dim(), end - begin);
+  }, poll());
+}
+
+void decode(const quant::Coded& c, size_t first, Out<float, 2> out) {
+  require(fits(first, out.shape(0), c.n_rows()) && out.shape(1) == c.dims(), "decode: shapes disagree");
+  nb::gil_scoped_release release;
+  for (size_t i = 0; i < out.shape(0); ++i) c.decode(static_cast<Row>(first + i), out.data() + i * c.dims());
+}
+
+template <typename T> std::vector<T> to_vector(In<T, 1> a) { return {a.data(), a.data() + a.shape(0)}; }
+
+quant::Form make_form(size_t dim, int metric, float norm_bound) {
+  const quant::Form form{dim, metric_from(metric), norm_bound};
+  require(dim >= 1 && dim <= 32768, "codes: dim in [1, 32768]");
+  require(form.metric == Metric::kL2 || form.metric == Metric::kCosine || form.metric == Metric::kDot,
+          "codes: l2, cosine or ip");
+  return form;
+}
+
+std::shared_ptr<quant::Codes> make_codes(std::shared_ptr<Table> rows, size_t dim, size_t dims, int bits, bool per_vector,
+                                         int metric, float norm_bound, In<float, 1> center, In<float, 1> step,
+                                         In<int8_t, 1> matrix, In<float, 1> matrix_scale, In<float, 1> offset,
+                                         In<float, 1> mean) {
+  quant::CodeSpec s;
+  static_cast<quant::Form&>(s) = make_form(dim, metric, norm_bound);
+  s.dims = dims;
+  s.bits = bits;
+  s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
+  require(dims >= 1 && (bits == 8 || bits == 4), "Codes: dims or bits out of range");
+  require(center.shape(0) == dims && (per_vector || step.shape(0) == dims), "Codes: center and step hold dims floats");
+  const bool projects = matrix.shape(0) > 0;
+  require(projects ? dims <= s.input_dim() : dims == s.input_dim(), "Codes: dims and dim disagree");
+  require(!projects || (matrix.shape(0) == s.padded_input() * s.padded_dims() && matrix_scale.shape(0) == dims &&
+                        offset.shape(0) == dims && mean.shape(0) == s.input_dim()),
+          "Codes: the projection's shapes disagree");
+  s.center = to_vector(center);
+  s.step = to_vector(step);
+  s.matrix = to_vector(matrix);
+  s.matrix_scale = to_vector(matrix_scale);
+  s.offset = to_vector(offset);
+  s.mean = to_vector(mean);
+  require(rows->stride() == quant::Codes::row_bytes(s), "Codes: the table's stride is not row_bytes()");
+  return std::make_shared<quant::Codes>(std::move(s), rows);
+}
+
+size_t rabitq_row_bytes(size_t inputs, int bits) {
+  require(bits >= 1 && bits <= 8 && inputs >= 1 && inputs <= 32769, "RaBitQ: bits in [1, 8]");
+  quant::RaBitQSpec s;
+  s.dim = inputs;
+  s.bits = bits;
+  return quant::RaBitQ::row_bytes(s);
+}
+
+std::shared_ptr<quant::RaBitQ> make_rabitq(std::shared_ptr<Table> rows, size_t dim, int bits, int metric, float norm_bound,
+                                           float epsilon, In<float, 1> center, In<uint64_t, 1> signs) {
+  quant::RaBitQSpec s;
+  static_cast<quant::Form&>(s) = make_form(dim, metric, norm_bound);
+  const size_t inputs = s.input_dim();
+  require(rows->stride() == rabitq_row_bytes(inputs, bits), "RaBitQ: the table's stride is not row_bytes()");
+  require(epsilon > 0 && epsilon < 1e6f, "RaBitQ: epsilon is positive");
+  require(center.shape(0) == inputs && signs.shape(0) == quant::Rotation::n_words(inputs),
+          "RaBitQ: center holds a float, signs four bits for each dimension");
+  s.bits = bits;
+  s.epsilon = epsilon;
+  s.center = to_vector(center);
+  s.rotation = quant::Rotation(inputs, to_vector(signs));
+  return std::make_shared<quant::RaBitQ>(std::move(s), rows);
+}
+
+// Scores and the half-widths of their bounds, above `bound` whatever `score` says: for tests.
+void bounded_scores(const quant::RaBitQ& r, In<float, 1> query, In<uint32_t, 1> rows, float bound, Out<float, 1> out,
+                    Out<float, 1> errors) {
+  const size_t n = rows.shape(0);
+  require(query.shape(0) == r.dim() && out.shape(0) == n && errors.shape(0) == n, "bounded_scores: shapes disagree");
+  for (size_t i = 0; i < n; ++i) require(rows.data()[i] < r.n_rows(), "bounded_scores: row out of range");
+  std::vector<uint8_t> memory(r.prepared_bytes() + 64);
+  auto* prepared = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+  r.prepare(query.data(), prepared);
+  r.score(prepared, rows.data(), n, bound, out.data());
+  r.errors(prepared, rows.data(), n, errors.data());
+}
+
+void add_affine(quant::Map& map, In<float, 2> matrix, In<float, 1> offset) {
+  require(matrix.shape(0) >= 1 && matrix.shape(0) <= 32832 && matrix.shape(1) == map.outputs() && offset.shape(0) == matrix.shape(0),
+          "Map: the matrix has a row and the offset a number for each output");
+  map.add_affine(matrix.data(), to_vector(offset));
+}
+
+void apply_map(const quant::Map& map, In<float, 2> rows, bool with_offset, Out<float, 2> out, size_t threads) {
+  require(rows.shape(1) == map.inputs() && out.shape(1) == map.outputs() && rows.shape(0) == out.shape(0),
+          "Map.apply: shapes disagree");
+  nb::gil_scoped_release release;
+  parallel_for(rows.shape(0), kBlock, threads, [&](size_t begin, size_t end) {
+    map.apply(rows.data() + begin * map.inputs(), end - begin, with_offset, out.data() + begin * map.outputs());
+  }, poll());
+}
+
+std::shared_ptr<quant::Mapped> make_mapped(std::shared_ptr<quant::Map> map, size_t dim, int metric, float norm_bound,
+                                           bool rest, In<float, 1> center, std::shared_ptr<quant::Coded> codes) {
+  const quant::Form form = make_form(dim, metric, norm_bound);
+  const size_t wide = map->outputs() + rest;
+  require(map->inputs() == form.input_dim() && center.shape(0) == map->inputs() && codes->dim() == wide &&
+              codes->dims() == wide && !(rest && form.product()), "Mapped: map, center and codes disagree");
+  return std::make_shared<quant::Mapped>(form, map, rest, to_vector(center), codes);
+}
+
+// Rotates rows of any dimension, or back. `to` holds multiples of 64 floats.
+void rotate_rows(In<uint64_t, 1> signs, In<float, 2> from, Out<float, 2> to, bool inverse) {
+  const size_t dim = inverse ? to.shape(1) : from.shape(1), size = inverse ? from.shape(1) : to.shape(1);
+  require(dim >= 1 && size == quant::Rotation::padded(dim) && from.shape(0) == to.shape(0) &&
+              signs.shape(0) == quant::Rotation::n_words(dim), "rotate_rows: shapes disagree");
+  const quant::Rotation rotation(dim, to_vector(signs));
+  nb::gil_scoped_release release;
+  for (size_t i = 0; i < from.shape(0); ++i) {
+    if (inverse)
+      rotation.invert(from.data() + i * size, to.data() + i * dim);
+    else
+      rotation.apply(from.data() + i * dim, to.data() + i * size);
+  }
+}
+
+}  // namespace
+
+void codes(nb::module_& m) {
+  nb::class_<quant::Coded, Scorer>(m, "Coded", "A scorer over rows of codes.")
+      .def_prop_ro("dims", &quant::Coded::dims)
+      .def("fill", &fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
+      .def("encode", &encode, "first"_a, "vectors"_a.noconvert(), "threads"_a = 0)
+      .def("decode", &decode, "first"_a, "out"_a.noconvert());
+
+  nb::class_<quant::Codes, quant::Coded>(m, "Codes")
+      .def(nb::new_(&make_codes), "rows"_a, "dim"_a, "dims"_a, "bits"_a, "per_vector"_a, "metric"_a, "norm_bound"_a,
+           "center"_a.noconvert(), "step"_a.noconvert(), "matrix"_a.noconvert(), "matrix_scale"_a.noconvert(),
+           "offset"_a.noconvert(), "mean"_a.noconvert())
+      .def_static("row_bytes", [](size_t dims, int bits, bool per_vector, bool product) {
+             quant::CodeSpec s;
+             s.metric = product ? Metric::kDot : Metric::kL2;
+             s.dims = dims;
+             s.bits = bits;
+             s.scale = per_vector ? quant::Scale::kVector : quant::Scale::kShared;
+             return quant::Codes::row_bytes(s);
+           }, "dims"_a, "bits"_a, "per_vector"_a, "product"_a = false);
+
+  nb::class_<quant::Bounded, quant::Coded>(m, "Bounded", "Codes whose estimates have bounds.");
+  nb::class_<quant::RaBitQ, quant::Bounded>(m, "RaBitQ")
+      .def(nb::new_(&make_rabitq), "rows"_a, "dim"_a, "bits"_a, "metric"_a, "norm_bound"_a, "epsilon"_a,
+           "center"_a.noconvert(), "signs"_a.noconvert())
+      .def_static("row_bytes", &rabitq_row_bytes, "inputs"_a, "bits"_a)
+      .def("bounded_scores", &bounded_scores, "query"_a.noconvert(), "rows"_a.noconvert(), "bound"_a, "out"_a.noconvert(),
+           "errors"_a.noconvert());
+
+  nb::class_<quant::Map>(m, "Map", "What vectors go through before they are coded.")
+      .def(nb::new_([](size_t inputs) {
+             require(inputs >= 1 && inputs <= 32832, "Map: inputs out of range");
+             return std::make_shared<quant::Map>(inputs);
+           }), "inputs"_a)
+      .def_prop_ro("outputs", &quant::Map::outputs)
+      .def("add_leading", [](quant::Map& map, size_t n) {
+             require(n >= 1 && n <= map.outputs(), "Map: leading coordinates that are not there");
+             map.add_leading(n);
+           }, "n"_a)
+      .def("add_unit", &quant::Map::add_unit)
+      .def("add_affine", &add_affine, "matrix"_a.noconvert(), "offset"_a.noconvert())
+      .def("add_rotation", [](quant::Map& map, In<uint64_t, 1> signs) {
+             require(signs.shape(0) == quant::Rotation::n_words(map.outputs()), "Map: four bits for each of 64 * m floats");
+             map.add_rotation(quant::Rotation(map.outputs(), to_vector(signs)));
+           }, "signs"_a.noconvert())
+      .def("apply", &apply_map, "rows"_a.noconvert(), "with_offset"_a, "out"_a.noconvert(), "threads"_a = 0);
+
+  nb::class_<quant::Mapped, quant::Coded>(m, "Mapped")
+      .def(nb::new_(&make_mapped), "map"_a, "dim"_a, "metric"_a, "norm_bound"_a, "rest"_a, "center"_a.noconvert(),
+           "codes"_a);
+
+  m.def("draw_rotation", [](size_t dim, uint64_t seed, Out<uint64_t, 1> signs) {
+    require(dim >= 1 && signs.shape(0) == quant::Rotation::n_words(dim), "draw_rotation: four bits for each of 64 * m floats");
+    const std::vector<uint64_t> drawn = quant::Rotation::draw(dim, seed);
+    std::copy(drawn.begin(), drawn.end(), signs.data());
+  }, "dim"_a, "seed"_a, "signs"_a.noconvert());
+  m.def("rotate_rows", &rotate_rows, "signs"_a.noconvert(), "rows"_a.noconvert(), "out"_a.noconvert(), "inverse"_a = false);
+}
+
+}  // namespace nearly::bind

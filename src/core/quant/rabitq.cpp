@@ -1,0 +1,407 @@
+#include "quant/rabitq.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/table.hpp"
+
+namespace nearly::quant {
+
+// The distance is constant + add - weight * scale * <z, v>, z being the rotated query.
+struct RaBitQ::Factors {
+  float add;                       // |r|^2; of products: -<r, center>
+  float scale, error;              // |r|^2 / <r, v>; epsilon standard deviations of the estimate of <q, r> for |q| = 1
+  float first_scale, first_error;  // of the leading bits alone, where there are further ones
+};
+
+// z is about step * coarse, or step * (64 * coarse + low) where that is too rough; low comes after coarse.
+struct RaBitQ::Query {
+  float constant;
+  float weight;  // 2 * step of squared distances, step of products
+  float width;   // of bounds: 2 |z| or |z|
+  float unit, origin;  // the metric's own distance is unit * distance + origin
+  int32_t coarse_sum, sum;  // of the whole numbers
+  bool fine;
+  alignas(64) int8_t coarse[1];
+};
+
+namespace {
+
+constexpr size_t kBlock = 64;     // rows scored together; their sums wait on the stack
+constexpr int kLead = 4;          // leading bits
+constexpr size_t kFirst = 12;     // bytes of the factors without further bits
+constexpr size_t kFactors = 20;   // with them
+constexpr float kLimit = 63;      // see kernels::Table::packed
+constexpr int kFineBits = 5;      // from which on seven bits for the query would be the larger error
+constexpr float kFineLimit = 63 * 64 + 31;
+
+// Steps of the best uniform quantizers of a normal variable, for 1 to 8 bits (Max, IRE Transactions 1960; those of more than
+// 32 levels computed likewise): the sweep looks for a vector's own step around them.
+constexpr float kSteps[9] = {0, 1.596f, 0.9957f, 0.586f, 0.3352f, 0.1881f, 0.1041f, 0.0569f, 0.0308f};
+
+// x[0, 64) as codes of `bits` bits, at most 7, in the layout of kernels::Table::packed.
+void pack_unit(const uint8_t* x, int bits, uint8_t* out) {
+  if (bits & 4) {
+    const int low = bits & 3;
+    for (size_t i = 0; i < 32; ++i) out[i] = static_cast<uint8_t>((x[i] >> low) | (x[32 + i] >> low) << 4);
+    out += 32;
+  }
+  if (bits & 2) {
+    const int low = bits & 1;
+    for (size_t i = 0; i < 16; ++i)
+      out[i] = static_cast<uint8_t>((x[i] >> low & 3) | (x[16 + i] >> low & 3) << 2 | (x[32 + i] >> low & 3) << 4 |
+                                    (x[48 + i] >> low & 3) << 6);
+    out += 16;
+  }
+  if (bits & 1) {
+    for (size_t i = 0; i < 8; ++i) {
+      uint64_t eight;
+      std::memcpy(&eight, x + i * 8, 8);
+      out[i] = static_cast<uint8_t>((eight & 0x0101010101010101ull) * 0x0102040810204080ull >> 56);  // bit 8j to 56 + j
+    }
+  }
+}
+
+void unpack_unit(const uint8_t* in, int bits, uint8_t* x) {
+  std::memset(x, 0, 64);
+  if (bits & 4) {
+    for (size_t i = 0; i < 32; ++i) x[i] = in[i] & 15, x[32 + i] = in[i] >> 4;
+    in += 32;
+  }
+  if (bits & 2) {
+    for (size_t part = 0; part < 4; ++part)
+      for (size_t i = 0; i < 16; ++i)
+        x[part * 16 + i] = static_cast<uint8_t>(x[part * 16 + i] << 2 | (in[i] >> (2 * part) & 3));
+    in += 16;
+  }
+  if (bits & 1)
+    for (size_t i = 0; i < 8; ++i) {
+      const uint64_t places = in[i] * 0x0101010101010101ull & 0x8040201008040201ull;  // byte j holds bit j, in its place
+      const uint64_t ones = (places + 0x7f7f7f7f7f7f7f7full) >> 7 & 0x0101010101010101ull;
+      uint64_t eight;
+      std::memcpy(&eight, x + i * 8, 8);
+      eight = (eight << 1 & 0xfefefefefefefefeull) | ones;
+      std::memcpy(x + i * 8, &eight, 8);
+    }
+}
+
+float half_of_codes(int bits) { return 0.5f * static_cast<float>((1 << bits) - 1); }
+
+double dot(const float* a, const float* b, size_t n) {
+  double part[4] = {};
+  for (size_t j = 0; j < n; j += 4)  // n is a multiple of 64, or b is padded
+    for (size_t i = 0; i < 4; ++i) part[i] += static_cast<double>(a[j + i]) * b[j + i];
+  return (part[0] + part[2]) + (part[1] + part[3]);
+}
+
+float to_float(double x) {  // numbers that overflowed on their way are as large as can be
+  constexpr double kMost = std::numeric_limits<float>::max();
+  return static_cast<float>(x < kMost ? x : kMost);
+}
+
+}  // namespace
+
+RaBitQ::RaBitQ(RaBitQSpec spec, std::shared_ptr<Table> rows)
+    : Bounded(spec.dim, spec.input_dim(), std::move(rows)), spec_(std::move(spec)) {
+  size_ = spec_.rotation.size();
+  units_ = size_ / 64;
+  lead_bits_ = std::min(spec_.bits, kLead);
+  further_bits_ = spec_.bits - lead_bits_;
+  lead_ = further_bits_ == 0 ? kFirst : kFactors;
+  further_ = lead_ + units_ * 8 * static_cast<size_t>(lead_bits_);
+  center_square_ = sum_of_squares(spec_.center.data(), spec_.center.size());
+}
+
+size_t RaBitQ::row_bytes(const RaBitQSpec& spec) {
+  const size_t bytes = (spec.bits <= kLead ? kFirst : kFactors) + Rotation::padded(spec.input_dim()) / 8 * spec.bits;
+  return (bytes + 31) / 32 * 32;
+}
+
+size_t RaBitQ::prepared_bytes() const { return sizeof(Query) + size_ * (spec_.bits >= kFineBits ? 2 : 1) + 64; }
+
+// -- coding ------------------------------------------------------------------------------------------------------------
+
+RaBitQ::Fit RaBitQ::fit(const float* a, float scale, int bits) const {
+  float sums[2];
+  kernels::active().sweep(a, size_, scale, static_cast<float>((1 << (bits - 1)) - 1), sums);
+  return {scale, sums[0], sums[1]};
+}
+
+// The scale whose codes of the magnitudes a (of unit length) point in the direction of a: eight scales around the best one
+// for normal variables, then eight around the best of these, and again. Loses about a hundredth of 1 - cos^2 against trying
+// all scales at which a code changes (SIGMOD 2025, section 3.2), which costs 2^bits times as much.
+RaBitQ::Fit RaBitQ::choose_scale(const float* a) const {
+  if (spec_.bits == 1) return fit(a, 1.0f, 1);
+  const auto top = static_cast<float>((1 << (spec_.bits - 1)) - 1);
+  const float usual = std::sqrt(static_cast<float>(size_)) / kSteps[spec_.bits];
+  const float unclipped = (top + 1.0f) / *std::max_element(a, a + size_);  // the largest scale that clips nothing
+  float low = (spec_.bits < 7 ? 0.75f : 0.85f) * usual;
+  if (spec_.bits >= 5) low = std::min(low, 0.8f * unclipped);
+  const float high = std::max(1.2f * usual, unclipped);
+  constexpr int kTries = 8, kRounds = 3;
+  Fit best{usual, 1, 1};
+  float quality = -1.0f, step = (high - low) / (kTries - 1);
+  for (int round = 0; round < kRounds; ++round) {
+    const float from = low;
+    for (int i = 0; i < kTries; ++i) {
+      const Fit tried = fit(a, from + step * static_cast<float>(i), spec_.bits);
+      if (tried.product * tried.product / tried.square <= quality) continue;
+      quality = tried.product * tried.product / tried.square;
+      best = tried;
+    }
+    step *= 2.0f / kTries;
+    low = best.scale - step * (0.5f * (kTries - 1));
+  }
+  return best;
+}
+
+void RaBitQ::pack(const float* residual, const float* a, float scale, uint8_t* row) const {
+  const auto top = static_cast<float>((1 << (spec_.bits - 1)) - 1);
+  const auto sign = static_cast<uint8_t>(1 << (spec_.bits - 1)), mask = static_cast<uint8_t>(sign - 1);
+  uint8_t code[64], part[64];
+  for (size_t u = 0; u < units_; ++u) {
+    for (size_t i = 0; i < 64; ++i) {
+      const auto k = static_cast<uint8_t>(static_cast<int>(std::min(a[u * 64 + i] * scale, top)));
+      code[i] = static_cast<uint8_t>(residual[u * 64 + i] > 0 ? sign | k : k ^ mask);
+    }
+    for (size_t i = 0; i < 64; ++i) part[i] = static_cast<uint8_t>(code[i] >> further_bits_);
+    pack_unit(part, lead_bits_, row + lead_ + u * static_cast<size_t>(lead_bits_) * 8);
+    if (further_bits_ == 0) continue;
+    for (size_t i = 0; i < 64; ++i) part[i] = static_cast<uint8_t>(code[i] & ((1 << further_bits_) - 1));
+    pack_unit(part, further_bits_, row + further_ + u * static_cast<size_t>(further_bits_) * 8);
+  }
+}
+
+// residual: rotated, size_ floats. with_center: <r, center>, for products.
+void RaBitQ::encode(const float* residual, double with_center, uint8_t* row) const {
+  std::memset(row, 0, rows_->stride());
+  const double square = dot(residual, residual, size_), norm = std::sqrt(square);
+  Factors f{spec_.product() ? static_cast<float>(-with_center) : to_float(square), 0, 0, 0, 0};
+  if (norm > 0 && norm < std::numeric_limits<double>::infinity()) {
+    thread_local std::vector<float> a;
+    a.resize(size_);
+    const double inverse = 1.0 / norm;
+    for (size_t j = 0; j < size_; ++j) a[j] = static_cast<float>(std::fabs(residual[j]) * inverse);
+    const Fit all = choose_scale(a.data());
+    pack(residual, a.data(), all.scale, row);
+    const auto factors = [&](const Fit& of, float* scale, float* error) {
+      const double product = of.product, sine = std::max(0.0, of.square / (product * product) - 1.0);
+      *scale = to_float(norm / product);
+      *error = to_float(norm * spec_.epsilon * std::sqrt(sine / static_cast<double>(size_ - 1)));
+    };
+    factors(all, &f.scale, &f.error);
+    if (further_bits_ > 0)  // their codes are those of a scale 2^further times smaller
+      factors(fit(a.data(), std::ldexp(all.scale, -further_bits_), lead_bits_), &f.first_scale, &f.first_error);
+  }
+  std::memcpy(row, &f, lead_);
+}
+
+void RaBitQ::fill(size_t first, const float* vectors, size_t n) {
+  std::vector<float> residual(size_);
+  const size_t inputs = spec_.input_dim();
+  for (size_t i = 0; i < n; ++i) {
+    spec_.row(vectors + i * spec_.dim, residual.data());
+    for (size_t j = 0; j < inputs; ++j) residual[j] -= spec_.center[j];
+    double with_center = 0;
+    if (spec_.product())
+      for (size_t j = 0; j < inputs; ++j) with_center += static_cast<double>(residual[j]) * spec_.center[j];
+    std::fill(residual.begin() + static_cast<ptrdiff_t>(inputs), residual.end(), 0.0f);
+    spec_.rotation.rotate(residual.data());
+    encode(residual.data(), with_center, rows_->row(first + i));
+  }
+}
+
+// 2 v of a row: 2 * code - (2^bits - 1). Returns |v|^2.
+double RaBitQ::decode_codes(const uint8_t* row, int16_t* v) const {
+  const int top = (1 << spec_.bits) - 1;
+  uint8_t lead[64], further[64] = {};
+  uint64_t square = 0;
+  for (size_t u = 0; u < units_; ++u) {
+    unpack_unit(row + lead_ + u * static_cast<size_t>(lead_bits_) * 8, lead_bits_, lead);
+    if (further_bits_ > 0) unpack_unit(row + further_ + u * static_cast<size_t>(further_bits_) * 8, further_bits_, further);
+    int32_t sum = 0;
+    for (size_t i = 0; i < 64; ++i) {
+      const int twice = 2 * (lead[i] << further_bits_ | further[i]) - top;
+      v[u * 64 + i] = static_cast<int16_t>(twice);
+      sum += twice * twice;
+    }
+    square += static_cast<uint64_t>(sum);
+  }
+  return 0.25 * static_cast<double>(square);
+}
+
+// <r, v> / |v|^2: what makes v the nearest to r that it can be. From the two factors, the other one being
+// error^2 = epsilon^2 (scale^2 |v|^2 - |r|^2) / (n - 1).
+double RaBitQ::nearest_length(const uint8_t* row, double square) const {
+  const Factors& f = factors(row);
+  if (!(f.scale > 0)) return 0.0;
+  const double scale = f.scale, sigma = f.error / spec_.epsilon;
+  const double norm_square = scale * scale * square - sigma * sigma * static_cast<double>(size_ - 1);
+  return std::max(0.0, norm_square) / (scale * square);
+}
+
+void RaBitQ::decode(Row row, float* out) const {
+  std::vector<int16_t> v(size_);
+  std::vector<float> rotated(size_);
+  const double length = 0.5 * nearest_length(rows_->row(row), decode_codes(rows_->row(row), v.data()));
+  for (size_t j = 0; j < size_; ++j) rotated[j] = static_cast<float>(v[j] * length);
+  spec_.rotation.invert(rotated.data(), out);
+  for (size_t j = 0; j < spec_.input_dim(); ++j) out[j] += spec_.center[j];
+}
+
+// -- queries -----------------------------------------------------------------------------------------------------------
+
+// A query that is `step` times these whole numbers, of size |z|, about the center.
+void RaBitQ::digits(const int16_t* whole, bool fine, float step, float norm, float constant, Query* out) const {
+  const float factor = spec_.product() ? 1.0f : 2.0f;
+  *out = {constant, factor * step, factor * norm, 1.0f, 0.0f, 0, 0, fine, {}};
+  int32_t coarse_sum = 0, sum = 0;  // |whole| is below 4096, and there are at most 2^15 + 64
+  for (size_t j = 0; j < size_; ++j) {
+    const int high = fine ? (whole[j] + 32) >> 6 : whole[j];
+    out->coarse[j] = static_cast<int8_t>(high);
+    coarse_sum += high;
+    sum += whole[j];
+  }
+  out->coarse_sum = coarse_sum;
+  out->sum = sum;
+  if (!fine) return;
+  int8_t* low = out->coarse + size_;
+  for (size_t j = 0; j < size_; ++j) low[j] = static_cast<int8_t>(whole[j] - out->coarse[j] * 64);
+}
+
+// With o = center + r: |q - o|^2 = |q - center|^2 + |r|^2 - 2 <q - center, r>, and
+// <q, o> = <q, center> + <center, r> + <q - center, r>.
+void RaBitQ::prepare(const void* query, void* prepared) const {
+  thread_local std::vector<float> z;
+  z.resize(size_);
+  spec_.query(static_cast<const float*>(query), z.data());
+  const size_t inputs = spec_.input_dim();
+  const float square = sum_of_squares(z.data(), inputs);
+  float with_center = 0;
+  for (size_t j = 0; j < inputs; ++j) {
+    with_center += z[j] * spec_.center[j];
+    z[j] -= spec_.center[j];
+  }
+  std::fill(z.begin() + static_cast<ptrdiff_t>(inputs), z.end(), 0.0f);
+  const float constant = spec_.product() ? -with_center : sum_of_squares(z.data(), inputs);
+  spec_.rotation.rotate(z.data());
+  thread_local std::vector<int16_t> whole;
+  whole.resize(size_);
+  const bool fine = spec_.bits >= kFineBits;
+  const float step = kernels::active().quantize16(z.data(), size_, fine ? kFineLimit : kLimit, whole.data());
+  auto* out = static_cast<Query*>(prepared);
+  digits(whole.data(), fine, step, std::sqrt(sum_of_squares(z.data(), size_)), constant, out);
+  if (spec_.metric == Metric::kCosine) out->unit = 0.5f;  // |q - o|^2 = 2 (1 - <q, o>) of unit vectors
+  if (spec_.lengthened()) {  // |q - o|^2 = |q|^2 + norm_bound^2 - 2 <q, o>
+    out->unit = 0.5f;
+    out->origin = -0.5f * (square + spec_.norm_bound * spec_.norm_bound);
+  }
+}
+
+// The row asks by its code, at the length that is nearest to r: so it is at distance 0 to itself, and the distance to
+// another one follows from the angle between their codes.
+void RaBitQ::prepare_row(Row row, void* prepared) const {
+  thread_local std::vector<int16_t> v;
+  v.resize(size_);
+  const uint8_t* from = rows_->row(row);
+  const double square = decode_codes(from, v.data()), length = nearest_length(from, square);
+  const float add = factors(from).add, constant = spec_.product() ? add - center_square_ : add;
+  const bool fine = (1 << spec_.bits) - 1 > static_cast<int>(kLimit);
+  digits(v.data(), fine, static_cast<float>(0.5 * length), static_cast<float>(length * std::sqrt(square)), constant,
+         static_cast<Query*>(prepared));
+}
+
+// -- comparing ---------------------------------------------------------------------------------------------------------
+
+void RaBitQ::score_block(const Query& query, const uint8_t* base, const Row* rows, size_t n, float bound,
+                         float* out) const {
+  const kernels::Table& k = kernels::active();
+  const size_t stride = rows_->stride();
+  const auto& lead_dots = k.packed[lead_bits_ - 1];
+  const float lead_middle = half_of_codes(lead_bits_) * static_cast<float>(query.coarse_sum);
+  const float lead_weight = query.fine ? 64.0f * query.weight : query.weight;
+  int32_t lead[kBlock];
+  for (size_t i = 0; i < n; i += kBlock) {
+    const size_t block = std::min(kBlock, n - i);
+    const uint8_t* first = rows ? base : base + i * stride;
+    const Row* some = rows ? rows + i : nullptr;
+    lead_dots(query.coarse, first + lead_, stride, some, block, units_, lead);
+    if (further_bits_ > 0) {
+      score_further(query, first, some, block, bound, lead, out + i);
+      continue;
+    }
+    for (size_t r = 0; r < block; ++r) {
+      const Factors& f = factors(first + (some ? some[r] : r) * stride);
+      out[i + r] = query.constant + f.add - lead_weight * f.scale * (static_cast<float>(lead[r]) - lead_middle);
+    }
+  }
+}
+
+// The second stage, for rows whose first estimate is not surely above the bound. Sums are whole numbers, so the estimate is
+// the same as in one stage.
+void RaBitQ::score_further(const Query& query, const uint8_t* base, const Row* rows, size_t n, float bound,
+                           const int32_t* lead, float* out) const {
+  const kernels::Table& k = kernels::active();
+  const size_t stride = rows_->stride();
+  const float lead_middle = half_of_codes(lead_bits_) * static_cast<float>(query.coarse_sum);
+  const float lead_weight = query.fine ? 64.0f * query.weight : query.weight;
+  Row left[kBlock];
+  uint8_t place[kBlock];
+  size_t n_left = 0;
+  for (size_t r = 0; r < n; ++r) {
+    const Row row = rows ? rows[r] : static_cast<Row>(r);
+    const Factors& f = factors(base + row * stride);
+    const float estimate =
+        query.constant + f.add - lead_weight * f.first_scale * (static_cast<float>(lead[r]) - lead_middle);
+    out[r] = estimate - f.first_error * query.width;
+    left[n_left] = row;
+    place[n_left] = static_cast<uint8_t>(r);
+    n_left += !(out[r] > bound);
+  }
+  if (n_left == 0) return;
+  int32_t further[kBlock], low_lead[kBlock], low_further[kBlock];
+  const auto& dots = k.packed[further_bits_ - 1];
+  dots(query.coarse, base + further_, stride, left, n_left, units_, further);
+  if (query.fine) {
+    const int8_t* low = query.coarse + size_;
+    k.packed[lead_bits_ - 1](low, base + lead_, stride, left, n_left, units_, low_lead);
+    dots(low, base + further_, stride, left, n_left, units_, low_further);
+  }
+  const double middle = static_cast<double>(half_of_codes(spec_.bits)) * query.sum;
+  for (size_t r = 0; r < n_left; ++r) {
+    const Factors& f = factors(base + left[r] * stride);
+    int64_t sum = (static_cast<int64_t>(lead[place[r]]) << further_bits_) + further[r];
+    if (query.fine) sum = 64 * sum + (static_cast<int64_t>(low_lead[r]) << further_bits_) + low_further[r];
+    out[place[r]] = query.constant + f.add - query.weight * f.scale * static_cast<float>(static_cast<double>(sum) - middle);
+  }
+}
+
+void RaBitQ::score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const {
+  score_block(*static_cast<const Query*>(prepared), rows_->data(), rows, n, bound, out);
+}
+
+void RaBitQ::score_range(const void* prepared, Row first, size_t n, float* out) const {
+  score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, std::numeric_limits<float>::infinity(),
+              out);
+}
+
+void RaBitQ::widen(void* prepared, float times) const { static_cast<Query*>(prepared)->width *= times; }
+
+void RaBitQ::lower(const void* prepared, Row first, size_t n, float bound, float* out) const {
+  const Query& query = *static_cast<const Query*>(prepared);
+  const uint8_t* base = rows_->row(first);
+  score_block(query, base, nullptr, n, (bound - query.origin) / query.unit, out);
+  for (size_t i = 0; i < n; ++i) {
+    const float error = query.width * factors(base + i * rows_->stride()).error;
+    out[i] = query.unit * (out[i] - error) + query.origin;
+  }
+}
+
+void RaBitQ::errors(const void* prepared, const Row* rows, size_t n, float* out) const {
+  const float width = static_cast<const Query*>(prepared)->width;
+  for (size_t i = 0; i < n; ++i) out[i] = width * factors(rows_->row(rows[i])).error;
+}
+
+}  // namespace nearly::quant

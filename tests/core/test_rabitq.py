@@ -1,0 +1,246 @@
+"""RaBitQ in the core against the papers' formulas in float64, and against what the papers promise."""
+
+import numpy as np
+import pytest
+from core_support import METRICS, between, bits, score
+
+from nearly import RaBitQ, _core
+
+BITS = range(1, 9)
+DIM = 256
+# Mean cosine between a vector and its code, measured in NumPy on the same kind of data by trying every scale at which a
+# code changes (SIGMOD 2025, section 3.2); sqrt(2 / pi) = 0.798 is the limit of 1 bit (SIGMOD 2024, section 3.1).
+COSINES = {1: 0.796, 2: 0.938, 3: 0.981, 4: 0.9944, 6: 0.9996, 8: 0.99998}
+
+
+def clustered(rng, n, dim=DIM):
+    """Twenty clusters whose spread falls from dimension to dimension."""
+    spread = np.exp(-np.arange(dim) / 40)
+    made = rng.standard_normal((20, dim))[rng.integers(20, size=n)] + rng.standard_normal((n, dim))
+    return (made * spread).astype(np.float32)
+
+
+def coded(fitted, vectors):
+    """A scorer over the codes of vectors, and the codes."""
+    table = _core.Table(fitted.row_bytes, len(vectors), len(vectors))
+    scorer = fitted.scorer(table)
+    scorer.encode(0, vectors)
+    return scorer, np.array(table.array())
+
+
+def bounded(scorer, query, rows, bound=np.inf):
+    """Scores and the half-widths of their bounds."""
+    out, errors = np.full(len(rows), np.nan, np.float32), np.full(len(rows), np.nan, np.float32)
+    scorer.bounded_scores(query, rows.astype(np.uint32), bound, out, errors)
+    return out, errors
+
+
+def exact(metric, query, vectors):
+    query, vectors = query.astype(np.float64), vectors.astype(np.float64)
+    return ((vectors - query) ** 2).sum(axis=1) if metric == "l2" else -(vectors @ query)
+
+
+@pytest.mark.parametrize("n_bits", COSINES)
+def test_codes_point_where_their_vectors_do(rng, n_bits):
+    vectors = clustered(rng, 1000)
+    fitted = RaBitQ(n_bits).fit(vectors)
+    r = vectors - fitted.center
+    v = fitted.decode(fitted.encode(vectors)) - fitted.center
+    cosines = (r * v).sum(axis=1) / np.linalg.norm(r, axis=1) / np.linalg.norm(v, axis=1)
+    assert abs(cosines.mean() - COSINES[n_bits]) < 0.003
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("n_bits", BITS)
+def test_estimates_are_unbiased_and_bounds_hold_as_often_as_they_say(rng, n_bits, metric):
+    vectors, queries = clustered(rng, 1000), clustered(rng, 25)
+    biases, outside = [], []
+    for seed in range(6):  # the promise is over rotations
+        fitted = RaBitQ(n_bits).fit(vectors * np.float32(3 if metric == "ip" else 1), metric=metric, seed=seed)
+        fitted = type(fitted)(**{**fitted.__dict__, "norm_bound": 0.0, "center": fitted.center[:DIM],
+                                 "signs": fitted.signs[: DIM // 16]})  # fmt: skip
+        scorer, _ = coded(fitted, vectors)
+        errors = []
+        for query in queries:
+            got, width = bounded(scorer, query, np.arange(1000))
+            off = got - exact(metric, query, vectors)
+            size = np.linalg.norm(vectors - fitted.center, axis=1) * np.linalg.norm(query - fitted.center)
+            errors.append((off / size).mean())
+            outside.append((np.abs(off) > width).mean())
+        biases.append(np.mean(errors))
+    assert abs(np.mean(biases)) <= 3 * np.std(biases, ddof=1) / len(biases) ** 0.5
+    assert 0.03 <= np.mean(outside) <= 0.07
+
+
+@pytest.mark.parametrize("dim", [1, 24, 64, 100, 320])
+@pytest.mark.parametrize("n_bits", BITS)
+def test_scores_follow_from_the_stored_codes(simd_target, rng, n_bits, dim):
+    vectors, query = clustered(rng, 70, dim), clustered(rng, 1, dim)[0]
+    fitted = RaBitQ(n_bits).fit(vectors)
+    scorer, codes = coded(fitted, vectors)
+    v = fitted.decode(codes).astype(np.float64) - fitted.center  # along the code, of another length
+    r = vectors.astype(np.float64) - fitted.center
+    z = query.astype(np.float64) - fitted.center
+    square = (r**2).sum(axis=1)
+    along = (r * v).sum(axis=1)
+    expected = (z @ z) + square - 2 * square / along * (v @ z)
+    # Of the query's rounding to 7 or 13 bits, each of the rotated dimensions is off by half a step at most.
+    size = (dim + 63) // 64 * 64
+    step = 4 * np.linalg.norm(z) / (63 if n_bits < 5 else 4063)
+    limit = 2 * square / along * np.linalg.norm(v, axis=1) * step * size**0.5 / 2 + 2e-5 * (z @ z + square)
+    assert (np.abs(score(scorer, query, np.arange(70)) - expected) <= limit).all()
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("n_bits", BITS)
+def test_codes_and_scores_are_the_same_on_every_target(rng, n_bits, metric):
+    vectors, query = clustered(rng, 150, 130), clustered(rng, 1, 130)[0]
+    fitted = RaBitQ(n_bits).fit(vectors, metric=metric)
+    before, seen = _core.simd_target(), []
+    try:
+        for target in _core.simd_targets():
+            _core.use_simd_target(target)
+            scorer, codes = coded(fitted, fitted._form(vectors))
+            scores = score(scorer, query, np.arange(150)), between(scorer, 3, np.arange(150))
+            seen.append((codes.tobytes(), *map(bits, scores)))
+    finally:
+        _core.use_simd_target(before)
+    assert all(other == seen[0] for other in seen)
+
+
+@pytest.mark.parametrize("n_bits", [5, 6, 7, 8])
+def test_two_stages_finish_as_one_and_leave_out_what_is_beyond(simd_target, rng, n_bits):
+    vectors, query = clustered(rng, 500, 200), clustered(rng, 1, 200)[0]
+    scorer, _ = coded(RaBitQ(n_bits).fit(vectors), vectors)
+    rows = rng.permutation(500)
+    whole, _ = bounded(scorer, query, rows)
+    for share in (0.0, 0.02, 0.3, 1.0):
+        bound = np.quantile(whole, share)
+        got, _ = bounded(scorer, query, rows, bound)
+        finished = np.array(bits(got)) == np.array(bits(whole))
+        assert (got[~finished] > bound).all()
+        assert (finished | (whole > bound * 0.9)).all()  # the bound is exceeded only near it
+        if share == 0.02:
+            assert finished.mean() < 0.2
+    assert finished.mean() > 0.9
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("n_bits", BITS)
+def test_a_range_scores_as_its_rows_and_a_query_as_any_other(simd_target, rng, n_bits, metric):
+    vectors = clustered(rng, 200, 96)
+    scorer, _ = coded(RaBitQ(n_bits).fit(vectors, metric=metric), vectors)
+    query = clustered(rng, 1, 96)[0]
+    rows = rng.permutation(200)[:67]
+    together = score(scorer, query, rows)
+    assert bits(together) == [bits(score(scorer, query, [row]))[0] for row in rows]
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("n_bits", BITS)
+def test_stored_to_stored(rng, n_bits, metric):
+    vectors = clustered(rng, 100)
+    fitted = RaBitQ(n_bits).fit(vectors * rng.uniform(0.2, 2, (100, 1)).astype(np.float32), metric=metric)
+    assert fitted.compares_products == (metric == "ip")
+    scorer, _ = coded(fitted, vectors)
+    for row in (0, 57):
+        got, true = between(scorer, row, np.arange(100)), exact(metric, vectors[row], vectors)
+        others = np.arange(100) != row
+        assert np.corrcoef(got[others], true[others])[0, 1] > (0.8 if n_bits == 1 else 0.95 if n_bits == 2 else 0.99)
+        if metric == "l2":
+            assert abs(got[row]) < 0.05 * true.mean()  # itself; the query's rounding is left
+            assert (got > -0.05 * true.mean()).all()
+
+
+def test_cosine_and_even_inner_products_are_ranked_by_squared_distance(rng):
+    vectors, query = clustered(rng, 400), clustered(rng, 1)[0]
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = unit @ query / np.linalg.norm(query)
+    fitted = RaBitQ(7).fit(vectors, metric="cosine")
+    scorer, _ = coded(fitted, unit)
+    np.testing.assert_allclose(score(scorer, query, np.arange(400)), 2 - 2 * cosines, atol=0.01)
+    even = unit * rng.uniform(1, 1.2, (400, 1)).astype(np.float32)
+    fitted = RaBitQ(7).fit(even, metric="ip")
+    assert fitted.norm_bound > 0
+    scorer, _ = coded(fitted, even)
+    expected = query @ query + fitted.norm_bound**2 - 2 * even @ query
+    np.testing.assert_allclose(score(scorer, query, np.arange(400)), expected, rtol=0.01)
+
+
+@pytest.mark.parametrize("n_bits", BITS)
+def test_vectors_without_a_direction(n_bits):
+    vectors = np.repeat(np.arange(3, dtype=np.float32)[:, None], 40, axis=1)  # the middle one is the mean
+    vectors = np.concatenate([vectors, vectors])
+    scorer, _ = coded(RaBitQ(n_bits).fit(vectors), vectors)
+    query = np.full(40, 1.5, np.float32)
+    got, width = bounded(scorer, query, np.arange(6))
+    assert width[1] == 0
+    assert got[1] == pytest.approx(10.0, rel=1e-5)  # exact: the query's distance to the center
+    assert got.tolist()[:3] == got.tolist()[3:]
+    assert np.isfinite(between(scorer, 1, np.arange(6))).all()
+
+
+def test_the_choice_of_a_step_is_near_the_best_there_is(rng):
+    def best(a, top):
+        """Try every scale at which a code changes."""
+        scales = (np.arange(1, top + 1)[:, None] / a).ravel() * (1 + 1e-12)
+        u = np.minimum(np.floor(scales[:, None] * a), top) + 0.5
+        return ((u @ a) ** 2 / (u**2).sum(axis=1)).max()
+
+    for n_bits in (2, 3, 4, 6):
+        vectors = rng.standard_normal((40, 64), dtype=np.float32)
+        vectors -= vectors.mean(axis=0)
+        fitted = RaBitQ(n_bits).fit(vectors)
+        rotated = np.empty_like(vectors)
+        _core.rotate_rows(fitted.signs, vectors, rotated)
+        unit = np.abs(rotated) / np.linalg.norm(rotated, axis=1, keepdims=True)
+        reached = 1 - fitted.error(vectors).mean  # the share of |r|^2 that the code keeps: its squared cosine
+        weights = (vectors**2).sum(axis=1) / (vectors**2).sum()
+        optimum = sum(w * best(a.astype(np.float64), 2 ** (n_bits - 1) - 1) for w, a in zip(weights, unit, strict=True))
+        assert (1 - reached) <= (1 - optimum) * 1.02 + 1e-6
+
+
+@pytest.mark.parametrize("n", [16, 64, 768])
+def test_sweep_matches_numpy_on_every_target(rng, n):
+    a = np.abs(rng.standard_normal(n, dtype=np.float32))
+    a[3] = 0
+    before, seen = _core.simd_target(), []
+    try:
+        for target in _core.simd_targets():
+            _core.use_simd_target(target)
+            for scale, top in ((0.3, 1.0), (11.7, 15.0), (1e30, 127.0)):
+                out = np.full(2, np.nan, np.float32)
+                _core.sweep(a, scale, top, out)
+                k = np.minimum(np.floor(a * np.float32(scale)), np.float32(top)).astype(np.float64) + 0.5
+                np.testing.assert_allclose(out, [(k * a).sum(), (k * k).sum()], rtol=1e-5)
+                seen.append(bits(out))
+    finally:
+        _core.use_simd_target(before)
+    assert seen == seen[:3] * (len(seen) // 3)
+
+
+def test_makers_refuse_what_does_not_fit():
+    table, center, signs = _core.Table(32, 0, 4), np.zeros(64, np.float32), np.zeros(4, np.uint64)
+    make = _core.RaBitQ
+    make(table, 64, 1, METRICS.index("l2"), 0.0, 1.9, center, signs)
+    for arguments in (
+        (64, 0, 0, 0.0, 1.9, center, signs), (64, 9, 0, 0.0, 1.9, center, signs), (0, 1, 0, 0.0, 1.9, center, signs),
+        (64, 4, 0, 0.0, 1.9, center, signs), (64, 1, METRICS.index("l1"), 0.0, 1.9, center, signs),
+        (64, 1, METRICS.index("ip"), 2.0, 1.9, center, signs), (64, 1, 0, 0.0, 0.0, center, signs),
+        (64, 1, 0, 0.0, np.nan, center, signs), (64, 1, 0, 0.0, 1.9, center[:63], signs),
+        (64, 1, 0, 0.0, 1.9, center, signs[:3]), (40000, 1, 0, 0.0, 1.9, center, signs),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"RaBitQ|codes"):
+            make(table, *arguments)
+
+
+@pytest.mark.parametrize("n_bits", [1, 4, 8])
+@pytest.mark.parametrize("largest", [3e38, 1e20, 1e-30, 1e-44])
+def test_numbers_of_any_size_are_coded(rng, n_bits, largest):
+    vectors = (clustered(rng, 50, 100) / 50 * largest).astype(np.float32)
+    vectors[7] = np.float32(largest)  # the same in all dimensions: its rotation overflows where it can
+    scorer, _ = coded(RaBitQ(n_bits).fit(vectors), vectors)
+    for got in (score(scorer, vectors[3], np.arange(50)), between(scorer, 7, np.arange(50))):
+        assert len(got) == 50  # whatever they are: nothing is read or written beyond its place
+    if largest < 1:
+        assert np.isfinite(got).all()
