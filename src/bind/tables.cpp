@@ -26,6 +26,13 @@ nb::object array_of(std::shared_ptr<Table> self) {
   return nb::cast(nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>>(self->row(0), 2, shape, owner));
 }
 
+// Ids are needed of rows that come, not of rows that go.
+std::vector<Link> links(In<uint32_t, 1> rows, const int64_t* ids, In<uint32_t, 1> nodes) {
+  std::vector<Link> made(rows.shape(0));
+  for (size_t i = 0; i < made.size(); ++i) made[i] = {rows.data()[i], ids ? ids[i] : 0, nodes.data()[i]};
+  return made;
+}
+
 // Before anything is changed.
 void check_links(const Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
   require(rows.shape(0) == nodes.shape(0), "Rows: lengths differ");
@@ -103,13 +110,15 @@ void tables(nb::module_& m) {
              return std::make_shared<Rows>(ids, next, first, last, readers ? readers : std::make_shared<Readers>());
            }), "ids"_a, "next"_a, "first"_a, "last"_a, "readers"_a.none() = nb::none())
       .def("link", [](Rows& r, In<uint32_t, 1> rows, In<int64_t, 1> ids, In<uint32_t, 1> nodes) {
+             require_outside_metric();
              require(ids.shape(0) == rows.shape(0), "Rows.link: lengths differ");
              check_links(r, rows, nodes);
-             for (size_t i = 0; i < rows.shape(0); ++i) r.link(rows.data()[i], ids.data()[i], nodes.data()[i]);
+             r.link(links(rows, ids.data(), nodes));
            }, "rows"_a.noconvert(), "ids"_a.noconvert(), "nodes"_a.noconvert())
       .def("unlink", [](Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
+             require_outside_metric();
              check_links(r, rows, nodes);
-             for (size_t i = 0; i < rows.shape(0); ++i) r.unlink(rows.data()[i], nodes.data()[i]);
+             r.unlink(links(rows, nullptr, nodes));
            }, "rows"_a, "nodes"_a)
       .def("prepare", [](Rows& r, In<uint32_t, 1> come, In<int64_t, 1> ids, In<uint32_t, 1> nodes, In<uint32_t, 1> go,
                          In<uint32_t, 1> from) {
@@ -117,11 +126,8 @@ void tables(nb::module_& m) {
              require(ids.shape(0) == come.shape(0), "Rows.prepare: lengths differ");
              check_links(r, come, nodes);
              check_links(r, go, from);
-             std::vector<Link> coming, going;
-             for (size_t i = 0; i < come.shape(0); ++i) coming.push_back({come.data()[i], ids.data()[i], nodes.data()[i]});
-             for (size_t i = 0; i < go.shape(0); ++i) going.push_back({go.data()[i], r.id(go.data()[i]), from.data()[i]});
              nb::gil_scoped_release release;
-             r.prepare(std::move(coming), std::move(going), poll());
+             r.prepare(links(come, ids.data(), nodes), links(go, nullptr, from), poll());
            }, "come"_a.noconvert(), "ids"_a.noconvert(), "nodes"_a.noconvert(), "go"_a.noconvert(), "from_nodes"_a.noconvert())
       .def_prop_ro("exchanging", &Rows::exchanging)
       .def("exchange", [](Rows& r) {

@@ -410,7 +410,7 @@ class World {
       const auto id = kPinned + static_cast<int64_t>(random_() % static_cast<uint64_t>(next_id_ - kPinned + 1));
       const auto at = row_of_.find(id);
       if (at == row_of_.end()) continue;
-      rows_->unlink(at->second, node_of_.at(id / 2));
+      rows_->unlink({{at->second, 0, node_of_.at(id / 2)}});
       gone_[id].store(clock_.fetch_add(1, kOrder) + 1, kOrder);
       pending_.push_back(at->second);
       row_of_.erase(at);

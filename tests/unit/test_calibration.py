@@ -118,4 +118,4 @@ def test_a_grown_index_keeps_its_promise():
         found, truth = index.search(queries), index.search(queries, exact=True)
         delivered = (found.distances <= truth.distances[:, 9:10]).mean()
         assert delivered >= 0.89, (n, delivered, found.plan)
-        assert (index.curve is measured) == (n == 2900)  # measured anew when half as much again has come
+        assert (index.curve is measured) == (n == 2900)  # measured anew when it has grown by half

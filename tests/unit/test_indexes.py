@@ -279,6 +279,4 @@ def test_flat_refuses_codes_without_bounds():
             nearly.Flat(points, quantizer=quantizer)
     with pytest.raises(nearly.InputError, match="l1"):
         nearly.Flat(points, metric="l1", quantizer=nearly.RaBitQ())
-    with pytest.raises(nearly.InputError, match="exact"):
-        nearly.Flat(points).search(points, exact=False)
     assert nearly.Flat(points, quantizer=nearly.Plain()).plan == nearly.Flat(points).plan

@@ -79,9 +79,8 @@ def test_wrong_arguments_of_a_search_are_refused_by_name(made):
     options += [{"recall": r} for r in (0, 2, -0.5, "a", [0.9], True)]
     options += [{"threads": t} for t in (0, 1.5, "2", 2000)]
     options += [{"where": w} for w in ("x > 1", np.ones(5, bool), [-1], [1.5], np.ones((3, 3), bool), {"a": 1}, 2**70)]
-    options += [{"exact": e} for e in (None, "yes", 1)]
-    if not isinstance(made, nearly.Flat):
-        options += [{"effort": e} for e in (0, 1.5, "64", 64.0, [3])]
+    options += [{"exact": e} for e in ("yes", 1)] + ([] if isinstance(made, nearly.Flat) else [{"exact": None}])
+    options += [{"effort": e} for e in (0, 1.5, "64", 64.0, [3])]
     for wrong in options:
         with pytest.raises(nearly.InputError, match=next(iter(wrong))):
             made.search(query, **wrong)

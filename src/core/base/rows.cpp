@@ -6,7 +6,7 @@
 
 namespace nearly {
 
-void Rows::link(Row row, int64_t id, Row node) {
+void Rows::link(Row row, int64_t id, Row node, Row from) {
   *ids_->as<int64_t>(row) = id;
   Row* next = next_->as<Row>(row);
   Row* first = first_->as<Row>(node);
@@ -24,22 +24,45 @@ void Rows::link(Row row, int64_t id, Row node) {
     store(next, *first);
     store(first, row);
   } else {  // rare: an id between those that hang here already
-    Row at = *first;
+    Row at = from == kNone ? *first : from;
     while (this->next(at) != kNone && this->id(this->next(at)) < id) at = this->next(at);
     store(next, this->next(at));
     store(next_->as<Row>(at), row);
   }
 }
 
-void Rows::unlink(Row row, Row node) {
-  Row before = kNone, at = first(node);
-  while (at != row && at != kNone) before = at, at = next(at);
-  if (at == kNone) return;
-  const Row after = next(row);
-  Row* word = before == kNone ? first_->as<Row>(node) : next_->as<Row>(before);
-  __atomic_store_n(word, after, __ATOMIC_RELEASE);
-  if (*last_->as<Row>(node) == row) *last_->as<Row>(node) = before;
-  // The row keeps its own link: a reader that stands on it walks on.
+void Rows::link(const std::vector<Link>& links) {
+  const Link* before = nullptr;  // linked last
+  for (const Link& each : links) {
+    const bool after = before && before->node == each.node && before->id < each.id;
+    link(each.row, each.id, each.node, after ? before->row : kNone);
+    before = &each;
+  }
+}
+
+void Rows::unlink(const std::vector<Link>& links) {
+  std::vector<uint64_t> pairs;  // node, row
+  for (const Link& each : links) pairs.push_back(static_cast<uint64_t>(each.node) << 32 | each.row);
+  std::sort(pairs.begin(), pairs.end());
+  for (size_t i = 0, n = pairs.size(); i < n;) {
+    const auto node = static_cast<Row>(pairs[i] >> 32);
+    size_t end = i + 1;
+    while (end < n && pairs[end] >> 32 == node) ++end;
+    Row before = kNone;
+    for (size_t left = end - i, at = first(node); left > 0 && at != kNone;) {
+      const Row row = static_cast<Row>(at), after = next(row);
+      const uint64_t pair = static_cast<uint64_t>(node) << 32 | row;
+      if (std::binary_search(pairs.begin() + static_cast<ptrdiff_t>(i), pairs.begin() + static_cast<ptrdiff_t>(end), pair)) {
+        __atomic_store_n(before == kNone ? first_->as<Row>(node) : next_->as<Row>(before), after, __ATOMIC_RELEASE);
+        if (*last_->as<Row>(node) == row) *last_->as<Row>(node) = before;
+        --left;  // the row keeps its own link: a reader that stands on it walks on
+      } else {
+        before = row;
+      }
+      at = after;
+    }
+    i = end;
+  }
 }
 
 void Rows::prepare(std::vector<Link> come, std::vector<Link> go, const Poll& poll) {
@@ -56,7 +79,7 @@ void Rows::prepare(std::vector<Link> come, std::vector<Link> go, const Poll& pol
   }
   exchanges_.erase(exchanges_.begin(), exchanges_.end() - 1);
   least_nodes_.store(n_nodes);
-  for (const Link& link : exchange.come) this->link(link.row, link.id, link.node);
+  link(exchange.come);
 }
 
 void Rows::exchange() {
@@ -67,7 +90,7 @@ void Rows::exchange() {
 }
 
 void Rows::call_off() {
-  for (const Link& link : exchanges_.back()->come) unlink(link.row, link.node);
+  unlink(exchanges_.back()->come);
   exchange_.store(nullptr);
 }
 
@@ -75,7 +98,7 @@ void Rows::settle() {
   if (!exchanging()) return;
   const Exchange& exchange = *exchanges_.back();
   readers_->drain(exchange.last.load(), {});
-  for (const Link& link : exchange.go) unlink(link.row, link.node);
+  unlink(exchange.go);
   exchange_.store(nullptr);
 }
 

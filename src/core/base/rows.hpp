@@ -81,9 +81,12 @@ class Rows {
     return row;
   }
 
-  // Gives a row its id and hangs it on a node.
-  void link(Row row, int64_t id, Row node);
-  void unlink(Row row, Row node);
+  // Gives a row its id and hangs it on a node. Looks for its place from a row of that node with a smaller id, if one is
+  // given.
+  void link(Row row, int64_t id, Row node, Row from = kNone);
+  // Many at once, those of a node in one walk along its chain where their ids ascend: a million rows may hang on one node.
+  void link(const std::vector<Link>& links);
+  void unlink(const std::vector<Link>& links);
 
   // An exchange in three steps; whoever reads meanwhile sees all that goes and nothing that comes, or the reverse. After
   // the first one each may be repeated.

@@ -213,6 +213,7 @@ uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows,
     std::vector<Row> nodes;
     std::vector<float> distance;
     for (size_t q = begin; q < end; ++q) {
+      poll_if_due(poll);
       Candidates& candidates = screen.candidates(q - begin);
       candidates.shrink();
       if (candidates.gave_up()) {

@@ -1,6 +1,6 @@
 """The one door for what users pass in: arrays, ids, masks and plain numbers are checked and normalized here."""
 
-from nearly.arrays.ids import as_ids, as_mask_or_ids
+from nearly.arrays.ids import as_ids, as_mask_or_ids, next_ids
 from nearly.arrays.numbers import (
     check_callback,
     check_choice,
@@ -31,4 +31,5 @@ __all__ = [
     "check_positive",
     "check_real",
     "check_seed",
+    "next_ids",
 ]

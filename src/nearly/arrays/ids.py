@@ -9,7 +9,14 @@ from nearly.arrays.foreign import to_numpy
 from nearly.arrays.words import describe, listing
 from nearly.errors import IdError, InputError
 
-__all__ = ["as_ids", "as_mask_or_ids"]
+__all__ = ["as_ids", "as_mask_or_ids", "next_ids"]
+
+
+def next_ids(first: int, n: int) -> NDArray[np.int64]:
+    """Return n ids from the first on, or raise `IdError` where int64 holds no more."""
+    if first + n > 2**63:
+        raise IdError(f"{n} ids from {first} on go beyond 2**63 - 1, the largest; pass ids=")
+    return np.arange(n, dtype=np.int64) + (first if n else 0)
 
 
 def as_ids(value: object, *, n: int | None = None, name: str = "ids", unique: bool = True) -> NDArray[np.int64]:

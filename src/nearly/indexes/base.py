@@ -1,7 +1,6 @@
 """What all indexes do alike: the door, ids, filters, changes, files. A kind of index adds how it searches."""
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
@@ -14,11 +13,13 @@ from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import files, names
 from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
+from nearly.indexes.writing import Writing
 
 __all__ = ["Index", "Progress"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 _NO_ROWS = np.zeros(0, np.uint32)
+_PADDED = 1 << 16  # columns that an answer may have however few vectors there are
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
 _SHARED = 8  # queries that the core compares with blocks of rows,
 _PRODUCTS = ("l2", "cosine", "ip")  # under these metrics
@@ -89,7 +90,7 @@ class Index:
         self._ids = None
         self._distinct = None
         self._spare_rows, self._spare_nodes = [], []
-        self._writing = threading.RLock()
+        self._writing = Writing()
         return made, given
 
     def _place(self, vectors: Vectors, ids: NDArray[np.int64] | None) -> Placed:
@@ -101,7 +102,7 @@ class Index:
             self._move_to(self._store.converted("float32"))
         store = self._store
         if ids is None:
-            ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
+            ids = arrays.next_ids(self._next_id, n)
         rows_spare = self._spare_rows[:n]
         n_rows = self._n_rows + n - len(rows_spare)
         store = store.sized(n_rows, self._n_nodes + max(0, n - len(self._spare_nodes)))
@@ -316,6 +317,10 @@ class Index:
         padded = np.zeros((n + 63) // 64 * 64, bool)
         padded[:n] = passes
         return np.packbits(padded, bitorder="little").view(np.uint64), int(passes.sum())
+
+    def _columns(self, k: Any) -> int:
+        """Columns of an answer: k, less what would be padding alone where that could fill the memory."""
+        return min(arrays.check_k(k), max(self._n_live, _PADDED))
 
     def _scan(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:
         """Compare with every vector, or with every one that passes."""

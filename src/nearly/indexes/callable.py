@@ -13,6 +13,7 @@ from nearly.errors import FormatError, IdError, InputError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes.base import Index
 from nearly.indexes.store import NONE, IdMap, grow_or_copy, new_table
+from nearly.indexes.writing import Writing
 
 __all__ = ["CallableHNSW"]
 
@@ -83,11 +84,12 @@ class CallableHNSW:
         n = len(items)
         self._metric = metrics.get(metric)
         self._source = _Source(self._metric, items)
-        self._writing = threading.RLock()
+        self._writing = Writing()
         self._scorer = _core.Callable(self._source, n)
         self._ids = new_table(8, n, 255)
         self._next, self._first, self._last = (new_table(4, n, 255) for _ in range(3))
         self._lists = new_table(8 * self._m, n, 255)
+        self._rows = _core.Rows(self._ids, self._next, self._first, self._last)
         self._removed = np.zeros(n, bool)
         self._map: IdMap | None = None
         self._graph: Any = None
@@ -99,7 +101,7 @@ class CallableHNSW:
     def _append(self, items: list[Any], ids: NDArray[np.int64] | None) -> NDArray[np.int64]:
         old, n = len(self._items), len(self._items) + len(items)
         if ids is None:
-            ids = np.arange(self._next_id, self._next_id + len(items), dtype=np.int64)
+            ids = arrays.next_ids(self._next_id, len(items))
         items_before, removed_before, graph_before = self._items, self._removed, self._graph
         lists_before = self._lists.array()[:old].copy()
         entries = [] if graph_before is None else graph_before.entries
@@ -201,28 +203,29 @@ class CallableHNSW:
         """
         k = arrays.check_k(k)
         width = max(k, _EFFORT if effort is None else arrays.check_int(effort, "effort", low=1, high=1 << 20))
-        n, passing, bits = len(self._items), len(self), None
+        graph, rows = self._graph, self._rows  # in this order: a writer puts larger ones in their place, rows first
+        n, passing, bits = (0 if graph is None else graph.n_nodes), len(self), None
         if where is not None:
-            rows, known = self._id_map().rows(cast(NDArray[np.int64], arrays.as_mask_or_ids(where, n_mask=None)))
+            chosen, known = self._id_map().rows(cast(NDArray[np.int64], arrays.as_mask_or_ids(where, n_mask=None)))
             flags = np.zeros((n + 63) // 64 * 64, bool)
-            flags[rows[known]] = True
+            flags[chosen[known & (chosen < n)]] = True
             passing, bits = int(flags.sum()), np.packbits(flags, bitorder="little").view(np.uint64)
         ids, distances = np.empty((1, k), np.int64), np.empty((1, k), np.float32)
         counts, handle = np.empty(1, np.uint32), np.zeros((1, 8), np.uint8)
+        held = getattr(self._source.query, "item", None)  # of a search whose metric searches
         self._source.query.item = query
         try:
-            if self._graph is not None and not exact and passing**2 > 16 * width * n:
+            if graph is not None and not exact and passing**2 > 16 * width * n:
                 stretch = int(np.ceil(width * n / max(1, passing)))
-                self._graph.search(8, handle, 1, stretch, k, ids, distances, counts, bits, threads=1)
+                graph.search(8, handle, 1, stretch, k, ids, distances, counts, bits, threads=1)
                 plan = f"{self.plan}, effort {width}"
             else:
                 counts[0] = 0
                 plan = f"exact scan of {passing} items"
             if counts[0] < min(k, passing) or plan.startswith("exact"):
-                self._rows = _core.Rows(self._ids, self._next, self._first, self._last)
-                _core.scan(self._scorer, self._rows, n, 8, handle, 1, ids, distances, counts, bits, None, 1)
+                _core.scan(self._scorer, rows, n, 8, handle, 1, ids, distances, counts, bits, None, 1)
         finally:
-            self._source.query.item = None
+            self._source.query.item = held
         return Hits(ids, distances, True, SearchContext(self._metric, plan, 1.0 if plan.startswith("exact") else None))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -246,7 +249,7 @@ class CallableHNSW:
             storage.config_int(file, "M", 2, 256),
             storage.config_int(file, "ef_construction", 1, 65536),
         )
-        self._seed, self._next_id = storage.config_int(file, "seed", 0), storage.config_int(file, "next_id", 0)
+        self._seed, self._next_id = storage.config_int(file, "seed", 0), storage.config_int(file, "next_id", 0, 2**63)
         listed = _as_items(items, "items")
         if len(listed) != n:
             raise InputError(f"items has {len(listed)} entries, but the index was built over {n}")
@@ -257,7 +260,7 @@ class CallableHNSW:
         removed = storage.require(file, "removed", np.bool_, (n,))
         entries = [int(e) for e in storage.require(file, "entries", np.uint32, (None,))]
         lists = storage.require(file, "lists", np.uint8, (n, 8 * self._m))
-        if any(e >= n for e in entries) or (ids < 0).any() or len(np.unique(ids)) != n or (n and not entries):
+        if any(e >= n for e in entries) or (ids < 0).any() or (n and not entries):
             raise FormatError(f"{file.path} is damaged: its ids or entry nodes cannot be")
         self._lists.array()[:] = lists
         try:
@@ -269,6 +272,8 @@ class CallableHNSW:
         rows = np.arange(n, dtype=np.uint32)
         self._ids.array()[:] = ids.view(np.uint8).reshape(n, 8)
         live = rows[~removed]
+        if len(np.unique(ids[live])) != len(live) or (len(live) and int(ids[live].max()) >= self._next_id):
+            raise FormatError(f"{file.path} is damaged: its ids cannot be")
         self._rows.link(live, np.ascontiguousarray(ids[live]), live)
         return self
 

@@ -86,10 +86,11 @@ class Contract:
         self.changed = self._size + 1
 
     def due(self, n_vectors: int) -> bool:
-        """Whether to measure now: half as much again changed as was measured, or there is enough at last."""
+        """Whether to measure now: the index grew by half or all of it changed since, or there is enough at last."""
         if n_vectors < calibration.LEAST:
             return False
-        return self.calibrates if self.curve is None else self.changed * 2 > self._size
+        grown = n_vectors * 2 > self._size * 3
+        return self.calibrates if self.curve is None else grown or self.changed > self._size
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """The rows of an index in files: what is written of them, and the checks under which they are read again."""
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from nearly import _core, metrics, storage
 from nearly.errors import FormatError
 from nearly.indexes.store import ELEMENTS, NONE, Store
+from nearly.indexes.writing import Writing
 
 if TYPE_CHECKING:
     from nearly.indexes.base import Index
@@ -36,7 +36,7 @@ def restore(index: "Index", file: storage.File) -> None:
     n_rows = storage.config_int(file, ("rows", "n_rows"), 0, 2**31 - 1)
     n_nodes = storage.config_int(file, ("rows", "n_nodes"), 0, n_rows)
     index._n_rows, index._n_nodes = n_rows, n_nodes
-    index._next_id = storage.config_int(file, ("rows", "next_id"), 0)
+    index._next_id = storage.config_int(file, ("rows", "next_id"), 0, 2**63)
     index._own_ids = storage.config_bool(file, ("rows", "own_ids"))
     index._n_removed = storage.config_int(file, ("rows", "n_removed"), 0, n_rows)
     index._why = storage.config_str(file, ("rows", "why"))
@@ -49,6 +49,8 @@ def restore(index: "Index", file: storage.File) -> None:
         i >= n_nodes or firsts[i] != NONE for i in index._spare_nodes
     ):
         raise FormatError(f"{file.path} is damaged: it calls rows or nodes free that are in use")
+    if any(len(set(spare)) < len(spare) for spare in (index._spare_rows, index._spare_nodes)):
+        raise FormatError(f"{file.path} is damaged: it calls a row or node free twice")
     index._n_live = n_rows - len(index._spare_rows) - index._n_removed
     index._change = index._reuse = 0
     index._pending = []
@@ -58,7 +60,7 @@ def restore(index: "Index", file: storage.File) -> None:
     if len(ids) and int(ids.max()) >= index._next_id:
         raise FormatError(f"{file.path} is damaged: an id is not below the next one")
     index._ids = index._distinct = None
-    index._writing = threading.RLock()
+    index._writing = Writing()
     index._file = file
 
 

@@ -164,7 +164,7 @@ class Flat(Index):
             if self._travel is not None and not exact:
                 raise InputError("Flat by codes has no effort: pass recall=, or exact=True")
         rows, single = self._queries(queries)
-        k, workers = arrays.check_k(k), self._threads(threads)
+        k, workers = self._columns(k), self._threads(threads)
         if exact or target >= 1.0 or self._travel is None:
             plan = self.plan if self._travel is None else f"exact scan of {len(self)} vectors, as asked"
             return self._exactly(rows, k, single, where, workers, plan)

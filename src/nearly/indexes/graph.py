@@ -258,7 +258,7 @@ class GraphIndex(Index):
     def _search(
         self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: int | None
     ) -> Hits:
-        workers, k, exact = self._threads(threads), arrays.check_k(k), arrays.check_flag(exact, "exact")
+        workers, k, exact = self._threads(threads), self._columns(k), arrays.check_flag(exact, "exact")
         if recall is not None and effort is not None:
             raise InputError("recall= and effort= exclude each other; pass one")
         if recall is not None:
@@ -269,6 +269,10 @@ class GraphIndex(Index):
         chosen = None if where is None else self._filter(where)
         if exact:
             return self._scan(rows, k, single, chosen, workers, f"exact scan of {len(self)} vectors, as asked")
+        if k > MOST:
+            return self._scan(
+                rows, k, single, chosen, workers, f"exact scan: a walk looks for at most {MOST} neighbors"
+            )
         how = self._contract.effort(self, k, recall, effort)
         passing = len(self) if chosen is None else chosen[1]
         if passing == len(self):
@@ -278,7 +282,7 @@ class GraphIndex(Index):
         if chosen is not None and passing**2 <= SCAN_FACTOR * how.width * max(1, self._n_nodes):
             plan = f"exact scan of the {passing} vectors that pass, of {len(self)}"
             return self._scan(rows, k, single, chosen, workers, plan)
-        return self._walk(rows, min(k, MOST), single, how, chosen, passing, workers)
+        return self._walk(rows, k, single, how, chosen, passing, workers)
 
     def _walk(
         self, rows: NDArray[np.uint8], k: int, single: bool, how: Effort, chosen: Any, passing: int, threads: int

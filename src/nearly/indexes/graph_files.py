@@ -58,6 +58,8 @@ def restore(index: "GraphIndex", file: storage.File, rules: "type[Rules]") -> No
     nodes = index._store.column("nodes")
     if len(index._pending) != index._n_removed or any(i >= index._n_rows or nodes[i] != NONE for i in index._pending):
         raise FormatError(f"{file.path} is damaged: it lists removed rows that are in use")
+    if len({*index._pending, *index._spare_rows}) < len(index._pending) + len(index._spare_rows):
+        raise FormatError(f"{file.path} is damaged: it lists a removed row twice")
     index._travel = Travel.restore(file, index._store, n, index._seed)
     index._lists, index._slots = _layers(file, n, layers, degree, linked)
     entries = [int(e) for e in storage.require(file, "entries", np.uint32, (None,))]

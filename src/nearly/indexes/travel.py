@@ -184,7 +184,9 @@ class Travel:
 
 def check_quantizer(quantizer: Any, metric: str) -> None:
     """Refuse what is no quantizer, and codes of a metric that they cannot stand for."""
-    if isinstance(quantizer, type) or not hasattr(quantizer, "fit_floats"):
+    if isinstance(quantizer, type):
+        raise InputError(f"quantizer is a class; pass an instance, nearly.{quantizer.__name__}()")
+    if not hasattr(quantizer, "fit_floats"):
         names = ", ".join(f"nearly.{kind.__name__}()" for kind in QUANTIZERS.values())
         raise InputError(f"quantizer is {quantizer!r}; pass one of {names}")
     if metric not in CODED and not isinstance(quantizer, Plain):

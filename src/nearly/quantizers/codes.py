@@ -99,6 +99,8 @@ class FittedCodes(Fitted):
                 raise ValueError(f"metric {made.metric!r}")
             if not all(np.isfinite(arrays[name]).all() for name in types if name != "matrix"):
                 raise ValueError("a number is not finite")
+            if (made.step < 0).any() or made.norm_bound < 0:
+                raise ValueError("a step is negative")
             made.scorer(_core.Table(made.row_bytes, 0, 1))  # the core checks shapes
         except (KeyError, TypeError, ValueError, OverflowError) as problem:
             raise FormatError(f"the quantizer in this file is damaged: {problem}") from problem

@@ -161,7 +161,9 @@ class RecallCurve:
                 and widths.dtype == np.uint32 and len(widths) > 0 and len(ks) > 0 and list(ks) == sorted(set(ks))
                 and ks[0] >= 1 and bool((np.diff(widths.astype(np.int64)) > 0).all()) and widths[0] >= 1
                 and widths[-1] <= 1 << 20 and bool((np.diff(bounds) >= 0).all())
-                and 0 <= n_easy <= groups
+                and 0 <= n_easy <= groups and int(config["n_queries"]) >= 1
+                and all(bool(((a >= 0) & (a <= 1)).all()) for a in (mean, error, share))
+                and abs(float(share.sum()) - 1) < 1e-3
             )  # fmt: skip
             if not fits:
                 raise ValueError("shapes or values disagree")
