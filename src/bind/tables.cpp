@@ -110,13 +110,11 @@ void tables(nb::module_& m) {
              return std::make_shared<Rows>(ids, next, first, last, readers ? readers : std::make_shared<Readers>());
            }), "ids"_a, "next"_a, "first"_a, "last"_a, "readers"_a.none() = nb::none())
       .def("link", [](Rows& r, In<uint32_t, 1> rows, In<int64_t, 1> ids, In<uint32_t, 1> nodes) {
-             require_outside_metric();
              require(ids.shape(0) == rows.shape(0), "Rows.link: lengths differ");
              check_links(r, rows, nodes);
              r.link(links(rows, ids.data(), nodes));
            }, "rows"_a.noconvert(), "ids"_a.noconvert(), "nodes"_a.noconvert())
       .def("unlink", [](Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
-             require_outside_metric();
              check_links(r, rows, nodes);
              r.unlink(links(rows, nullptr, nodes));
            }, "rows"_a, "nodes"_a)
