@@ -20,6 +20,7 @@ namespace {
 #include "kernels/body/sweep.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/screen.inl.hpp"
+#include "kernels/body/nearest.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
 }  // namespace
@@ -60,6 +61,7 @@ const Table table = {
     round_row,
     whole_products,
     reaching,
+    nearest,
     project_query,
     quantize<int16_t>,
     quantize<int8_t>,
