@@ -3,12 +3,13 @@
 from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
 from nearly.hits import Hits, RangeHits
 from nearly.indexes import HNSW, Estimate, Flat, Vamana, build, estimate, load
-from nearly.quantizers import Plain, RaBitQ, Reduced, Scalar, Transformed
+from nearly.quantizers import Binary, Plain, Product, RaBitQ, Reduced, Residual, Scalar, Transformed
 from nearly.runtime import get_threads, set_threads, show_versions, simd_target, simd_targets, use_simd_target
 from nearly.transforms import Chain, Matryoshka, Pca, Rotation
 
 __all__ = [
     "HNSW",
+    "Binary",
     "Chain",
     "DimensionError",
     "Estimate",
@@ -21,9 +22,11 @@ __all__ = [
     "NearlyError",
     "Pca",
     "Plain",
+    "Product",
     "RaBitQ",
     "RangeHits",
     "Reduced",
+    "Residual",
     "Rotation",
     "Scalar",
     "StateError",

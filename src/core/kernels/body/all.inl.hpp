@@ -15,6 +15,7 @@ namespace {
 #include "kernels/body/rows_integer.inl.hpp"
 #include "kernels/body/codes.inl.hpp"
 #include "kernels/body/fastscan.inl.hpp"
+#include "kernels/body/interleave.inl.hpp"
 #include "kernels/body/packed.inl.hpp"
 #include "kernels/body/rotate.inl.hpp"
 #include "kernels/body/sweep.inl.hpp"
@@ -52,6 +53,7 @@ const Table table = {
     {packed_dots<1>, packed_dots<2>, packed_dots<3>, packed_dots<4>, packed_dots<5>, packed_dots<6>, packed_dots<7>,
      packed_dots<8>},
     fastscan,
+    interleave,
     rotate,
     sweep,
     panel_products,
