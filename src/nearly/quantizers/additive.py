@@ -20,6 +20,8 @@ class FittedAdditive(Fitted):
 
     Attributes
     ----------
+    books : int
+        Codebooks.
     bits : int
         8 or 4 for each codebook.
     residual : bool
@@ -35,6 +37,7 @@ class FittedAdditive(Fitted):
     kind: ClassVar[str] = "additive"
 
     dim: int
+    books: int
     bits: int
     residual: bool
     beam: int
@@ -46,14 +49,14 @@ class FittedAdditive(Fitted):
     @property
     def row_bytes(self) -> int:
         """Bytes of one code, factors and padding included."""
-        number, books = metrics.METRICS[self.metric].number, len(self.codewords)
-        return int(_core.Additive.row_bytes(self.dim, number, self.norm_bound, books, self.bits, self.residual))
+        number = metrics.METRICS[self.metric].number
+        return int(_core.Additive.row_bytes(self.dim, number, self.norm_bound, self.books, self.bits, self.residual))
 
     @property
     def name(self) -> str:
         """What the codes are, for people."""
         how = "residual" if self.residual else "product"
-        return f"{how} codes of {len(self.codewords)} x {self.bits} bits for {self.dim} dimensions"
+        return f"{how} codes of {self.books} x {self.bits} bits for {self.dim} dimensions"
 
     def scorer(self, table: Any) -> Any:
         """Return the core's scorer over a table of codes (private)."""
@@ -69,11 +72,13 @@ class FittedAdditive(Fitted):
             made = cls(
                 center=np.ascontiguousarray(arrays["center"], np.float32),
                 codewords=np.ascontiguousarray(arrays["codewords"], np.float32),
-                dim=int(config["dim"]), bits=int(config["bits"]), residual=bool(config["residual"]),
-                beam=int(config["beam"]), metric=str(config["metric"]), norm_bound=float(config["norm_bound"]),
+                dim=int(config["dim"]), books=int(config["books"]), bits=int(config["bits"]),
+                residual=bool(config["residual"]), beam=int(config["beam"]), metric=str(config["metric"]), norm_bound=float(config["norm_bound"]),
             )  # fmt: skip
             if made.metric not in CODED:
                 raise ValueError(f"metric {made.metric!r}")
+            if made.codewords.ndim != 3 or len(made.codewords) != made.books:
+                raise ValueError("another number of codebooks")
             if not (np.isfinite(made.center).all() and np.isfinite(made.codewords).all() and 0 <= made.norm_bound < np.inf):
                 raise ValueError("a number is not finite")
             made.scorer(_core.Table(made.row_bytes, 0, 1))  # the core checks shapes

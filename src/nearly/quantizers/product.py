@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.arrays import check_choice, check_int
@@ -72,7 +73,7 @@ class Product:
         """Fit to rows in the metric's form."""
         check_metric(metric)
         dim = sample.shape[1]
-        parts = self.m if self.m is not None else -(-dim * self.bits // 32)
+        parts = self.m if self.m is not None else -(-dim * 2 // self.bits)
         if parts > dim:
             raise InputError(f"m is {parts}, but the vectors have {dim} dimensions; pass at most that, or None")
         rows = np.ascontiguousarray(lengthen(sample, norm_bound))
@@ -88,7 +89,7 @@ class Product:
         residuals = rows - mean
         books = [kmeans(part, 2**self.bits, seed=seed, threads=threads) for part in _parts(residuals, parts)]
         return FittedAdditive(
-            dim=dim, bits=self.bits, residual=False, beam=1, metric=metric, norm_bound=norm_bound, center=mean,
+            dim=dim, books=parts, bits=self.bits, residual=False, beam=1, metric=metric, norm_bound=norm_bound, center=mean,
             codewords=_padded(books),
         )  # fmt: skip
 
@@ -127,10 +128,10 @@ def _learn(rows: Floats, parts: int, words: int, seed: int, threads: int) -> Flo
     return rotation
 
 
-def _allocate(variances: Floats, parts: int) -> list[int]:
+def _allocate(variances: NDArray[np.float64], parts: int) -> list[int]:
     """Axes in the order of parts: each, the largest first, goes to the part with the smallest product that has room."""
     sizes = [last - first for first, last in _bounds(len(variances), parts)]
-    logs = np.log(np.maximum(variances, max(float(variances.max()), np.finfo(np.float32).tiny) * 1e-12))
+    logs = np.log(np.maximum(variances, max(float(variances.max()) * 1e-12, 1e-300)))
     logs -= logs.min()  # so that more axes never make a product smaller
     sums, chosen = np.zeros(parts), [list[int]() for _ in range(parts)]
     for axis in np.argsort(-variances, kind="stable"):

@@ -70,6 +70,6 @@ class Residual:
             left = left - book[assign(left, book, threads=threads)]
             books.append(book)
         return FittedAdditive(
-            dim=sample.shape[1], bits=self.bits, residual=True, beam=self.beam, metric=metric, norm_bound=norm_bound,
-            center=mean, codewords=np.stack(books),
+            dim=sample.shape[1], books=self.levels, bits=self.bits, residual=True, beam=self.beam, metric=metric,
+            norm_bound=norm_bound, center=mean, codewords=np.stack(books),
         )  # fmt: skip
