@@ -191,6 +191,18 @@ class RaBitQ(Bounded):
 
     def bounded_scores(self, query: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], rows: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], bound: float, out: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu')], errors: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu')]) -> None: ...
 
+class Additive(Coded):
+    def __init__(self, rows: Table, dim: int, metric: int, norm_bound: float, bits: int, residual: bool, beam: int, center: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], codewords: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)]) -> None: ...
+
+    @staticmethod
+    def row_bytes(dim: int, metric: int, norm_bound: float, books: int, bits: int, residual: bool) -> int: ...
+
+class Binary(Coded):
+    def __init__(self, rows: Table, dim: int, metric: int, norm_bound: float, center: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], levels: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+
+    @staticmethod
+    def row_bytes(dim: int, metric: int, norm_bound: float) -> int: ...
+
 class Map:
     """What vectors go through before they are coded."""
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nearly import _core
 from nearly.errors import InputError
 
-__all__ = ["assign", "kmeans", "refine"]
+__all__ = ["assign", "kmeans", "one_round", "refine"]
 
 Floats = NDArray[np.float32]
 
@@ -63,11 +63,20 @@ def refine(rows: Floats, centers: Floats, *, iterations: int, threads: int = 0) 
     labels = np.zeros(len(rows), np.uint32)
     for turn in range(iterations):
         before = labels
-        labels, distances = _nearest(rows, centers, threads)
+        moved, labels, _ = one_round(rows, centers, threads=threads)
         if turn and np.array_equal(labels, before):
             break
-        centers = _means(rows, centers, labels, distances, threads)
+        centers = moved
     return centers + mean
+
+
+def one_round(rows: Floats, centers: Floats, *, threads: int = 0) -> tuple[Floats, NDArray[np.uint32], float]:
+    """Return the means of the rows nearest to each center, each row's center, and the mean squared distance before.
+
+    For rows about their mean: the core's products lose what is small beside the distance to the origin.
+    """
+    labels, distances = _nearest(rows, centers, threads)
+    return _means(rows, centers, labels, distances, threads), labels, float(distances.mean(dtype=np.float64))
 
 
 def assign(rows: Floats, centers: Floats, *, threads: int = 0) -> NDArray[np.uint32]:

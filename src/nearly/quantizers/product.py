@@ -1,7 +1,7 @@
 """Product quantization: parts of a vector, each coded by the nearest of its codewords."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nearly import _core
 from nearly.arrays import check_choice, check_int
 from nearly.errors import InputError
-from nearly.kmeans import assign, kmeans, refine
+from nearly.kmeans import kmeans, one_round
 from nearly.quantizers.additive import FittedAdditive
 from nearly.quantizers.base import Fitted, Floats, check_metric, fit, lengthen
 from nearly.quantizers.transformed import code_images
@@ -113,19 +113,41 @@ def _learn(rows: Floats, parts: int, words: int, seed: int, threads: int) -> Flo
     """A rotation of centered rows for which products of so many words lose little."""
     dim = rows.shape[1]
     axes, variances = principal(covariance(rows, np.zeros(dim, np.float32), threads), dim, seed, threads)
-    rotation = np.ascontiguousarray(axes[_allocate(variances, parts)], np.float32)
-    books: list[Floats] = []
+    dealt = np.ascontiguousarray(axes[_allocate(variances, parts)], np.float32)
+    # Coordinates as they come may belong together already, as those of SIFT do: the better start counts.
+    starts = [_Words.fit(rows, start, parts, words, seed, threads) for start in (dealt, np.eye(dim, dtype=np.float32))]
+    best = min(starts, key=lambda start: start.loss)
     for _ in range(_ROUNDS):
-        turned = np.empty(rows.shape, np.float32)
-        _core.products(rows, rotation, turned, threads)
-        cut = _parts(turned, parts)
-        if books:
-            books = [refine(part, book, iterations=1, threads=threads) for part, book in zip(cut, books, strict=True)]
-        else:
-            books = [kmeans(part, words, seed=seed, iterations=_FIRST, threads=threads) for part in cut]
-        coded = [book[assign(part, book, threads=threads)] for part, book in zip(cut, books, strict=True)]
-        rotation = closest_rotation(rows, np.concatenate(coded, axis=1), rotation, threads)
-    return rotation
+        best = best.turned(rows, closest_rotation(rows, best.coded, best.rotation, threads), threads)
+    return best.rotation
+
+
+class _Words(NamedTuple):
+    """Codewords of rotated rows, in the midst of learning."""
+
+    rotation: Floats
+    books: list[Floats]
+    coded: Floats  # each row's codewords
+    loss: float  # before the last round of k-means
+
+    @classmethod
+    def fit(cls, rows: Floats, rotation: Floats, parts: int, words: int, seed: int, threads: int) -> Self:
+        cut = _parts(_rotated(rows, rotation, threads), parts)
+        books = [kmeans(part, words, seed=seed, iterations=_FIRST, threads=threads) for part in cut]
+        return cls(rotation, books, rows, 0.0).turned(rows, rotation, threads)
+
+    def turned(self, rows: Floats, rotation: Floats, threads: int) -> Self:
+        """The codewords after another rotation and a round of k-means."""
+        cut = _parts(_rotated(rows, rotation, threads), len(self.books))
+        made = [one_round(part, book, threads=threads) for part, book in zip(cut, self.books, strict=True)]
+        coded = np.concatenate([book[labels] for book, labels, _ in made], axis=1)
+        return type(self)(rotation, [book for book, _, _ in made], coded, sum(loss for _, _, loss in made))
+
+
+def _rotated(rows: Floats, rotation: Floats, threads: int) -> Floats:
+    turned = np.empty(rows.shape, np.float32)
+    _core.products(rows, rotation, turned, threads)
+    return turned
 
 
 def _allocate(variances: NDArray[np.float64], parts: int) -> list[int]:
