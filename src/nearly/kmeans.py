@@ -67,7 +67,8 @@ def refine(rows: Floats, centers: Floats, *, iterations: int, threads: int = 0) 
         if turn and np.array_equal(labels, before):
             break
         centers = moved
-    return centers + mean
+    made: Floats = centers + mean
+    return made
 
 
 def one_round(rows: Floats, centers: Floats, *, threads: int = 0) -> tuple[Floats, NDArray[np.uint32], float]:

@@ -1,5 +1,7 @@
 """Product, residual and sign codes in the core: distances are those to decoded vectors, however rows are met."""
 
+import itertools
+
 import numpy as np
 import pytest
 from core_support import METRICS, between, bits, make_rows, scan, score
@@ -59,7 +61,7 @@ def _parts(fitted, q):
     if fitted.residual:
         return np.tile(q, (books, 1))
     cuts = [b * len(q) // books for b in range(books + 1)]
-    return np.stack([np.pad(q[a:b], (0, width - (b - a))) for a, b in zip(cuts[:-1], cuts[1:], strict=True)])
+    return np.stack([np.pad(q[a:b], (0, width - (b - a))) for a, b in itertools.pairwise(cuts)])
 
 
 @pytest.mark.parametrize("spec", [*SPECS, Product(600, bits=4), Binary(), Binary("itq"), Binary(None)], ids=str)
@@ -146,10 +148,10 @@ def test_makers_refuse_what_does_not_fit():
     _core.Additive(table, *good)
     for place, wrong in (
         (0, 0), (0, 9), (0, 40000), (1, METRICS.index("l1")), (3, 4), (3, 7), (4, True), (5, 0), (5, 257),
-        (6, center[:7]), (7, words[:3]), (7, words[:, :255]), (7, words[:, :, :1]), (7, words[:0]),
+        (6, center[:7]), (7, words[:3]), (7, words[:, :255].copy()), (7, words[:, :, :1].copy()), (7, words[:0]),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"Additive|codes"):
-            _core.Additive(table, *good[:place], wrong if np.isscalar(wrong) else np.ascontiguousarray(wrong), *good[place + 1 :])
+            _core.Additive(table, *good[:place], wrong, *good[place + 1 :])
     bits8 = _core.Table(8, 0, 4)
     _core.Binary(bits8, 8, METRICS.index("l2"), 0.0, center, center)
     for arguments in ((9, 0, 0.0, center, center), (8, 0, 0.0, center[:7], center), (8, 0, 0.0, center, center[:7]),

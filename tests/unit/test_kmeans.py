@@ -89,11 +89,11 @@ print(hashlib.sha256(centers.tobytes() + assign(rows, centers, threads={threads}
 
 
 def test_the_same_bytes_for_any_threads_and_blas():
-    made = {
-        subprocess.run([sys.executable, "-c", SCRIPT.format(threads=threads)], capture_output=True, text=True, check=True,
-                       env={**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "NEARLY_SIMD": "baseline"}).stdout
-        for threads in (1, 2, 3)
-    }  # fmt: skip
+    made = set()
+    for threads in (1, 2, 3):
+        env = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "NEARLY_SIMD": "baseline"}
+        command = [sys.executable, "-c", SCRIPT.format(threads=threads)]
+        made.add(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)
     assert len(made) == 1
     rows = np.random.default_rng(0).standard_normal((3000, 70), dtype=np.float32)
     assert kmeans(rows, 50, seed=5, threads=1).tobytes() != kmeans(rows, 50, seed=6, threads=1).tobytes()

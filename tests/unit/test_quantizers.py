@@ -101,7 +101,10 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("spec", [nearly.Reduced(dims=12), nearly.RaBitQ(7), nearly.Product(4), nearly.Residual(3), nearly.Binary(None)], ids=str)
+KINDS = [nearly.Reduced(dims=12), nearly.RaBitQ(7), nearly.Product(4), nearly.Residual(3), nearly.Binary(None)]
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=str)
 @pytest.mark.parametrize("metric", METRICS)
 def test_hostile_states_are_refused(spec, metric, vectors):
     arrays, config = spec.fit(vectors, metric=metric).state()
@@ -154,7 +157,8 @@ def test_specifications_are_values():
         lambda: nearly.Product(m=0), lambda: nearly.Product(bits=6), lambda: nearly.Product(rotation="random"),
         lambda: nearly.Residual(levels=0), lambda: nearly.Residual(257), lambda: nearly.Residual(bits=1),
         lambda: nearly.Residual(beam=0), lambda: nearly.Binary("opq"), lambda: nearly.Binary(rotation=True),
-        lambda: nearly.Transformed(code=nearly.Binary()), lambda: nearly.Transformed(code=nearly.Product(rotation="opq")),
+        lambda: nearly.Transformed(code=nearly.Binary()),
+        lambda: nearly.Transformed(code=nearly.Product(rotation="opq")),
         lambda: nearly.RaBitQ(epsilon=0), lambda: nearly.RaBitQ(epsilon="wide"),
     ):  # fmt: skip
         with pytest.raises(nearly.InputError):
@@ -275,7 +279,8 @@ def test_opq_and_residuals_lose_less_than_product_where_coordinates_depend_on_ea
 
 def test_a_learned_rotation_brings_signs_nearer_than_a_random_one(rng):
     vectors = np.sign(rng.standard_normal((2000, 16))) @ np.linalg.qr(rng.standard_normal((16, 16)))[0]
-    vectors = (vectors + 0.1 * rng.standard_normal(vectors.shape)).astype(np.float32)  # near the corners of a turned cube
+    # Near the corners of a turned cube.
+    vectors = (vectors + 0.1 * rng.standard_normal(vectors.shape)).astype(np.float32)
     learned, drawn = (nearly.Binary(rotation).fit(vectors).error(vectors).mean for rotation in ("itq", None))
     assert learned < 0.1
     assert drawn > 0.25

@@ -73,13 +73,15 @@ class FittedAdditive(Fitted):
                 center=np.ascontiguousarray(arrays["center"], np.float32),
                 codewords=np.ascontiguousarray(arrays["codewords"], np.float32),
                 dim=int(config["dim"]), books=int(config["books"]), bits=int(config["bits"]),
-                residual=bool(config["residual"]), beam=int(config["beam"]), metric=str(config["metric"]), norm_bound=float(config["norm_bound"]),
+                residual=bool(config["residual"]), beam=int(config["beam"]), metric=str(config["metric"]),
+                norm_bound=float(config["norm_bound"]),
             )  # fmt: skip
             if made.metric not in CODED:
                 raise ValueError(f"metric {made.metric!r}")
             if made.codewords.ndim != 3 or len(made.codewords) != made.books:
                 raise ValueError("another number of codebooks")
-            if not (np.isfinite(made.center).all() and np.isfinite(made.codewords).all() and 0 <= made.norm_bound < np.inf):
+            finite = np.isfinite(made.center).all() and np.isfinite(made.codewords).all()
+            if not finite or not 0 <= made.norm_bound < np.inf:
                 raise ValueError("a number is not finite")
             made.scorer(_core.Table(made.row_bytes, 0, 1))  # the core checks shapes
         except (KeyError, TypeError, ValueError, OverflowError) as problem:

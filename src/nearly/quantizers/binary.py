@@ -33,14 +33,14 @@ class Binary:
     Parameters
     ----------
     rotation : {"random", "itq", None}, default "random"
-        ``"random"``: a random rotation, so that bits count angles (Charikar, STOC 2002); dimensions are padded to a
-        multiple of 64. ``"itq"``: a rotation learned so that vectors lie near the corners of a cube, which their bits
-        name (Gong & Lazebnik, CVPR 2011). None: the coordinates as they are.
+        ``"random"``: a random rotation, so that bits count angles (Charikar, STOC 2002); dimensions are padded to
+        a multiple of 64. ``"itq"``: a rotation learned so that vectors lie near the corners of a cube, which their
+        bits name (Gong & Lazebnik, CVPR 2011). None: the coordinates as they are.
 
     Notes
     -----
-    Under ip products with a vector are told by the angle between the query and its residual to the mean: norms count only
-    as far as the vectors that a search ranks by. Where norms differ much take `Scalar` or `RaBitQ`.
+    Under ip, products are told by the angle between the query and a vector's residual to the mean; norms count only when
+    a search ranks by the vectors. Where norms differ much take `Scalar` or `RaBitQ`.
 
     Examples
     --------
@@ -79,8 +79,9 @@ class Binary:
             transform = FittedTransform(dim, metric, (Affine.about(matrix, mean, orthonormal=True),))
         label = "Rotation" if self.rotation == "random" else "ITQ"
         return code_images(
-            transform, Binary(None), rows, dim=dim, metric=metric, norm_bound=0.0, label=label, seed=seed, threads=threads
-        )
+            transform, Binary(None), rows, dim=dim, metric=metric, norm_bound=0.0, label=label, seed=seed,
+            threads=threads,
+        )  # fmt: skip
 
 
 def _learn(rows: Floats, seed: int, threads: int) -> Floats:
@@ -139,7 +140,8 @@ class FittedBinary(Fitted):
             )  # fmt: skip
             if made.metric not in CODED:
                 raise ValueError(f"metric {made.metric!r}")
-            if not (np.isfinite(made.center).all() and np.isfinite(made.levels).all() and 0 <= made.norm_bound < np.inf):
+            finite = np.isfinite(made.center).all() and np.isfinite(made.levels).all()
+            if not finite or not 0 <= made.norm_bound < np.inf:
                 raise ValueError("a number is not finite")
             made.scorer(_core.Table(made.row_bytes, 0, 1))  # the core checks shapes
         except (KeyError, TypeError, ValueError, OverflowError) as problem:

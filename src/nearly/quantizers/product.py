@@ -1,6 +1,7 @@
 """Product quantization: parts of a vector, each coded by the nearest of its codewords."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -83,21 +84,21 @@ class Product:
             step = Affine.about(matrix, mean, orthonormal=True)
             compared = "ip" if metric == "ip" and norm_bound == 0 else "cosine" if metric == "cosine" else "l2"
             return code_images(
-                FittedTransform(rows.shape[1], compared, (step,)), Product(parts, self.bits), rows, dim=dim, metric=metric,
-                norm_bound=norm_bound, label="OPQ", seed=seed, threads=threads,
+                FittedTransform(rows.shape[1], compared, (step,)), Product(parts, self.bits), rows, dim=dim,
+                metric=metric, norm_bound=norm_bound, label="OPQ", seed=seed, threads=threads,
             )  # fmt: skip
         residuals = rows - mean
         books = [kmeans(part, 2**self.bits, seed=seed, threads=threads) for part in _parts(residuals, parts)]
         return FittedAdditive(
-            dim=dim, books=parts, bits=self.bits, residual=False, beam=1, metric=metric, norm_bound=norm_bound, center=mean,
-            codewords=_padded(books),
+            dim=dim, books=parts, bits=self.bits, residual=False, beam=1, metric=metric, norm_bound=norm_bound,
+            center=mean, codewords=_padded(books),
         )  # fmt: skip
 
 
 def _bounds(dim: int, parts: int) -> list[tuple[int, int]]:
     """Where parts begin and end, as the core divides coordinates."""
     cuts = [part * dim // parts for part in range(parts + 1)]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 def _parts(rows: Floats, parts: int) -> list[Floats]:

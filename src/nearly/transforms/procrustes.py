@@ -50,7 +50,8 @@ def closest_rotation(rows: Floats, images: Floats, rotation: Floats, threads: in
 def random_rotation(dim: int, seed: int, threads: int = 0) -> Floats:
     """Return a rotation or reflection drawn evenly from all: the polar factor of a normal matrix."""
     drawn = np.random.default_rng(seed).standard_normal((dim, dim), dtype=np.float32)
-    return closest_rotation(np.eye(dim, dtype=np.float32), np.ascontiguousarray(drawn.T), np.eye(dim, dtype=np.float32), threads)
+    unit = np.eye(dim, dtype=np.float32)
+    return closest_rotation(unit, drawn, unit, threads)
 
 
 def _products(rows: Floats, columns: Floats, threads: int) -> Floats:
