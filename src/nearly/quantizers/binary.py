@@ -39,8 +39,8 @@ class Binary:
 
     Notes
     -----
-    Under ip, products are told by the angle between the query and a vector's residual to the mean; norms count only when
-    a search ranks by the vectors. Where norms differ much take `Scalar` or `RaBitQ`.
+    Under ip, products are told by the angle between the query and a vector's residual to the mean; norms count only
+    when a search ranks by the vectors. Where norms differ much take `Scalar` or `RaBitQ`.
 
     Examples
     --------
