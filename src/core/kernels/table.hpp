@@ -78,7 +78,6 @@ struct Table {
   // floats (what is not a number is not below), and in which columns. `out` has n + 1 places; returns how many it took.
   size_t (*reaching)(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
                      const float* scale, float allowance, Reached* out);
-  size_t panel;  // columns of a panel; packed[j * panel + c] is element j of column c
   // The nearest of `panels` packed panels of centers, for n rows: label[i] is the first center c with the largest
   // value[i] = <row i, c> - halves[c], halves being |c|^2 / 2, and infinite past the last center.
   void (*nearest)(const float* rows, size_t row_stride, size_t n, const float* packed, const float* halves, size_t dim,
