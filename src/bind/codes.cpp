@@ -27,6 +27,24 @@ void fill(quant::Coded& c, const quant::Plain& store, size_t first, size_t last,
   }, poll());
 }
 
+// As fill, of chosen rows of the store: slots[i] becomes the code of row nodes[i].
+void gather(quant::Coded& c, const quant::Plain& store, In<uint32_t, 1> slots, In<uint32_t, 1> nodes, size_t threads) {
+  const size_t n = slots.shape(0);
+  require(nodes.shape(0) == n && c.dim() == store.dim() && !c.rows()->borrowed(),
+          "gather: lengths or dim disagree, or the table is borrowed");
+  for (size_t i = 0; i < n; ++i)
+    require(slots.data()[i] < c.n_rows() && nodes.data()[i] < store.n_rows(), "gather: row out of range");
+  nb::gil_scoped_release release;
+  parallel_for(n, kBlock, threads, [&](size_t begin, size_t end) {
+    std::vector<float> wide((end - begin) * store.dim());
+    for (size_t i = begin; i < end; ++i) store.decode(nodes.data()[i], wide.data() + (i - begin) * store.dim());
+    for (size_t i = begin, run = 1; i < end; i += run, run = 1) {  // slots that follow one another are coded together
+      while (i + run < end && slots.data()[i + run] == slots.data()[i] + run) ++run;
+      c.fill(slots.data()[i], wide.data() + (i - begin) * store.dim(), run);
+    }
+  }, poll());
+}
+
 void encode(quant::Coded& c, size_t first, In<float, 2> vectors, size_t threads) {
   require(vectors.shape(1) == c.dim() && fits(first, vectors.shape(0), c.n_rows()) && !c.rows()->borrowed(),
           "encode: shapes disagree, or the table is borrowed");
@@ -193,6 +211,7 @@ void codes(nb::module_& m) {
   nb::class_<quant::Coded, Scorer>(m, "Coded", "A scorer over rows of codes.")
       .def_prop_ro("dims", &quant::Coded::dims)
       .def("fill", &fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
+      .def("gather", &gather, "store"_a, "slots"_a.noconvert(), "nodes"_a.noconvert(), "threads"_a = 0)
       .def("encode", &encode, "first"_a, "vectors"_a.noconvert(), "threads"_a = 0)
       .def("decode", &decode, "first"_a, "out"_a.noconvert());
 

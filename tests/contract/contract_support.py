@@ -63,6 +63,7 @@ CASES = _cases()
 SIMPLE = [c for c in CASES if c.quantizer in (None, nearly.Plain(), nearly.Scalar())]
 L2 = [c for c in SIMPLE if c.metric == "l2"]
 KINDS = [c for c in L2 if c.quantizer in (None, nearly.Scalar())]
+GRAPHS = ("vamana", "hnsw")  # what has an order of insertion
 
 
 def points(metric: str, n: int = N, dim: int = DIM, seed: int = SEED) -> NDArray[Any]:

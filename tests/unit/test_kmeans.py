@@ -9,7 +9,7 @@ import pytest
 
 from nearly import _core
 from nearly.errors import InputError
-from nearly.kmeans import assign, kmeans, refine
+from nearly.kmeans import assign, balanced, kmeans, refine
 
 
 def squares(rows, centers):
@@ -97,3 +97,25 @@ def test_the_same_bytes_for_any_threads_and_blas():
     assert len(made) == 1
     rows = np.random.default_rng(0).standard_normal((3000, 70), dtype=np.float32)
     assert kmeans(rows, 50, seed=5, threads=1).tobytes() != kmeans(rows, 50, seed=6, threads=1).tobytes()
+
+
+def test_balanced_centers_are_about_as_near_as_those_of_all_rounds_and_no_cluster_is_large(rng):
+    centers = rng.standard_normal((40, 12)) * 2
+    rows = (centers[rng.integers(40, size=6000)] + rng.standard_normal((6000, 12))).astype(np.float32)
+    made, plain = balanced(rows, 90, seed=3), kmeans(rows, 90, seed=3)
+    assert made.shape == (90, 12)
+    assert squares(rows, made).min(axis=1).mean() < 1.05 * squares(rows, plain).min(axis=1).mean()
+    sizes = np.bincount(assign(rows, made), minlength=90)
+    assert sizes.max() < 3 * sizes.mean()
+    assert made.tobytes() == balanced(rows, 90, seed=3, threads=3).tobytes()
+    assert made.tobytes() != balanced(rows, 90, seed=4).tobytes()
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (1, 9), (5, 9), (50, 2), (300, 100)])
+def test_balanced_gives_as_many_centers_as_asked_for(rng, n, k):
+    rows = rng.standard_normal((n, 3), dtype=np.float32)
+    made = balanced(rows, k)
+    assert made.shape == (k, 3)
+    assert np.isfinite(made).all()
+    with pytest.raises(InputError):
+        balanced(rows, 0)

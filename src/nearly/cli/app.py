@@ -39,6 +39,7 @@ class Kind(StrEnum):
     auto = "auto"
     vamana = "vamana"
     hnsw = "hnsw"
+    ivf = "ivf"
     flat = "flat"
 
 
