@@ -87,8 +87,9 @@ void chain(Inverted& index, In<uint32_t, 1> chunks, In<uint32_t, 1> next) {
   require(chunks.shape(0) == next.shape(0) && !index.chunks().borrowed(), "Inverted.chain: lengths differ, or borrowed");
   for (size_t i = 0; i < chunks.shape(0); ++i) {
     const uint32_t after = next.data()[i];
-    require(chunk_of(index, chunks.data()[i]).next == kNone && chunk_of(index, after).next == kNone &&
-                after >= index.n_lists() && after != chunks.data()[i], "Inverted.chain: a chunk follows one other only");
+    const uint32_t before = chunk_of(index, chunks.data()[i]).next;  // the same again changes nothing
+    require((before == kNone || before == after) && chunk_of(index, after).next == kNone && after >= index.n_lists() &&
+                after != chunks.data()[i], "Inverted.chain: a chunk follows one other only");
   }
   for (size_t i = 0; i < chunks.shape(0); ++i) index.chain(chunks.data()[i], next.data()[i]);
 }

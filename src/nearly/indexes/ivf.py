@@ -10,7 +10,7 @@ from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import ivf_files, lists
-from nearly.indexes.base import Index, Progress
+from nearly.indexes.base import Index, Placed, Progress, surely
 from nearly.indexes.ivf_contract import ListContract, Probe
 from nearly.indexes.lists import ListCodes, Lists
 from nearly.indexes.progress import reporter
@@ -86,7 +86,6 @@ class IVF(Index):
     _seed: int
     _clustered: int = 0  # nodes that the centers were made for
     _added: int = 0  # nodes added since
-    _unlisted: NDArray[np.uint32] = np.zeros(0, np.uint32)  # nodes whose addition was cut short
 
     def __init__(
         self,
@@ -105,7 +104,10 @@ class IVF(Index):
     ) -> None:
         self._wanted = None if lists is None else arrays.check_int(lists, "lists", low=1, high=_MOST_LISTS)
         self._seed = arrays.check_seed(seed)
-        self._contract = ListContract(arrays.check_fraction(recall, "recall"), calibrate)
+        self._contract = ListContract(
+            arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate")
+        )
+        arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         made, given = self._start(vectors, ids, metric)
         probes = None if queries is None else self._check_queries(queries, made)
@@ -113,10 +115,11 @@ class IVF(Index):
             check_quantizer(quantizer, self._store.metric.name)
         elif self._store.metric.name in CODED:
             quantizer = Scalar(bits=8)
-        self._place(made, given)
+        placed = self._place(made, given)
+        self._show(placed)
         del made
         self._codes = ListCodes(quantizer or Plain(), self._store, self._seed)
-        self._cluster(workers, reporter(progress, self._n_nodes))
+        self._cluster(placed.fresh, workers, reporter(progress, len(placed.fresh)))
         if calibrate and self._n_nodes and (probes is not None or self._contract.due(self._n_nodes)):
             self._contract.measure_lists(self, probes, threads=workers)
 
@@ -124,38 +127,41 @@ class IVF(Index):
         bits = self._store.metric.input == "bits"
         made, _ = arrays.as_queries(queries, bits=bits, dim=vectors.dim if len(vectors) else None)
         arrays.check_finite(made, "queries")
+        _require_some(made.array)
         return as_bytes(made.array if bits else made.as_float32())
 
-    def _cluster(self, threads: int, report: Any = None) -> None:
-        """Make centers and lists of all nodes that have rows, and code them."""
-        nodes = self._alive()
+    def _cluster(self, nodes: NDArray[np.uint32], threads: int, report: Any = None) -> None:
+        """Make centers and lists of nodes, and code them."""
         if not len(nodes):
             return
         n_lists = self._wanted or round(_PER_ROOT * len(nodes) ** 0.5)
         n_lists = max(1, min(n_lists, len(nodes) // _LEAST_IN_LIST if self._wanted is None else len(nodes)))
-        centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads,
-                                        report=report)  # fmt: skip
-        self._lists = self._codes.lists = Lists.build(self._store, centers, labels, nodes)
-        if self._codes.fitted is None:
-            self._codes.fit(self._store, self._n_nodes, threads)
+        centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads, report=report)
+        made = Lists.build(self._store, centers, labels, nodes)
+        codes = self._codes.of(made)
+        if codes.fitted is None:
+            codes.fit(self._store, self._n_nodes, threads)
         else:
-            self._codes.recode(self._store, self._n_nodes, threads)
-        self._clustered, self._added = len(nodes), 0
-        self._assemble()
+            codes.recode(self._store, self._n_nodes, threads)
+        self._install(made, codes, _clustered=len(nodes), _added=0)
 
-    def _alive(self) -> NDArray[np.uint32]:
-        return np.flatnonzero(self._store.column("first_rows")[: self._n_nodes] != NONE).astype(np.uint32)
-
-    def _assemble(self) -> None:
-        """The core's lists over the tables as they are: new ones where any was replaced, and readers follow."""
-        made, store, old = self._lists, self._store, self._core
-        parts = (made.chunks, made.members, made.scorer, self._codes.scorer, store.scorer, store.rows)
+    def _install(self, made: Lists, codes: ListCodes, **more: Any) -> None:
+        """Have readers search the core's lists over these tables from now on, if they do not yet."""
+        store, old = self._store, self._core
+        parts = (made.chunks, made.members, made.scorer, codes.scorer, store.scorer, store.rows)
         if old is not None and all(a is b for a, b in zip(parts, self._parts, strict=True)):
             return
-        self._core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:])
-        self._parts = parts
-        if old is not None:
-            old.retire()
+        core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:])
+
+        def exchange() -> None:
+            self.__dict__.update(_lists=made, _codes=codes, _core=core, _parts=parts, **more)
+            if old is not None:
+                old.retire()
+
+        surely(exchange)
+
+    def _assemble(self) -> None:
+        self._install(self._lists, self._codes)
 
     def _replaced(self) -> None:
         if self._core is not None:
@@ -183,6 +189,8 @@ class IVF(Index):
             if not self._n_nodes:
                 raise StateError("an empty index cannot be calibrated; add vectors first")
             rows = None if queries is None else self._queries(queries)[0]
+            if rows is not None:
+                _require_some(rows)
             self._contract.measure_lists(self, rows, threads=workers)
 
     def _costs(self) -> tuple[float, float]:
@@ -279,98 +287,74 @@ class IVF(Index):
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def add(self, vectors: Any, *, ids: Any = None, threads: int | None = None) -> NDArray[np.int64]:
-        """Add vectors, while others may search: see `Index.add`."""
-        with self._writing:
-            if self._n_nodes:
-                self._own()
-            return super().add(vectors, ids=ids, threads=threads)
-
-    def _grow(self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int) -> NDArray[np.int64]:
-        given, fresh = self._place(vectors, ids)
-        self._unlisted = np.union1d(fresh, self._left_over()).astype(np.uint32)
+    def _link(self, placed: Placed, threads: int) -> None:
+        """Every node whose place is not free is in a list, whether rows hang on it or not."""
+        fresh = placed.fresh
         if self._core is None:
             self._codes.follow(self._store)
-            self._cluster(threads)
+            self._cluster(fresh, threads)
         elif self._added + len(fresh) > self._clustered:
-            self._pack(threads, anew=True)
+            held = np.ones(self._n_nodes, bool)
+            held[self._spare_nodes] = False
+            self._cluster(np.flatnonzero(held).astype(np.uint32), threads)
             self._contract.void()
-        else:
-            self._enlist(threads)
-        self._unlisted = np.zeros(0, np.uint32)
-        self._note_change(len(vectors))
-        return given
+        elif len(fresh):
+            self._enlist(fresh, threads)
 
-    def _left_over(self) -> NDArray[np.uint32]:
-        """Nodes with rows that are in no list, because their addition was cut short."""
-        nodes = self._unlisted
-        if len(nodes) and self._core is not None:
-            self._lists.recount()
-            nodes = np.setdiff1d(nodes, self._lists.nodes(self._lists.in_use()[0]))
-        return nodes[self._store.column("first_rows")[nodes] != NONE]
-
-    def _enlist(self, threads: int) -> None:
-        """Put nodes that are in no list into the lists of their centers."""
-        nodes, made = self._unlisted, self._lists
-        if not len(nodes):
-            return
+    def _enlist(self, nodes: NDArray[np.uint32], threads: int) -> None:
+        """Put new nodes into the lists of their centers."""
+        made = self._lists
         change = made.reserve(lists.assign(self._store, nodes, made.centers, threads))
         self._codes.put(self._store, change, nodes, threads)
         made.members.array().view(np.uint32)[change.slots, 0] = nodes
         self._assemble()
-        made.commit(change, self._core)
-        self._unlisted = np.zeros(0, np.uint32)
+        surely(lambda: made.commit(change, self._core))
         self._added += len(nodes)
         if len(self._codes.check(self._store, self._n_nodes, nodes, threads)):
             self._contract.void()
             self._assemble()
 
-    def _note_change(self, n: int) -> None:
+    def _clear_out(self) -> None:
+        self.__dict__.update(_core=None, _clustered=0, _added=0)
+        self._codes.give_up(self._store)
+        super()._clear_out()
+
+    def _changed(self, n: int) -> None:
         self._contract.note(n)
-        if self._contract.due(self._n_nodes):
+        self._tidy()
+        if self._contract.due(min(len(self), self._n_nodes)):
             self.calibrate()
 
-    def _removed(self, rows: NDArray[np.uint32]) -> None:
-        self._pending = [*self._pending, *rows.tolist()]
-        self._note_change(len(rows))
-        firsts = self._store.column("first_rows")[: self._n_nodes]
-        dead = int((firsts == NONE).sum()) - len(self._spare_nodes)
-        if dead > _DEAD * self._n_nodes or self._n_removed * 2 > self._n_rows:
-            self.consolidate()
-
-    _pending: list[int] = []  # noqa: RUF012 - rows whose slot is free once lists are packed; never changed in place
+    def _tidy(self) -> None:
+        if self._n_removed:
+            firsts = self._store.column("first_rows")[: self._n_nodes]
+            dead = int((firsts == NONE).sum()) - len(self._spare_nodes)
+            if dead > _DEAD * self._n_nodes or self._n_removed * 2 > self._n_rows:
+                self.consolidate()
 
     def consolidate(self, *, threads: int | None = None) -> None:
         """Pack the lists without removed vectors and free their places; happens by itself when many are gone."""
-        workers = self._threads(threads)
+        self._threads(threads)
         with self._writing:
-            if self._core is not None:
-                self._own()
-                self._pack(workers, anew=False)
-
-    def _pack(self, threads: int, *, anew: bool) -> None:
-        """Lists of the nodes that have rows in other tables, by new centers or the old; what is gone is free then."""
-        firsts = self._store.column("first_rows")[: self._n_nodes]
-        if anew:
-            self._cluster(threads)
-        else:
+            if self._core is None:
+                return
+            self._own()
+            gone = self._store.column("first_rows")[: self._n_nodes] == NONE
             slots, owners = self._lists.in_use()
             nodes = self._lists.nodes(slots)
-            kept = firsts[nodes] != NONE
-            self._lists = Lists.build(self._store, self._lists.centers, owners[kept], nodes[kept])
-            self._codes.lists = self._lists
-            self._codes.repack(slots[kept])
-            self._assemble()
-        self._core.wait_for_readers()
-        gone = firsts == NONE
-        gone[self._spare_nodes] = False
-        freed = np.flatnonzero(gone).astype(np.uint32)
-        if self._distinct is not None:
-            self._distinct.erase(freed)
-        self._spare_nodes = [*self._spare_nodes, *freed.tolist()]
-        self._spare_rows = [*self._spare_rows, *self._pending]
-        self._n_removed -= len(self._pending)
-        self._pending = []
+            kept = ~gone[nodes]
+            gone[self._spare_nodes] = False
+            freed = np.flatnonzero(gone).astype(np.uint32)
+            if self._distinct is not None:
+                self._distinct.erase(freed)  # first: no vector may come back to a node that is in no list
+            if not kept.all():
+                made = Lists.build(self._store, self._lists.centers, owners[kept], nodes[kept])
+                self._install(made, self._codes.of(made, slots[kept]))
+            self._core.wait_for_readers()
+            self.__dict__.update(
+                _spare_nodes=[*self._spare_nodes, *freed.tolist()], _spare_rows=[*self._spare_rows, *self._pending],
+                _n_removed=self._n_removed - len(self._pending), _pending=[],
+            )  # fmt: skip
 
     def _own(self) -> None:
         super()._own()
@@ -398,9 +382,6 @@ class IVF(Index):
     # -- files -------------------------------------------------------------------------------------------------------
 
     def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        if len(self._unlisted) and self._core is not None:
-            self._unlisted = self._left_over()
-            self._enlist(0)
         return ivf_files.state(self)
 
     @classmethod
@@ -421,6 +402,12 @@ class IVF(Index):
             self._core.check(self._lists.n_chunks, self._n_nodes)
         except ValueError as problem:
             raise FormatError(f"{name} is damaged: {problem}") from problem
-        outside = np.setdiff1d(self._alive(), self._lists.nodes(self._lists.in_use()[0]))
-        if len(np.setdiff1d(outside, self._unlisted)):
+        alive = np.flatnonzero(self._store.column("first_rows")[: self._n_nodes] != NONE)
+        outside = np.setdiff1d(alive, self._lists.nodes(self._lists.in_use()[0]))
+        if len(outside):
             raise FormatError(f"{name} is damaged: {len(outside)} vectors are in no list")
+
+
+def _require_some(queries: NDArray[Any]) -> None:
+    if not len(queries):
+        raise InputError("queries is empty; pass a few hundred queries to calibrate on, or None, which makes some")

@@ -70,19 +70,19 @@ class ListContract(Contract):
             bits = _all_but(index, nodes)
         else:
             rows, n_expected, source, bits = queries, len(queries), "the queries passed", None
-        self.probing = _measured(index, rows, n_expected, bits, source, threads)
-        self._size, self.changed, self._known = len(index), 0, {}
+        measured = _measured(index, rows, n_expected, bits, source, threads)
+        self.__dict__.update(probing=measured, _size=len(index), changed=0, _known={})  # in one go
 
-    def due(self, n_nodes: int) -> bool:
+    def due(self, n_vectors: int) -> bool:
         """Whether to measure now: see `Contract.due`."""
-        if self.probing is not None:
-            return self.changed > self._size
-        return self.calibrates and n_nodes >= calibration.LEAST
+        if n_vectors < calibration.LEAST:
+            return False
+        return self.calibrates if self.probing is None else self.changed * 2 > self._size
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
     def probe(self, index: "IVF", k: int, recall: float | None, effort: int | None, passing: int) -> Probe:
-        """What a target, or a given number of lists, means for k neighbors among those that pass; remembered for all."""
+        """What a target, or a given number of lists, means for k neighbors among those that pass; remembered."""
         key, known = (k, recall, effort), self._known
         if passing != len(index):
             return self._found(index, k, recall, effort, passing)

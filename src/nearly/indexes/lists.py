@@ -1,5 +1,6 @@
 """Inverted lists: centers, the chunks of slots that hold the nodes near to each, and the codes of these in slots."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Self, cast
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from nearly import _core, kmeans
 from nearly.indexes.store import NONE, Store, as_bytes, grow_or_copy, new_table
 from nearly.indexes.travel import Travel
-from nearly.quantizers import Scalar
+from nearly.quantizers import Fitted, Scalar
 from nearly.quantizers.base import CODED
 
 __all__ = ["Change", "ListCodes", "Lists", "cluster", "in_space"]
@@ -88,10 +89,6 @@ class Lists:
     def __init__(self, store: Store, centers: NDArray[Any], chunks: Any, members: Any) -> None:
         self.centers, self.chunks, self.members = centers, chunks, members
         self.scorer = _scorer(store, centers)
-        self.recount()
-
-    def recount(self) -> None:
-        """Count what the tables hold: at first, and where a change was cut short."""
         self.tails, self.sizes = np.arange(len(self.centers), dtype=np.uint32), np.zeros(len(self.centers), np.int64)
         self.n_chunks = self.n_slots = 0
         for owners, at in self._levels():
@@ -191,11 +188,10 @@ class Lists:
         return Change(places, extended, published_counts, before, after, tails, sizes, n_chunks, n_slots)
 
     def commit(self, change: Change, core: Any) -> None:
-        """Let readers see what is in the reserved slots now."""
+        """Let readers see what is in the reserved slots now. Once more changes nothing."""
         core.extend(change.extended, change.counts)
         core.chain(change.chained, change.nexts)
-        self.tails, self.sizes = change.tails, change.sizes
-        self.n_chunks, self.n_slots = change.n_chunks, change.n_slots
+        self.__dict__.update(tails=change.tails, sizes=change.sizes, n_chunks=change.n_chunks, n_slots=change.n_slots)
 
     def own(self) -> bool:
         """Copy tables that are a read-only mapping; True if they were."""
@@ -210,14 +206,22 @@ class ListCodes(Travel):
 
     lists: Lists
 
-    def recode(self, store: Store, n: int, threads: int) -> None:
-        """Code what is in lists by what is fitted, in a new table."""
-        assert self.fitted is not None
-        codes = new_table(self.fitted.row_bytes, self.lists.n_slots)
-        scorer = self.fitted.scorer(codes)
+    def _code_all(self, fitted: Fitted, store: Store, n: int, threads: int) -> None:
+        codes = new_table(fitted.row_bytes, self.lists.n_slots)
+        scorer = fitted.scorer(codes)
         slots, _ = self.lists.in_use()
         scorer.gather(store.scorer, slots, self.lists.nodes(slots), threads)
-        self.codes, self.scorer = codes, scorer
+        self.__dict__.update(fitted=fitted, codes=codes, scorer=scorer)  # in one go: Ctrl-C comes before or after
+
+    def of(self, lists: Lists, slots: NDArray[np.uint32] | None = None) -> Self:
+        """The same codes for other lists: to be coded anew, or those of the slots that stand there in this order."""
+        made = copy.copy(self)
+        made.lists = lists
+        if slots is not None and self.codes is not None and self.fitted is not None:
+            made.codes = new_table(self.fitted.row_bytes, len(slots))
+            made.codes.array()[:] = self.codes.array()[slots]
+            made.scorer = self.fitted.scorer(made.codes)
+        return made
 
     def put(self, store: Store, change: Change, nodes: Nodes, threads: int) -> None:
         """Code nodes in slots that were reserved for them."""
@@ -225,13 +229,6 @@ class ListCodes(Travel):
             self._sized(change.n_slots)
             order = np.argsort(change.slots)
             self.scorer.gather(store.scorer, change.slots[order], nodes[order], threads)
-
-    def repack(self, slots: NDArray[np.uint32]) -> None:
-        """Keep the codes of these slots only, in their order."""
-        if self.codes is not None and self.fitted is not None:
-            codes = new_table(self.fitted.row_bytes, len(slots))
-            codes.array()[:] = self.codes.array()[slots]
-            self.codes, self.scorer = codes, self.fitted.scorer(codes)
 
     def _places(self, nodes: Nodes) -> Nodes:
         if self.codes is None:
