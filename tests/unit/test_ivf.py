@@ -159,6 +159,8 @@ def test_the_number_of_lists_is_the_users_or_follows_from_the_vectors():
     assert len(nearly.IVF(clouds(400), lists=7, calibrate=False)._lists.centers) == 7
     assert len(nearly.IVF(clouds(5), lists=7, calibrate=False)._lists.centers) == 5
     assert len(nearly.IVF(clouds(80), calibrate=False)._lists.centers) == 10
+    assert "8-bit codes of 16" in nearly.IVF(clouds(50)).plan
+    assert "4-bit RaBitQ" in nearly.IVF(clouds(50, dim=80)).plan
     for wrong in (0, -1, 2.5, "many"):
         with pytest.raises(nearly.InputError, match="lists"):
             nearly.IVF(clouds(50), lists=wrong)

@@ -16,7 +16,7 @@ from nearly.indexes.lists import ListCodes, Lists
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, as_bytes
 from nearly.indexes.travel import check_quantizer
-from nearly.quantizers import Plain, Quantizer, Scalar
+from nearly.quantizers import Plain, Quantizer, RaBitQ, Scalar
 from nearly.quantizers.base import CODED
 from nearly.tuning import Probing
 
@@ -26,6 +26,7 @@ _DEAD = 0.2  # share of dead nodes at which lists are packed anew
 _PER_ROOT = 6.0  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
 _LEAST_IN_LIST = 8  # vectors that a list holds on average, where there are few
 _MOST_LISTS = 1 << 20
+_SHORT = 64  # dimensions up to which codes of 8 bits are read as fast as those of 4 bits of RaBitQ, which fill up to 64
 
 
 class IVF(Index):
@@ -48,7 +49,7 @@ class IVF(Index):
         Number of lists; None takes about 6 sqrt(n). They are made anew when more vectors came than there were.
     quantizer : Quantizer, optional
         What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves. None
-        takes 8-bit codes for l2, cosine and ip.
+        takes ``RaBitQ(4)`` for l2, cosine and ip, and 8-bit codes where they are as short.
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -114,7 +115,7 @@ class IVF(Index):
         if quantizer is not None:
             check_quantizer(quantizer, self._store.metric.name)
         elif self._store.metric.name in CODED:
-            quantizer = Scalar(bits=8)
+            quantizer = Scalar(bits=8) if self.dim <= _SHORT else RaBitQ(bits=4)
         placed = self._place(made, given)
         self._show(placed)
         del made
