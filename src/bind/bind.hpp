@@ -73,6 +73,7 @@ void kernels(nb::module_& m);
 void quant(nb::module_& m);
 void codes(nb::module_& m);
 void lists(nb::module_& m);
+void inverted(nb::module_& m);
 void graph(nb::module_& m);
 void callable(nb::module_& m);
 

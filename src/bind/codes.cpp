@@ -1,4 +1,6 @@
 // Scorers of codes: one door for all to fill and decode, one more for each kind to make it.
+#include "quant/additive.hpp"
+#include "quant/binary.hpp"
 #include "quant/codes.hpp"
 #include "quant/map.hpp"
 #include "quant/mapped.hpp"
@@ -22,6 +24,24 @@ void fill(quant::Coded& c, const quant::Plain& store, size_t first, size_t last,
     std::vector<float> wide((end - begin) * store.dim());
     for (size_t i = begin; i < end; ++i) store.decode(static_cast<Row>(first + i), wide.data() + (i - begin) * store.dim());
     c.fill(first + begin, wide.data(), end - begin);
+  }, poll());
+}
+
+// As fill, of chosen rows of the store: slots[i] becomes the code of row nodes[i].
+void gather(quant::Coded& c, const quant::Plain& store, In<uint32_t, 1> slots, In<uint32_t, 1> nodes, size_t threads) {
+  const size_t n = slots.shape(0);
+  require(nodes.shape(0) == n && c.dim() == store.dim() && !c.rows()->borrowed(),
+          "gather: lengths or dim disagree, or the table is borrowed");
+  for (size_t i = 0; i < n; ++i)
+    require(slots.data()[i] < c.n_rows() && nodes.data()[i] < store.n_rows(), "gather: row out of range");
+  nb::gil_scoped_release release;
+  parallel_for(n, kBlock, threads, [&](size_t begin, size_t end) {
+    std::vector<float> wide((end - begin) * store.dim());
+    for (size_t i = begin; i < end; ++i) store.decode(nodes.data()[i], wide.data() + (i - begin) * store.dim());
+    for (size_t i = begin, run = 1; i < end; i += run, run = 1) {  // slots that follow one another are coded together
+      while (i + run < end && slots.data()[i + run] == slots.data()[i] + run) ++run;
+      c.fill(slots.data()[i], wide.data() + (i - begin) * store.dim(), run);
+    }
   }, poll());
 }
 
@@ -100,6 +120,39 @@ std::shared_ptr<quant::RaBitQ> make_rabitq(std::shared_ptr<Table> rows, size_t d
   return std::make_shared<quant::RaBitQ>(std::move(s), rows);
 }
 
+quant::AdditiveSpec additive_spec(size_t dim, int metric, float norm_bound, size_t books, int bits, bool residual, size_t beam) {
+  quant::AdditiveSpec s;
+  static_cast<quant::Form&>(s) = make_form(dim, metric, norm_bound);
+  require((bits == 8 || bits == 4) && beam >= 1 && beam <= 256, "Additive: bits or beam out of range");
+  require(books >= 1 && books <= (residual ? 256 : s.input_dim()), "Additive: codebooks out of range");
+  s.books = books;
+  s.bits = bits;
+  s.residual = residual;
+  s.beam = beam;
+  return s;
+}
+
+std::shared_ptr<quant::Additive> make_additive(std::shared_ptr<Table> rows, size_t dim, int metric, float norm_bound,
+                                               int bits, bool residual, size_t beam, In<float, 1> center,
+                                               In<float, 3> codewords) {
+  quant::AdditiveSpec s = additive_spec(dim, metric, norm_bound, codewords.shape(0), bits, residual, beam);
+  require(center.shape(0) == s.input_dim() && codewords.shape(1) == s.words() && codewords.shape(2) == s.width(),
+          "Additive: center or codewords have another shape");
+  require(rows->stride() == quant::Additive::row_bytes(s), "Additive: the table's stride is not row_bytes()");
+  s.center = to_vector(center);
+  s.codewords.assign(codewords.data(), codewords.data() + codewords.size());
+  return std::make_shared<quant::Additive>(std::move(s), rows);
+}
+
+std::shared_ptr<quant::Binary> make_binary(std::shared_ptr<Table> rows, size_t dim, int metric, float norm_bound,
+                                           In<float, 1> center, In<float, 1> levels) {
+  const quant::Form form = make_form(dim, metric, norm_bound);
+  require(center.shape(0) == form.input_dim() && levels.shape(0) == form.input_dim(),
+          "Binary: center and levels hold a float for each dimension");
+  require(rows->stride() == quant::Binary::row_bytes(form), "Binary: the table's stride is not row_bytes()");
+  return std::make_shared<quant::Binary>(form, to_vector(center), to_vector(levels), rows);
+}
+
 // Scores and the half-widths of their bounds, above `bound` whatever `score` says: for tests.
 void bounded_scores(const quant::RaBitQ& r, In<float, 1> query, In<uint32_t, 1> rows, float bound, Out<float, 1> out,
                     Out<float, 1> errors) {
@@ -158,6 +211,7 @@ void codes(nb::module_& m) {
   nb::class_<quant::Coded, Scorer>(m, "Coded", "A scorer over rows of codes.")
       .def_prop_ro("dims", &quant::Coded::dims)
       .def("fill", &fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
+      .def("gather", &gather, "store"_a, "slots"_a.noconvert(), "nodes"_a.noconvert(), "threads"_a = 0)
       .def("encode", &encode, "first"_a, "vectors"_a.noconvert(), "threads"_a = 0)
       .def("decode", &decode, "first"_a, "out"_a.noconvert());
 
@@ -181,6 +235,20 @@ void codes(nb::module_& m) {
       .def_static("row_bytes", &rabitq_row_bytes, "inputs"_a, "bits"_a)
       .def("bounded_scores", &bounded_scores, "query"_a.noconvert(), "rows"_a.noconvert(), "bound"_a, "out"_a.noconvert(),
            "errors"_a.noconvert());
+
+  nb::class_<quant::Additive, quant::Coded>(m, "Additive")
+      .def(nb::new_(&make_additive), "rows"_a, "dim"_a, "metric"_a, "norm_bound"_a, "bits"_a, "residual"_a, "beam"_a,
+           "center"_a.noconvert(), "codewords"_a.noconvert())
+      .def_static("row_bytes", [](size_t dim, int metric, float norm_bound, size_t books, int bits, bool residual) {
+             return quant::Additive::row_bytes(additive_spec(dim, metric, norm_bound, books, bits, residual, 1));
+           }, "dim"_a, "metric"_a, "norm_bound"_a, "books"_a, "bits"_a, "residual"_a);
+
+  nb::class_<quant::Binary, quant::Coded>(m, "Binary")
+      .def(nb::new_(&make_binary), "rows"_a, "dim"_a, "metric"_a, "norm_bound"_a, "center"_a.noconvert(),
+           "levels"_a.noconvert())
+      .def_static("row_bytes", [](size_t dim, int metric, float norm_bound) {
+             return quant::Binary::row_bytes(make_form(dim, metric, norm_bound));
+           }, "dim"_a, "metric"_a, "norm_bound"_a);
 
   nb::class_<quant::Map>(m, "Map", "What vectors go through before they are coded.")
       .def(nb::new_([](size_t inputs) {

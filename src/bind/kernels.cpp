@@ -1,6 +1,8 @@
 // CPU targets, and the kernels that Python uses directly or tests.
 #include "kernels/table.hpp"
 
+#include <algorithm>
+
 #include "kernels/block.hpp"
 
 #include "bind.hpp"
@@ -187,6 +189,40 @@ std::vector<std::pair<uint32_t, uint32_t>> reaching(In<int32_t, 2> tile, In<floa
   return pairs;
 }
 
+// labels[i] = the center nearest to row i, the first of equals; distances[i] = |row - center|^2.
+void nearest_centers(In<float, 2> rows, In<float, 2> centers, Out<uint32_t, 1> labels, Out<float, 1> distances,
+                     size_t threads) {
+  const size_t n = rows.shape(0), m = centers.shape(0), dim = rows.shape(1);
+  require(dim >= 1 && centers.shape(1) == dim && m >= 1 && m < (size_t{1} << 31) && labels.shape(0) == n &&
+              distances.shape(0) == n, "nearest_centers: shapes disagree");
+  nb::gil_scoped_release release;
+  const k::Centers packed(centers.data(), m, dim);
+  parallel_for(n, 48, threads, [&](size_t begin, size_t end) {
+    float* distance = distances.data() + begin;
+    packed.nearest(rows.data() + begin * dim, dim, end - begin, labels.data() + begin, distance);
+    for (size_t i = begin; i < end; ++i, ++distance) {
+      const float* x = rows.data() + i * dim;
+      double square = 0;
+      for (size_t j = 0; j < dim; ++j) square += static_cast<double>(x[j]) * x[j];
+      *distance = static_cast<float>(std::max(0.0, square - 2.0 * *distance));
+    }
+  }, poll());
+}
+
+// sums[labels[i]] += row i, in order of i: the same bits for any threads, each of which adds up some columns.
+void sum_by_label(In<float, 2> rows, In<uint32_t, 1> labels, Out<double, 2> sums, size_t threads) {
+  const size_t n = rows.shape(0), dim = rows.shape(1);
+  require(labels.shape(0) == n && sums.shape(1) == dim, "sum_by_label: shapes disagree");
+  for (size_t i = 0; i < n; ++i) require(labels.data()[i] < sums.shape(0), "sum_by_label: label out of range");
+  nb::gil_scoped_release release;
+  parallel_for(dim, 64, threads, [&](size_t begin, size_t end) {
+    for (size_t i = 0; i < n; ++i) {
+      double* sum = sums.data() + labels.data()[i] * dim;
+      for (size_t j = begin; j < end; ++j) sum[j] += rows.data()[i * dim + j];
+    }
+  }, poll());
+}
+
 // Row of the first NaN or infinity in a matrix of float32 or float16 (or bfloat16 held as uint16), or -1.
 int64_t first_nonfinite(nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu> rows, bool bfloat16) {
   int element = -1;
@@ -244,6 +280,10 @@ void kernels(nb::module_& m) {
   m.def("whole_products", &whole_products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert());
   m.def("reaching", &reaching, "tile"_a.noconvert(), "row_floor"_a.noconvert(), "row_scale"_a.noconvert(),
         "floor"_a.noconvert(), "scale"_a.noconvert(), "allowance"_a);
+  m.def("nearest_centers", &nearest_centers, "rows"_a.noconvert(), "centers"_a.noconvert(), "labels"_a.noconvert(),
+        "distances"_a.noconvert(), "threads"_a = 0);
+  m.def("sum_by_label", &sum_by_label, "rows"_a.noconvert(), "labels"_a.noconvert(), "sums"_a.noconvert(),
+        "threads"_a = 0);
   m.def("first_nonfinite", &first_nonfinite, "rows"_a.noconvert(), "bfloat16"_a = false,
         nb::sig("def first_nonfinite(rows: numpy.typing.NDArray[numpy.generic], bfloat16: bool = False) -> int"));
 }

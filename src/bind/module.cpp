@@ -9,6 +9,7 @@ NB_MODULE(_core, m) {
   quant(m);
   codes(m);
   lists(m);
+  inverted(m);
   graph(m);
   callable(m);
 }

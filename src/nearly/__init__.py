@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
 from nearly.hits import Hits, RangeHits
-from nearly.indexes import HNSW, Estimate, Flat, Vamana, build, estimate, load
-from nearly.quantizers import Plain, RaBitQ, Reduced, Scalar, Transformed
+from nearly.indexes import HNSW, IVF, Estimate, Flat, Vamana, build, estimate, load
+from nearly.quantizers import Binary, Plain, Product, RaBitQ, Reduced, Residual, Scalar, Transformed
 from nearly.runtime import get_threads, set_threads, show_versions, simd_target, simd_targets, use_simd_target
 from nearly.transforms import Chain, Matryoshka, Pca, Rotation
 
 __all__ = [
     "HNSW",
+    "IVF",
+    "Binary",
     "Chain",
     "DimensionError",
     "Estimate",
@@ -23,9 +25,11 @@ __all__ = [
     "NearlyError",
     "Pca",
     "Plain",
+    "Product",
     "RaBitQ",
     "RangeHits",
     "Reduced",
+    "Residual",
     "Rotation",
     "Scalar",
     "StateError",

@@ -17,6 +17,9 @@ VARIANTS: dict[str, list[Any]] = {
     "scalar": [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")],
     "reduced": [nearly.Reduced(), nearly.Reduced(dims=12), nearly.Reduced(dims=16, code=nearly.Scalar(4, "vector"))],
     "rabitq": [nearly.RaBitQ(bits) for bits in (1, 4, 7)],
+    "product": [nearly.Product(), nearly.Product(bits=4), nearly.Product(m=5, rotation="opq")],
+    "residual": [nearly.Residual(3), nearly.Residual(9, bits=4, beam=2)],
+    "binary": [nearly.Binary(rotation) for rotation in ("random", "itq", None)],
     "transformed": [
         nearly.Transformed(nearly.Pca(16), nearly.Scalar()),
         nearly.Transformed(nearly.Chain(nearly.Matryoshka(20), nearly.Rotation()), nearly.RaBitQ(4)),
@@ -60,6 +63,7 @@ CASES = _cases()
 SIMPLE = [c for c in CASES if c.quantizer in (None, nearly.Plain(), nearly.Scalar())]
 L2 = [c for c in SIMPLE if c.metric == "l2"]
 KINDS = [c for c in L2 if c.quantizer in (None, nearly.Scalar())]
+GRAPHS = ("vamana", "hnsw")  # what has an order of insertion
 
 
 def points(metric: str, n: int = N, dim: int = DIM, seed: int = SEED) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from nearly.metrics import METRICS
 
 # Sums of 24 products in float32: an ulp is 6e-8 of values below 100.
 CLOSE = {"rtol": 1e-5, "atol": 2e-5}
-MEASURED = [c for c in CASES if c.kind == "vamana" or (c in SIMPLE and c.kind != "flat")]
+MEASURED = [c for c in CASES if c.kind in ("vamana", "ivf") or (c in SIMPLE and c.kind != "flat")]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -60,8 +60,15 @@ def originals(folder: Path) -> list[bytes]:
     over_items.remove([5, 6])
     smaller = nearly.Flat(np.repeat(floats[:100], 3, axis=0))
     smaller.remove([4, 5])
+    listed = nearly.IVF(floats[:200], lists=9, quantizer=nearly.Scalar(4, "vector"), queries=floats[200:260])
+    listed.add(floats[200:] + 1)
+    listed.remove(np.arange(0, 60, 4))
     made = [
         smaller,
+        listed,
+        nearly.IVF(floats, lists=7, quantizer=nearly.RaBitQ(2), metric="cosine", calibrate=False),
+        nearly.IVF(bits, metric="hamming"),
+        nearly.IVF(floats[:0]),
         nearly.Flat(bits, metric="jaccard"),
         nearly.Flat(floats, quantizer=nearly.RaBitQ(2)),
         nearly.Flat(floats[:0]),

@@ -27,6 +27,8 @@ KINDS: dict[str, Any] = {
     "vamana-codes": lambda vectors, ids: nearly.Vamana(
         vectors, ids=ids, degree=4, beam=8, quantizer=nearly.Scalar(4, "vector")
     ),
+    "ivf": lambda vectors, ids: nearly.IVF(vectors, ids=ids, lists=5, quantizer=nearly.Plain()),
+    "ivf-codes": lambda vectors, ids: nearly.IVF(vectors, ids=ids, lists=3, quantizer=nearly.Scalar(4, "vector")),
     "hnsw": lambda vectors, ids: nearly.HNSW(vectors, ids=ids, M=2, ef_construction=8),
 }
 
@@ -199,4 +201,6 @@ def machine(name: str) -> Any:
 TestFlat = machine("flat")
 TestVamana = machine("vamana")
 TestVamanaCodes = machine("vamana-codes")
+TestIVF = machine("ivf")
+TestIVFCodes = machine("ivf-codes")
 TestHNSW = machine("hnsw")

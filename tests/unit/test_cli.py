@@ -76,7 +76,10 @@ def failed(result, status, *parts):
 # -- build -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "made"), [("auto", "Flat"), ("flat", "Flat"), ("vamana", "Vamana"), ("hnsw", "HNSW")])
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [("auto", "Flat"), ("flat", "Flat"), ("vamana", "Vamana"), ("hnsw", "HNSW"), ("ivf", "IVF")],
+)
 def test_build_writes_the_index_that_was_asked_for(run_json, tmp_path, kind, made):
     about = run_json("build", "base.npy", tmp_path / "a.nearly", "--index", kind)
 

@@ -1,6 +1,7 @@
 #include "kernels/block.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace nearly::kernels {
 
@@ -19,6 +20,15 @@ PackedWhole::PackedWhole(const int16_t* columns, size_t m, size_t dim) : table_(
   for (size_t c = 0; c < m; ++c) {
     int16_t* out = data_.data() + c / width * width * dim_ + c % width * 2;
     for (size_t j = 0; j < dim_; j += 2, out += 2 * width) out[0] = columns[c * dim_ + j], out[1] = columns[c * dim_ + j + 1];
+  }
+}
+
+Centers::Centers(const float* centers, size_t m, size_t dim)
+    : Packed(centers, m, dim), halves_(panels_ * width(), std::numeric_limits<float>::infinity()) {
+  for (size_t c = 0; c < m; ++c) {
+    double square = 0;
+    for (size_t j = 0; j < dim; ++j) square += static_cast<double>(centers[c * dim + j]) * centers[c * dim + j];
+    halves_[c] = static_cast<float>(square / 2);
   }
 }
 

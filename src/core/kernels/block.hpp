@@ -21,7 +21,7 @@ class Packed {
     table_->products(rows, dim_, n, data_.data() + p * width() * dim_, dim_, tile, width());
   }
 
- private:
+ protected:
   const Table* table_;
   size_t dim_, panels_;
   std::vector<float> data_;
@@ -49,6 +49,20 @@ class PackedWhole {
   const Table* table_;
   size_t dim_, panels_;
   std::vector<int16_t> data_;
+};
+
+// Centers, of which the nearest to rows are asked for.
+class Centers : public Packed {
+ public:
+  Centers(const float* centers, size_t m, size_t dim);
+  // label[i] = the center nearest to row i (the first of equals), value[i] = <row, center> - |center|^2 / 2.
+  void nearest(const float* rows, size_t row_stride, size_t n, uint32_t* label, float* value) const {
+    table_->nearest(rows, row_stride, n, data_.data(), halves_.data(), dim_, panels_, label, value);
+  }
+  float half(size_t c) const { return halves_[c]; }  // |c|^2 / 2
+
+ private:
+  std::vector<float> halves_;
 };
 
 // out[i * m + c] = <row i, column c>. Each product is one sum in order, whatever the threads.

@@ -53,6 +53,9 @@ struct Table {
   // 16 bytes; byte i of a group holds the 4-bit codes of vector i (low) and of vector 16 + i (high). `groups` is even
   // (pad with tables of zeros) and at most kLookups, so that no 16-bit sum overflows.
   void (*fastscan)(const uint8_t* tables, const uint8_t* packed, size_t groups, size_t blocks, uint16_t* out);
+  // Such a block of n rows, at least one and at most 32; what is past them repeats the last. `bytes`, a multiple of 8, are
+  // taken of each row; byte j holds groups 2j (low bits) and 2j + 1.
+  void (*interleave)(const uint8_t* base, size_t stride, const uint32_t* rows, size_t n, size_t bytes, uint8_t* out);
   // A rotation of n floats, a multiple of 64, by 4 * n random bits: round r uses the words from signs[r * n / 64].
   void (*rotate)(float* x, const uint64_t* signs, size_t n);
   // How well the codes floor(scale * a[j]), at most `top`, of n magnitudes point in their direction: body/sweep.inl.hpp.
@@ -75,6 +78,10 @@ struct Table {
   // floats (what is not a number is not below), and in which columns. `out` has n + 1 places; returns how many it took.
   size_t (*reaching)(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
                      const float* scale, float allowance, Reached* out);
+  // The nearest of `panels` packed panels of centers, for n rows: label[i] is the first center c with the largest
+  // value[i] = <row i, c> - halves[c], halves being |c|^2 / 2, and infinite past the last center.
+  void (*nearest)(const float* rows, size_t row_stride, size_t n, const float* packed, const float* halves, size_t dim,
+                  size_t panels, uint32_t* label, float* value);
   // out[p] = sum_j query[j] * matrix[j][p]; matrix holds pairs of dimensions beside each other:
   // matrix[(j / 2 * outputs + p) * 2 + j % 2]. dim even, outputs a multiple of 16.
   void (*project)(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out);

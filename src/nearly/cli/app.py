@@ -40,6 +40,7 @@ class Kind(StrEnum):
     auto = "auto"
     vamana = "vamana"
     hnsw = "hnsw"
+    ivf = "ivf"
     flat = "flat"
 
 

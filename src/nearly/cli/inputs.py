@@ -171,5 +171,5 @@ def make_index(
             seed=seed,
             threads=threads,
         )
-    made = {"vamana": nearly.Vamana, "hnsw": nearly.HNSW}[kind]
+    made = {"vamana": nearly.Vamana, "hnsw": nearly.HNSW, "ivf": nearly.IVF}[kind]
     return made(vectors, metric=metric, recall=target, queries=queries, seed=seed, threads=threads, ids=ids)

@@ -4,6 +4,7 @@ from nearly.indexes.base import Index
 from nearly.indexes.choose import INDEXES, Estimate, build, estimate, load
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
+from nearly.indexes.ivf import IVF
 from nearly.indexes.vamana import Vamana
 
-__all__ = ["HNSW", "INDEXES", "Estimate", "Flat", "Index", "Vamana", "build", "estimate", "load"]
+__all__ = ["HNSW", "INDEXES", "IVF", "Estimate", "Flat", "Index", "Vamana", "build", "estimate", "load"]

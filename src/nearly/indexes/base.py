@@ -15,7 +15,7 @@ from nearly.indexes import files, names
 from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
 from nearly.indexes.writing import Writing
 
-__all__ = ["Index", "Progress"]
+__all__ = ["Index", "Placed", "Progress", "surely"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 _NO_ROWS = np.zeros(0, np.uint32)
@@ -25,7 +25,7 @@ _SHARED = 8  # queries that the core compares with blocks of rows,
 _PRODUCTS = ("l2", "cosine", "ip")  # under these metrics
 
 
-def _surely(step: Callable[[], None]) -> None:
+def surely(step: Callable[[], None]) -> None:
     """Take a step from which there is no way back: once more from its beginning when Ctrl-C comes amidst it."""
     try:
         step()
@@ -157,7 +157,7 @@ class Index:
             self.__dict__.update(after)
             store.rows.settle()
 
-        _surely(exchange)
+        surely(exchange)
 
     def _undo(self, before: dict[str, Any], placed: Placed | None) -> None:
         """Leave the index as it was before an addition that was broken off; places that it took count as removed."""
@@ -519,7 +519,7 @@ class Index:
                 nodes[rows] = NONE
                 self.__dict__.update(after)
 
-            _surely(let_go)
+            surely(let_go)
             self._changed(len(rows))
 
     def upsert(self, vectors: Any, *, ids: Any, threads: int | None = None) -> NDArray[np.int64]:

@@ -12,12 +12,13 @@ from nearly.indexes import memory, names
 from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
+from nearly.indexes.ivf import IVF
 from nearly.indexes.store import ELEMENTS, narrow
 from nearly.indexes.vamana import Vamana
 
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load"]
 
-INDEXES: dict[str, type[Index]] = {index.kind: index for index in (Flat, Vamana, HNSW)}
+INDEXES: dict[str, type[Index]] = {index.kind: index for index in (Flat, Vamana, HNSW, IVF)}
 
 _Kind = TypeVar("_Kind", bound=Index)
 
@@ -193,7 +194,7 @@ def _explained(index: _Kind, why: str) -> _Kind:
 
 def load(
     path: str | os.PathLike[str], *, metric: Any = None, items: Any = None, verify: bool = False
-) -> Flat | Vamana | HNSW:
+) -> Flat | Vamana | HNSW | IVF:
     """Open a saved index: memory-mapped, ready at once.
 
     Parameters
@@ -235,7 +236,7 @@ def load(
     kind = INDEXES.get(file.kind)
     if kind is None:
         raise FormatError(f"{file.path} holds {file.kind!r}, which is no index that this version knows")
-    index = cast(Flat | Vamana | HNSW, kind._restore(file))
+    index = cast(Flat | Vamana | HNSW | IVF, kind._restore(file))
     if verify:
         index.verify()
     return index

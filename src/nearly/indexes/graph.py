@@ -15,6 +15,7 @@ from nearly.indexes import calibration, graph_files
 from nearly.indexes.base import Index, Placed, Progress
 from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
+from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
 from nearly.indexes.travel import NOBODY, Travel, check_quantizer, usual_quantizer
 from nearly.quantizers import Plain, Quantizer
@@ -82,7 +83,7 @@ class GraphIndex(Index):
             late[1 + np.random.default_rng(self._seed).permutation(len(chosen) - 1)[:held]] = True
             chosen = np.concatenate([chosen[~late], chosen[late]])
         first, last = chosen[: len(chosen) - held], chosen[len(chosen) - held :]
-        report = _reporter(progress, len(chosen))
+        report = reporter(progress, len(chosen))
         self._insert(first, workers, report)
         self._elect()
         if held:
@@ -457,14 +458,3 @@ class GraphIndex(Index):
             lost = self._graph.count_unreachable() if self._n_nodes else 0
             if lost and self._unlinked == 0:
                 raise FormatError(f"{lost} vectors cannot be reached from the entry points; rebuild the index")
-
-
-def _reporter(progress: Any, total: int) -> Any:
-    """What the core calls between batches: the user's callback, or a bar on a terminal."""
-    if progress is False:
-        return None
-    if progress is not None:
-        return lambda done: progress(int(done), total)
-    from nearly.indexes.progress import bar
-
-    return bar(total)

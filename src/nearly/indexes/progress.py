@@ -3,8 +3,9 @@
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["bar"]
+__all__ = ["bar", "reporter"]
 
 _SILENT_SECONDS = 2.0
 _WIDTH = 32
@@ -29,3 +30,12 @@ def bar(total: int) -> Callable[[int], None] | None:
         sys.stderr.flush()
 
     return draw
+
+
+def reporter(progress: Any, total: int) -> Any:
+    """What long work calls now and then: the user's callback, or a bar on a terminal; None if nobody is to be told."""
+    if progress is False:
+        return None
+    if progress is not None:
+        return lambda done: progress(int(done), total)
+    return bar(total)

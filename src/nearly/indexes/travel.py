@@ -150,13 +150,18 @@ class Travel:
         probes, like = rng.permutation(nodes)[:48], rng.permutation(nodes)[:2000]
         crowd = np.union1d(like, rng.permutation(others)[:1000]).astype(np.uint32)
         exact, coded = np.empty(len(crowd), np.float32), np.empty(len(crowd), np.float32)
+        places = self._places(crowd)
         shares = []
-        for probe in probes:
+        for probe, place in zip(probes, self._places(probes), strict=True):
             store.scorer.between(int(probe), crowd, exact)
-            self.scorer.between(int(probe), crowd, coded)
+            self.scorer.between(int(place), places, coded)
             nearest = np.argsort(exact, kind="stable")[1:11]
             shares.append(np.isin(nearest, np.argsort(coded, kind="stable")[:21]).mean())
         return float(np.mean(shares)) if shares else 1.0
+
+    def _places(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Where the codes of nodes are."""
+        return nodes
 
     def state(self, n: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and configuration of the first n nodes' codes, as files hold them."""

@@ -9,24 +9,32 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nearly.errors import FormatError
+from nearly.quantizers.additive import FittedAdditive
 from nearly.quantizers.base import Fitted, Quantizer
+from nearly.quantizers.binary import Binary, FittedBinary
 from nearly.quantizers.codes import FittedCodes
 from nearly.quantizers.plain import Plain
+from nearly.quantizers.product import Product
 from nearly.quantizers.rabitq import FittedRaBitQ, RaBitQ
 from nearly.quantizers.reduced import Reduced
+from nearly.quantizers.residual import Residual
 from nearly.quantizers.scalar import Scalar
 from nearly.quantizers.transformed import FittedTransformed, Transformed
 
 __all__ = [
-    "FITTED", "QUANTIZERS", "Fitted", "FittedCodes", "FittedRaBitQ", "FittedTransformed", "Plain", "Quantizer",
-    "RaBitQ", "Reduced", "Scalar", "Transformed", "from_state",
+    "FITTED", "QUANTIZERS", "Binary", "Fitted", "FittedAdditive", "FittedBinary", "FittedCodes", "FittedRaBitQ",
+    "FittedTransformed", "Plain", "Product", "Quantizer", "RaBitQ", "Reduced", "Residual", "Scalar", "Transformed",
+    "from_state",
 ]  # fmt: skip
 
 QUANTIZERS: dict[str, type[Quantizer]] = {
-    "plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ, "transformed": Transformed,
+    "plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ, "product": Product, "residual": Residual,
+    "binary": Binary, "transformed": Transformed,
 }  # fmt: skip
 # What they become when fitted; several may become the same kind.
-FITTED: dict[str, type[Fitted]] = {fitted.kind: fitted for fitted in (FittedCodes, FittedRaBitQ, FittedTransformed)}
+FITTED: dict[str, type[Fitted]] = {
+    fitted.kind: fitted for fitted in (FittedCodes, FittedRaBitQ, FittedAdditive, FittedBinary, FittedTransformed)
+}
 
 
 def from_state(arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Fitted:

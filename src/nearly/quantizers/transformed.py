@@ -57,6 +57,11 @@ class Transformed:
             instead = {Plain: "a code such as nearly.Scalar()", Reduced: "nearly.Pca in the transform, and code.code",
                        Transformed: "one nearly.Transformed of a nearly.Chain"}[type(self.code)]  # fmt: skip
             raise InputError(f"{type(self.code).__name__} cannot follow a transform; use {instead}")
+        if getattr(self.code, "rotation", None) is not None:
+            raise InputError(
+                f"{self.code!r} has a rotation of its own, which cannot follow a transform; pass rotation=None, and a "
+                "rotation as the last part of a nearly.Chain if one is wanted"
+            )
 
     def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> Fitted:
         """Fit to vectors of shape (n, dim) under l2, cosine or ip; the same seed gives the same quantizer."""
@@ -73,17 +78,26 @@ class Transformed:
         product = metric == "ip" and norm_bound == 0
         compared = "ip" if product else "cosine" if metric == "cosine" else "l2"
         transform = fit_rows(self.transform, rows, metric=compared, seed=seed, threads=threads)
-        images, rest = transform.images(rows, threads), _remembers_rest(transform)
-        if rest:
-            images = np.concatenate([images, _rest(transform, rows, images)], axis=1)
-        code = self.code.fit_floats(
-            images, metric="ip" if product else "l2", norm_bound=0.0, seed=seed + 1, threads=threads
-        )
-        assert code is not None
-        return FittedTransformed(
-            dim=sample.shape[1], metric=metric, norm_bound=norm_bound, transform=transform, code=code,
-            label=type(self.transform).__name__,
+        return code_images(
+            transform, self.code, rows, dim=sample.shape[1], metric=metric, norm_bound=norm_bound,
+            label=type(self.transform).__name__, seed=seed, threads=threads,
         )  # fmt: skip
+
+
+def code_images(
+    transform: FittedTransform, code: Quantizer, rows: Floats, *, dim: int, metric: str, norm_bound: float, label: str,
+    seed: int, threads: int,
+) -> "FittedTransformed":  # fmt: skip
+    """Fit codes to the images of rows, which were lengthened where ``norm_bound`` says so, and join both."""
+    images = transform.images(rows, threads)
+    if _remembers_rest(transform):
+        images = np.concatenate([images, _rest(transform, rows, images)], axis=1)
+    compared = "ip" if metric == "ip" and norm_bound == 0 else "l2"
+    fitted = code.fit_floats(images, metric=compared, norm_bound=0.0, seed=seed + 1, threads=threads)
+    assert fitted is not None
+    return FittedTransformed(
+        dim=dim, metric=metric, norm_bound=norm_bound, transform=transform, code=fitted, label=label
+    )
 
 
 @dataclass(frozen=True, eq=False)

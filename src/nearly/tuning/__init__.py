@@ -2,5 +2,6 @@
 
 from nearly.tuning.curve import RecallCurve
 from nearly.tuning.measuring import measure
+from nearly.tuning.probing import Probing
 
-__all__ = ["RecallCurve", "measure"]
+__all__ = ["Probing", "RecallCurve", "measure"]

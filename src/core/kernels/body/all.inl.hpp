@@ -15,11 +15,13 @@ namespace {
 #include "kernels/body/rows_integer.inl.hpp"
 #include "kernels/body/codes.inl.hpp"
 #include "kernels/body/fastscan.inl.hpp"
+#include "kernels/body/interleave.inl.hpp"
 #include "kernels/body/packed.inl.hpp"
 #include "kernels/body/rotate.inl.hpp"
 #include "kernels/body/sweep.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/screen.inl.hpp"
+#include "kernels/body/nearest.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
 }  // namespace
@@ -51,6 +53,7 @@ const Table table = {
     {packed_dots<1>, packed_dots<2>, packed_dots<3>, packed_dots<4>, packed_dots<5>, packed_dots<6>, packed_dots<7>,
      packed_dots<8>},
     fastscan,
+    interleave,
     rotate,
     sweep,
     panel_products,
@@ -60,6 +63,7 @@ const Table table = {
     round_row,
     whole_products,
     reaching,
+    nearest,
     project_query,
     quantize<int16_t>,
     quantize<int8_t>,

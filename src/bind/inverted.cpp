@@ -1,0 +1,145 @@
+// Inverted lists: searching, growing, checking.
+#include "lists/inverted.hpp"
+
+#include <algorithm>
+
+#include "bind.hpp"
+
+namespace nearly::bind {
+namespace {
+
+using lists::Chunk;
+using lists::Inverted;
+using Words = std::optional<In<uint64_t, 1>>;
+
+std::shared_ptr<Inverted> make(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists,
+                               std::shared_ptr<Scorer> centers, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
+                               std::shared_ptr<Rows> rows) {
+  require(chunks->stride() == sizeof(Chunk) && members->stride() == 4, "Inverted: chunks are 16 bytes, members 4");
+  require(n_lists >= 1 && n_lists <= chunks->rows() && n_lists <= centers->n_rows(), "Inverted: a chunk and a center a list");
+  require(centers->query_bytes() == store->query_bytes() && codes->query_bytes() == store->query_bytes(),
+          "Inverted: scorers are for different queries");
+  return std::make_shared<Inverted>(chunks, members, n_lists, centers, codes, store, rows);
+}
+
+lists::Request request(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t threads) {
+  require(queries.shape(1) == query_bytes && query_bytes == index.store().query_bytes(), "Inverted: other queries");
+  lists::Request r{};
+  r.queries = queries.data();
+  r.query_bytes = queries.shape(1);
+  r.n = queries.shape(0);
+  r.threads = threads;
+  r.metric = metric_from(metric);
+  return r;
+}
+
+using Counters = std::tuple<uint64_t, uint64_t, uint64_t>;
+
+// Distances compared, lists read, vectors ranked; None when the lists were retired: their successors are to be searched.
+std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
+                               float reach, size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances,
+                               Out<uint32_t, 1> counts, Words filter, size_t threads) {
+  lists::Request r = request(index, query_bytes, queries, metric, threads);
+  r.k = ids.shape(1);
+  require(ids.shape(0) == r.n && distances.shape(0) == r.n && distances.shape(1) == r.k && counts.shape(0) == r.n &&
+              r.k >= 1 && width >= 1 && reach >= 0 && depth < (size_t{1} << 31), "Inverted.search: shapes disagree");
+  if (filter) r.filter = {filter->data(), filter->shape(0) * 64};
+  r.ids = ids.data();
+  r.distances = distances.data();
+  r.counts = counts.data();
+  const lists::Effort effort{width, reach, std::max(depth, r.k)};
+  nb::gil_scoped_release release;
+  const auto work = unless_retired([&] { return index.search(r, effort, poll()); });
+  if (!work) return std::nullopt;
+  return Counters{work->distances, work->lists, work->ranked};
+}
+
+void gaps(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, Out<float, 2> out, size_t threads) {
+  const lists::Request r = request(index, query_bytes, queries, metric, threads);
+  require(out.shape(0) == r.n && out.shape(1) == index.n_lists(), "Inverted.gaps: shapes disagree");
+  nb::gil_scoped_release release;
+  index.gaps(r, out.data(), poll());
+}
+
+const Chunk& chunk_of(const Inverted& index, size_t chunk) {
+  require(chunk < index.chunks().rows(), "Inverted: a chunk does not exist");
+  return *index.chunks().as<Chunk>(chunk);
+}
+
+// Whether a chunk's slots are in all tables that hold something of a slot.
+bool has_place(const Inverted& index, const Chunk& chunk) {
+  return fits(chunk.first, chunk.capacity, index.members().rows()) &&
+         (!index.coded() || fits(chunk.first, chunk.capacity, index.codes().n_rows()));
+}
+
+void extend(Inverted& index, In<uint32_t, 1> chunks, In<uint32_t, 1> counts) {
+  require(chunks.shape(0) == counts.shape(0) && !index.chunks().borrowed(), "Inverted.extend: lengths differ, or borrowed");
+  for (size_t i = 0; i < chunks.shape(0); ++i) {
+    const Chunk& chunk = chunk_of(index, chunks.data()[i]);
+    require(has_place(index, chunk) && counts.data()[i] <= chunk.capacity, "Inverted.extend: more than there is room for");
+    for (size_t j = 0; j < counts.data()[i]; ++j)
+      require(*index.members().as<Row>(chunk.first + j) < index.store().n_rows(), "Inverted.extend: a node does not exist");
+  }
+  for (size_t i = 0; i < chunks.shape(0); ++i) index.extend(chunks.data()[i], counts.data()[i]);
+}
+
+void chain(Inverted& index, In<uint32_t, 1> chunks, In<uint32_t, 1> next) {
+  require(chunks.shape(0) == next.shape(0) && !index.chunks().borrowed(), "Inverted.chain: lengths differ, or borrowed");
+  for (size_t i = 0; i < chunks.shape(0); ++i) {
+    const uint32_t after = next.data()[i];
+    const uint32_t before = chunk_of(index, chunks.data()[i]).next;  // the same again changes nothing
+    require((before == kNone || before == after) && chunk_of(index, after).next == kNone && after >= index.n_lists() &&
+                after != chunks.data()[i], "Inverted.chain: a chunk follows one other only");
+  }
+  for (size_t i = 0; i < chunks.shape(0); ++i) index.chain(chunks.data()[i], next.data()[i]);
+}
+
+// Every chunk of the first n_chunks is in one list, has its slots to itself, and holds nodes below n_nodes that no other slot holds. Returns how
+// many nodes are held.
+size_t check(const Inverted& index, size_t n_chunks, size_t n_nodes) {
+  const size_t n_slots = index.members().rows();
+  require(n_chunks <= index.chunks().rows() && n_chunks >= index.n_lists(), "Inverted.check: chunks that do not exist");
+  std::vector<bool> reached(n_chunks, false), used(n_slots, false), held(n_nodes, false);
+  size_t n_held = 0;
+  for (size_t list = 0; list < index.n_lists(); ++list) {
+    for (size_t c = list; c != kNone; c = index.chunks().as<Chunk>(c)->next) {
+      require(c < n_chunks && !reached[c] && (c == list || c >= index.n_lists()), "a list's chunks are damaged");
+      reached[c] = true;
+      const Chunk& chunk = *index.chunks().as<Chunk>(c);
+      require(has_place(index, chunk) && chunk.count <= chunk.capacity, "a chunk has no place");
+      for (size_t s = chunk.first; s < size_t{chunk.first} + chunk.capacity; ++s) {
+        require(!used[s], "two chunks share a slot");
+        used[s] = true;
+      }
+      for (size_t s = chunk.first; s < size_t{chunk.first} + chunk.count; ++s) {
+        const Row node = *index.members().as<Row>(s);
+        require(node < n_nodes && node < index.store().n_rows() && !held[node], "a list holds a node that does not exist, or holds it twice");
+        held[node] = true;
+        ++n_held;
+      }
+    }
+  }
+  require(std::find(reached.begin(), reached.end(), false) == reached.end(), "a chunk is in no list");
+  return n_held;
+}
+
+}  // namespace
+
+void inverted(nb::module_& m) {
+  nb::class_<Inverted>(m, "Inverted", "Lists of nodes by their nearest center, searched through scorers.")
+      .def(nb::new_(&make), "chunks"_a, "members"_a, "n_lists"_a, "centers"_a, "codes"_a, "store"_a, "rows"_a)
+      .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "reach"_a, "depth"_a,
+           "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
+           "threads"_a = 0)
+      .def("gaps", &gaps, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "out"_a.noconvert(), "threads"_a = 0)
+      .def("extend", &extend, "chunks"_a.noconvert(), "counts"_a.noconvert())
+      .def("chain", &chain, "chunks"_a.noconvert(), "next"_a.noconvert())
+      .def("check", &check, "n_chunks"_a, "n_nodes"_a)
+      .def("retire", &Inverted::retire)
+      .def("wait_for_readers", [](const Inverted& index) {
+             nb::gil_scoped_release release;
+             index.wait_for_readers(poll());
+           });
+}
+
+}  // namespace nearly::bind

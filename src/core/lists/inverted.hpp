@@ -1,0 +1,73 @@
+// Inverted lists: a vector is in the list of the center that it is nearest to, and a search looks at the lists whose centers
+// are near to its query (Jégou et al., PAMI 2011, section IV).
+//
+// A list is chunks of slots that follow one another, so that codes are read as they lie in memory. Slots never move: a list
+// grows into the room of its last chunk, then by another chunk. The first chunks are those of the lists, in order.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "lists/scan.hpp"
+
+namespace nearly::lists {
+
+struct Chunk {
+  uint32_t first;     // slot
+  uint32_t count;     // slots in use; written last
+  uint32_t capacity;
+  uint32_t next;      // chunk, or kNone
+};
+
+// How many lists a query looks at: those whose centers are farther than the nearest one by at most `reach`, in the unit of
+// distances (under inner product, of those of a query of length 1), and at most `width` of them. Where they hold fewer than
+// k that pass, further lists are read.
+struct Effort {
+  size_t width;
+  float reach;
+  size_t depth;  // nearest by codes that are compared by their vectors
+};
+
+struct Work {
+  uint64_t distances, lists, ranked;
+};
+
+class Inverted {
+ public:
+  // Slot s holds members[s], a node, and row s of `codes`; where codes are the store itself, its row is the node.
+  Inverted(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists, std::shared_ptr<Scorer> centers,
+           std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store, std::shared_ptr<Rows> rows)
+      : chunks_(std::move(chunks)), members_(std::move(members)), n_lists_(n_lists), centers_(std::move(centers)),
+        codes_(std::move(codes)), store_(std::move(store)), rows_(std::move(rows)) {}
+
+  // A query is one reader; throws Retired.
+  Work search(const Request& request, const Effort& effort, const Poll& poll) const;
+  // out: n * n_lists; how much farther than the nearest center each one is, in the unit of `reach`.
+  void gaps(const Request& request, float* out, const Poll& poll) const;
+
+  // The first `count` slots of a chunk may be read: their members and codes are there.
+  void extend(size_t chunk, uint32_t count) { __atomic_store_n(&at(chunk)->count, count, __ATOMIC_RELEASE); }
+  // A chunk that is filled in follows another one.
+  void chain(size_t chunk, uint32_t next) { __atomic_store_n(&at(chunk)->next, next, __ATOMIC_RELEASE); }
+
+  bool coded() const { return codes_ != store_; }
+  size_t n_lists() const { return n_lists_; }
+  const Table& chunks() const { return *chunks_; }
+  const Table& members() const { return *members_; }
+  const Scorer& codes() const { return *codes_; }
+  const Scorer& store() const { return *store_; }
+
+  void retire() { validity_.retire(*rows_->readers()); }
+  void wait_for_readers(const Poll& poll) const { rows_->readers()->wait(poll); }
+
+ private:
+  class Answer;
+  Chunk* at(size_t chunk) const { return chunks_->as<Chunk>(chunk); }
+
+  std::shared_ptr<Table> chunks_, members_;
+  size_t n_lists_;
+  std::shared_ptr<Scorer> centers_, codes_, store_;
+  std::shared_ptr<Rows> rows_;
+  Validity validity_;
+};
+
+}  // namespace nearly::lists

@@ -1,0 +1,414 @@
+"""IVF: vectors in lists by their nearest center; a search reads the lists whose centers are near to its query."""
+
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core, arrays, storage
+from nearly.arrays import Vectors
+from nearly.errors import FormatError, InputError, StateError
+from nearly.hits import Hits, SearchContext
+from nearly.indexes import ivf_files, lists
+from nearly.indexes.base import Index, Placed, Progress, surely
+from nearly.indexes.ivf_contract import ListContract, Probe
+from nearly.indexes.lists import ListCodes, Lists
+from nearly.indexes.progress import reporter
+from nearly.indexes.store import NONE, as_bytes
+from nearly.indexes.travel import check_quantizer
+from nearly.quantizers import Plain, Quantizer, RaBitQ, Scalar
+from nearly.quantizers.base import CODED
+from nearly.tuning import Probing
+
+__all__ = ["IVF"]
+
+_DEAD = 0.2  # share of dead nodes at which lists are packed anew
+_PER_ROOT = 6.0  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
+_LEAST_IN_LIST = 8  # vectors that a list holds on average, where there are few
+_MOST_LISTS = 1 << 20
+_SHORT = 64  # dimensions up to which codes of 8 bits are read as fast as those of 4 bits of RaBitQ, which fill up to 64
+
+
+class IVF(Index):
+    """Approximate search of inverted lists (Jégou et al., PAMI 2011, section IV).
+
+    Each vector is in the list of the center that it is nearest to. A search reads the codes of the lists whose centers
+    are not much farther from the query than the nearest one, and ranks what is near by the vectors themselves. How much
+    farther follows from the recall that is asked for, so that queries whose neighbors lie scattered read more lists.
+    The same arguments give the same bytes for any number of threads.
+
+    Parameters
+    ----------
+    vectors : array-like of shape (n, dim)
+        float32, float16, bfloat16, float64, int8 or uint8; packed bits (uint8) for bit metrics.
+    ids : array-like of int, optional
+        Not negative, each once; 0..n-1 by default.
+    metric : str, default "l2"
+        A name in `nearly.metrics.METRICS`.
+    lists : int, optional
+        Number of lists; None takes about 6 sqrt(n). They are made anew when more vectors came than there were.
+    quantizer : Quantizer, optional
+        What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves. None
+        takes ``RaBitQ(4)`` for l2, cosine and ip, and 8-bit codes where they are as short.
+    recall : float, default 0.95
+        What searches deliver on average unless told otherwise.
+    queries : array-like of shape (n_queries, dim), optional
+        Queries like those to come, for calibration; None makes some from the data.
+    calibrate : bool, default True
+        False skips calibration; searches then need ``effort=``.
+    seed : int, default 0
+    threads : int, optional
+    progress : callable, optional
+        ``progress(done, total)``, in vectors that were put into lists.
+
+    Notes
+    -----
+    Built in a small part of the time of a graph, and added to at once; a search compares with more vectors, but reads
+    them one after the other.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> vectors = rng.standard_normal((2000, 16), dtype=np.float32)
+    >>> index = IVF(vectors, recall=0.9)
+    >>> hits = index.search(vectors[:5], k=3)
+    >>> hits.ids[:, 0].tolist(), hits.expected_recall >= 0.9
+    ([0, 1, 2, 3, 4], True)
+    """
+
+    kind: ClassVar[str] = "ivf"
+
+    _lists: Lists
+    _codes: ListCodes
+    _contract: ListContract
+    _core: Any = None  # None: nothing was ever in it
+    _parts: tuple[Any, ...]  # what the core's lists were assembled of
+    _wanted: int | None  # lists that were asked for
+    _seed: int
+    _clustered: int = 0  # nodes that the centers were made for
+    _added: int = 0  # nodes added since
+
+    def __init__(
+        self,
+        vectors: Any,
+        *,
+        ids: Any = None,
+        metric: Any = "l2",
+        lists: int | None = None,
+        quantizer: Quantizer | None = None,
+        recall: float = 0.95,
+        queries: Any = None,
+        calibrate: bool = True,
+        seed: int = 0,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._wanted = None if lists is None else arrays.check_int(lists, "lists", low=1, high=_MOST_LISTS)
+        self._seed = arrays.check_seed(seed)
+        self._contract = ListContract(
+            arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate")
+        )
+        arrays.check_callback(progress, "progress")
+        workers = self._threads(threads)
+        made, given = self._start(vectors, ids, metric)
+        probes = None if queries is None else self._check_queries(queries, made)
+        if quantizer is not None:
+            check_quantizer(quantizer, self._store.metric.name)
+        elif self._store.metric.name in CODED:
+            quantizer = Scalar(bits=8) if self.dim <= _SHORT else RaBitQ(bits=4)
+        placed = self._place(made, given)
+        self._show(placed)
+        del made
+        self._codes = ListCodes(quantizer or Plain(), self._store, self._seed)
+        self._cluster(placed.fresh, workers, reporter(progress, len(placed.fresh)))
+        if calibrate and self._n_nodes and (probes is not None or self._contract.due(self._n_nodes)):
+            self._contract.measure_lists(self, probes, threads=workers)
+
+    def _check_queries(self, queries: Any, vectors: Vectors) -> NDArray[np.uint8]:
+        bits = self._store.metric.input == "bits"
+        made, _ = arrays.as_queries(queries, bits=bits, dim=vectors.dim if len(vectors) else None)
+        arrays.check_finite(made, "queries")
+        _require_some(made.array)
+        return as_bytes(made.array if bits else made.as_float32())
+
+    def _cluster(self, nodes: NDArray[np.uint32], threads: int, report: Any = None) -> None:
+        """Make centers and lists of nodes, and code them."""
+        if not len(nodes):
+            return
+        n_lists = self._wanted or round(_PER_ROOT * len(nodes) ** 0.5)
+        n_lists = max(1, min(n_lists, len(nodes) // _LEAST_IN_LIST if self._wanted is None else len(nodes)))
+        centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads, report=report)
+        made = Lists.build(self._store, centers, labels, nodes)
+        codes = self._codes.of(made)
+        if codes.fitted is None:
+            codes.fit(self._store, self._n_nodes, threads)
+        else:
+            codes.recode(self._store, self._n_nodes, threads)
+        self._install(made, codes, _clustered=len(nodes), _added=0)
+
+    def _install(self, made: Lists, codes: ListCodes, **more: Any) -> None:
+        """Have readers search the core's lists over these tables from now on, if they do not yet."""
+        store, old = self._store, self._core
+        parts = (made.chunks, made.members, made.scorer, codes.scorer, store.scorer, store.rows)
+        if old is not None and all(a is b for a, b in zip(parts, self._parts, strict=True)):
+            return
+        core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:])
+
+        def exchange() -> None:
+            self.__dict__.update(_lists=made, _codes=codes, _core=core, _parts=parts, **more)
+            if old is not None:
+                old.retire()
+
+        surely(exchange)
+
+    def _assemble(self) -> None:
+        self._install(self._lists, self._codes)
+
+    def _replaced(self) -> None:
+        if self._core is not None:
+            self._codes.follow(self._store)
+            self._assemble()
+
+    # -- the recall contract -----------------------------------------------------------------------------------------
+
+    @property
+    def curve(self) -> Probing | None:
+        """What calibration measured, or None."""
+        return self._contract.probing
+
+    def calibrate(self, queries: Any = None, *, threads: int | None = None) -> None:
+        """Measure recall anew, on queries like those to come.
+
+        Parameters
+        ----------
+        queries : array-like of shape (n_queries, dim), optional
+            A few hundred at least; not vectors of the index themselves. None makes some from stored vectors.
+        threads : int, optional
+        """
+        workers = self._threads(threads)
+        with self._writing:
+            if not self._n_nodes:
+                raise StateError("an empty index cannot be calibrated; add vectors first")
+            rows = None if queries is None else self._queries(queries)[0]
+            if rows is not None:
+                _require_some(rows)
+            self._contract.measure_lists(self, rows, threads=workers)
+
+    def _costs(self) -> tuple[float, float]:
+        """What comparing with a code, and ranking a vector, cost in comparisons of vectors that lie side by side."""
+        if self._codes.fitted is None:
+            return 1.0, 0.0
+        return max(0.05, self._codes.fitted.row_bytes / self._store.vectors.stride), 2.0
+
+    # -- searching ---------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        recall: float | None = None,
+        effort: int | None = None,
+        exact: bool = False,
+        where: Any = None,
+        threads: int | None = None,
+        **unknown: Any,
+    ) -> Hits:
+        """Return the k nearest vectors, at the recall that the index was built for unless told otherwise.
+
+        Parameters
+        ----------
+        queries : array-like of shape (dim,) or (n_queries, dim)
+        k : int, default 10
+        recall : float, optional
+            Mean share of the true k nearest that the answer should hold. Unreachable targets are answered exactly.
+        effort : int, optional
+            Number of lists to look at, the same for every query, instead of a target.
+        exact : bool, default False
+            Compare with every vector.
+        where : array-like of bool or int, optional
+            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned.
+        threads : int, optional
+
+        Returns
+        -------
+        Hits
+            ``plan`` says what was compared and what it was calibrated on; ``expected_recall`` is the estimate.
+        """
+        if unknown:
+            self._refuse(unknown)
+        workers, k = self._threads(threads), arrays.check_k(k)
+        if recall is not None and effort is not None:
+            raise InputError("recall= and effort= exclude each other; pass one")
+        if recall is not None:
+            recall = arrays.check_fraction(recall, "recall")
+        rows, single = self._queries(queries)
+        if where is None:
+            return self._search(rows, single, k, recall, effort, exact, None, workers)
+        return cast("Hits", self._steadily(
+            lambda: self._search(rows, single, k, recall, effort, exact, self._filter(where), workers)
+        ))  # fmt: skip
+
+    def _search(
+        self, rows: NDArray[np.uint8], single: bool, k: int, recall: float | None, effort: int | None, exact: bool,
+        chosen: tuple[NDArray[np.uint64], int] | None, threads: int,
+    ) -> Hits:  # fmt: skip
+        passing = len(self) if chosen is None else chosen[1]
+        if passing == len(self):
+            chosen = None  # all pass: the very search without a filter
+        if exact or self._core is None:
+            return self._scan(rows, k, single, chosen, threads, f"exact scan of {len(self)} vectors, as asked")
+        how = self._contract.probe(self, k, recall, effort, passing)
+        if how.scan:
+            return self._scan(rows, k, single, chosen, threads, how.context.plan)
+        return self._look(rows, min(k, 1 << 20), single, how, chosen, passing, threads)
+
+    def _look(
+        self, rows: NDArray[np.uint8], k: int, single: bool, how: Probe, chosen: Any, passing: int, threads: int
+    ) -> Hits:
+        """Read lists; queries that come back short although more pass are scanned."""
+        n, store = len(rows), self._store
+        ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+        counts, work = np.empty(n, np.uint32), None
+        bits = None if chosen is None else chosen[0]
+        while work is None:  # until the lists that were searched are not retired meanwhile
+            work = self._core.search(
+                store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, ids, distances, counts,
+                bits, threads,
+            )  # fmt: skip
+        plan, expected = how.context.plan, how.context.expected_recall
+        short = np.flatnonzero(counts < min(k, passing))
+        if len(short):
+            rest = self._scan(rows[short], k, False, chosen, threads, "")
+            ids[short], distances[short] = rest._ids, rest._distances
+            plan += f"; {len(short)} queries came back short and were scanned"
+        if chosen is not None:
+            plan += f"; {passing} of {len(self)} vectors pass"
+        return Hits(ids, distances, single, SearchContext(store.metric, plan, expected), work)
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    def _link(self, placed: Placed, threads: int) -> None:
+        """Every node whose place is not free is in a list, whether rows hang on it or not."""
+        fresh = placed.fresh
+        if self._core is None:
+            self._codes.follow(self._store)
+            self._cluster(fresh, threads)
+        elif self._added + len(fresh) > self._clustered:
+            held = np.ones(self._n_nodes, bool)
+            held[self._spare_nodes] = False
+            self._cluster(np.flatnonzero(held).astype(np.uint32), threads)
+            self._contract.void()
+        elif len(fresh):
+            self._enlist(fresh, threads)
+
+    def _enlist(self, nodes: NDArray[np.uint32], threads: int) -> None:
+        """Put new nodes into the lists of their centers."""
+        made = self._lists
+        change = made.reserve(lists.assign(self._store, nodes, made.centers, threads))
+        self._codes.put(self._store, change, nodes, threads)
+        made.members.array().view(np.uint32)[change.slots, 0] = nodes
+        self._assemble()
+        surely(lambda: made.commit(change, self._core))
+        self._added += len(nodes)
+        if len(self._codes.check(self._store, self._n_nodes, nodes, threads)):
+            self._contract.void()
+            self._assemble()
+
+    def _clear_out(self) -> None:
+        self.__dict__.update(_core=None, _clustered=0, _added=0)
+        self._codes.give_up(self._store)
+        super()._clear_out()
+
+    def _changed(self, n: int) -> None:
+        self._contract.note(n)
+        self._tidy()
+        if self._contract.due(min(len(self), self._n_nodes)):
+            self.calibrate()
+
+    def _tidy(self) -> None:
+        if self._n_removed:
+            firsts = self._store.column("first_rows")[: self._n_nodes]
+            dead = int((firsts == NONE).sum()) - len(self._spare_nodes)
+            if dead > _DEAD * self._n_nodes or self._n_removed * 2 > self._n_rows:
+                self.consolidate()
+
+    def consolidate(self, *, threads: int | None = None) -> None:
+        """Pack the lists without removed vectors and free their places; happens by itself when many are gone."""
+        self._threads(threads)
+        with self._writing:
+            if self._core is None:
+                return
+            self._own()
+            gone = self._store.column("first_rows")[: self._n_nodes] == NONE
+            slots, owners = self._lists.in_use()
+            nodes = self._lists.nodes(slots)
+            kept = ~gone[nodes]
+            gone[self._spare_nodes] = False
+            freed = np.flatnonzero(gone).astype(np.uint32)
+            if self._distinct is not None:
+                self._distinct.erase(freed)  # first: no vector may come back to a node that is in no list
+            if not kept.all():
+                made = Lists.build(self._store, self._lists.centers, owners[kept], nodes[kept])
+                self._install(made, self._codes.of(made, slots[kept]))
+            self._core.wait_for_readers()
+            self.__dict__.update(
+                _spare_nodes=[*self._spare_nodes, *freed.tolist()], _spare_rows=[*self._spare_rows, *self._pending],
+                _n_removed=self._n_removed - len(self._pending), _pending=[],
+            )  # fmt: skip
+
+    def _own(self) -> None:
+        super()._own()
+        if self._core is not None:
+            moved = self._codes.own(self._lists.n_slots)
+            if self._lists.own() or moved:
+                self._assemble()
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    def _describe(self) -> str:
+        curve = "not calibrated" if self.curve is None else f"calibrated on {self.curve.n_queries} queries"
+        n_lists = 0 if self._core is None else len(self._lists.centers)
+        return (f"IVF of {n_lists} lists, {self._codes.name(self._store)}, ranked by {self._store.kind} vectors, "
+                f"recall {self._contract.target:g}, {curve}")  # fmt: skip
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of memory (or of mapped file) that the index holds."""
+        if self._core is None:
+            return super().n_bytes
+        codes = 0 if self._codes.codes is None else int(self._codes.codes.n_bytes)
+        return super().n_bytes + codes + self._lists.n_bytes
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        return ivf_files.state(self)
+
+    @classmethod
+    def _restore(cls, file: storage.File) -> Self:
+        self = super()._restore(file)
+        ivf_files.restore(self, file)
+        return self
+
+    def verify(self) -> None:
+        """Check the whole index: rows, lists, and that every vector is in one. Raises FormatError."""
+        with self._writing:
+            super().verify()
+            if self._core is not None:
+                self._check_lists("this index")
+
+    def _check_lists(self, name: str) -> None:
+        try:
+            self._core.check(self._lists.n_chunks, self._n_nodes)
+        except ValueError as problem:
+            raise FormatError(f"{name} is damaged: {problem}") from problem
+        alive = np.flatnonzero(self._store.column("first_rows")[: self._n_nodes] != NONE)
+        outside = np.setdiff1d(alive, self._lists.nodes(self._lists.in_use()[0]))
+        if len(outside):
+            raise FormatError(f"{name} is damaged: {len(outside)} vectors are in no list")
+
+
+def _require_some(queries: NDArray[Any]) -> None:
+    if not len(queries):
+        raise InputError("queries is empty; pass a few hundred queries to calibrate on, or None, which makes some")

@@ -1,0 +1,227 @@
+"""Recall of inverted lists by how far a search reaches: what a few queries with known neighbors tell of all efforts.
+
+A search looks at the lists whose centers are farther than the nearest one by at most its *reach*. A neighbor is found
+if its list is one of them, so one number for each true neighbor, the gap of its list, gives recall at every reach, and
+its quantiles are the reaches that targets need: no search is tried. Queries whose neighbors lie scattered have many
+centers at nearly the same distance, so one reach makes them look at more lists; a fixed number of lists does not.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly.errors import FormatError
+
+__all__ = ["DEPTHS", "KS", "Probing", "Reach", "measure"]
+
+KS = (1, 3, 10, 30, 100, 300, 1000)  # numbers of neighbors that are measured; others take the next larger one
+DEPTHS = (
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    6.0,
+    8.0,
+    12.0,
+    16.0,
+    24.0,
+    32.0,
+    48.0,
+    64.0,
+)  # candidates ranked, by neighbors wanted
+_SIGMAS = 1.645  # one-sided 95 %
+_GIVE = 0.01  # recall below a target that still keeps the promise, for queries that are not the expected ones
+_RESAMPLES = 200
+_SHARES = 1 - np.geomspace(0.7, 5e-4, 48)  # of all neighbors that the reaches tried hold
+
+Floats = NDArray[np.float32]
+
+
+class Reach(NamedTuple):
+    """The effort for one target.
+
+    Attributes
+    ----------
+    reach : float
+        How much farther than the nearest center lists may be.
+    depth : float
+        Candidates ranked by their vectors, as a multiple of the neighbors wanted.
+    expected : float
+        Estimated mean recall over the calibration queries.
+    scanned : float
+        Mean share of all vectors that are in these lists.
+    """
+
+    reach: float
+    depth: float
+    expected: float
+    scanned: float
+
+
+@dataclass(frozen=True)
+class Probing:
+    """What calibration measured.
+
+    Attributes
+    ----------
+    source : str
+        What the queries were.
+    n_queries : int
+    ks : tuple of int
+    reaches : ndarray of shape (n_reaches,), float32
+        Ascending.
+    mean, error : ndarray of shape (n_ks, n_groups, n_reaches), float32
+        Mean share of neighbors within reach, and its standard error by bootstrap over a group's queries. The first
+        group holds the expected queries.
+    scanned : ndarray of shape (n_reaches,), float32
+        Mean share of all vectors that the expected queries are compared with.
+    widths : ndarray of shape (n_widths,), uint32
+    fixed : ndarray of shape (n_ks, n_widths), float32
+        Mean recall of the expected queries by fixed numbers of lists.
+    depths, kept : ndarray of shape (n_depths,), float32
+        Candidates ranked by neighbors wanted, and the share of neighbors that are among them.
+    """
+
+    source: str
+    n_queries: int
+    ks: tuple[int, ...]
+    reaches: Floats
+    mean: Floats
+    error: Floats
+    scanned: Floats
+    widths: NDArray[np.uint32]
+    fixed: Floats
+    depths: Floats
+    kept: Floats
+
+    def choose(self, k: int, target: float, n_vectors: int, code: float, vector: float) -> Reach | None:
+        """Return the cheapest effort that meets a target for k neighbors, or None if none does.
+
+        ``code`` and ``vector`` are what it costs to compare with a code and to rank a vector.
+        """
+        at = next((i for i, known in enumerate(self.ks) if known >= k), None)
+        if at is None:
+            return None
+        made = [self._within(at, target, float(d), float(kept)) for d, kept in zip(self.depths, self.kept, strict=True)]
+        return min(
+            (one for one in made if one is not None),
+            key=lambda one: one.scanned * n_vectors * code + one.depth * max(k, 10) * vector, default=None,
+        )  # fmt: skip
+
+    def _within(self, at: int, target: float, depth: float, kept: float) -> Reach | None:
+        """The least reach whose lower bounds meet a target, where codes keep so much of what is within."""
+        sure = self.mean[at] - _SIGMAS * self.error[at]
+        sure[1:] = np.minimum(sure[1:] + _GIVE, self.mean[at][1:])
+        bound = np.maximum.accumulate(sure.min(axis=0) * kept)
+        reached = np.flatnonzero(bound >= target)
+        if not len(reached):
+            return None
+        j = int(reached[0])
+        part = 1.0
+        if j:
+            low, high, wanted = (math.log(max(1e-5, 1 - v)) for v in (bound[j - 1], bound[j], target))
+            part = min(1.0, max(0.0, (low - wanted) / (low - high))) if low > high else 1.0
+        before = max(0, j - 1)
+        reach, mean, scanned = (
+            float(v[before] + part * (v[j] - v[before])) for v in (self.reaches, self.mean[at, 0], self.scanned)
+        )
+        # Half a step of float32 above: gaps that are equal to the reach are within.
+        return Reach(float(np.nextafter(np.float32(reach), np.float32(np.inf))), depth, mean * kept, scanned)
+
+    def best(self, k: int) -> float:
+        """Return the mean recall at the largest reach that was tried."""
+        at = next((i for i, known in enumerate(self.ks) if known >= k), len(self.ks) - 1)
+        return float(self.mean[at, 0, -1] * self.kept[-1])
+
+    def at_width(self, k: int, width: int) -> float:
+        """Return the estimated mean recall of one fixed number of lists."""
+        at = next((i for i, known in enumerate(self.ks) if known >= k), len(self.ks) - 1)
+        return float(np.interp(np.log(max(1, width)), np.log(self.widths), self.fixed[at]) * self.kept[-1])
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return arrays and JSON values from which `from_state` makes this again."""
+        arrays = {f"probing_{name}": getattr(self, name) for name in _ARRAYS}
+        return arrays, {"source": self.source, "n_queries": self.n_queries, "ks": list(self.ks)}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> "Probing":
+        """Make it of what `state` gave; FormatError if it does not fit together."""
+        try:
+            ks = tuple(int(k) for k in config["ks"])
+            parts = {name: np.array(arrays[f"probing_{name}"]) for name in _ARRAYS}
+            reaches, mean, widths = parts["reaches"], parts["mean"], parts["widths"]
+            fits = (
+                all(a.dtype == np.float32 and bool(np.isfinite(a).all()) for n, a in parts.items() if n != "widths")
+                and len(ks) > 0 and ks[0] >= 1 and list(ks) == sorted(set(ks)) and mean.ndim == 3 and mean.shape[1] >= 1
+                and len(reaches) > 0 and mean.shape == parts["error"].shape == (len(ks), mean.shape[1], len(reaches))
+                and parts["scanned"].shape == reaches.shape and bool((np.diff(reaches) >= 0).all()) and reaches[0] >= 0
+                and widths.dtype == np.uint32 and widths.ndim == 1 and len(widths) > 0 and widths[0] >= 1
+                and bool((np.diff(widths.astype(np.int64)) > 0).all())
+                and parts["fixed"].shape == (len(ks), len(widths))
+                and len(parts["depths"]) > 0 and parts["depths"].shape == parts["kept"].shape == (len(parts["kept"]),)
+                and bool((parts["depths"] >= 1).all()) and bool((parts["depths"] <= 1000).all())
+            )  # fmt: skip
+            if not fits:
+                raise ValueError("shapes or values disagree")
+            return cls(source=str(config["source"]), n_queries=int(config["n_queries"]), ks=ks, **parts)
+        except (KeyError, TypeError, ValueError, OverflowError, IndexError) as problem:
+            raise FormatError(f"the recall curve in this file is damaged: {problem}") from problem
+
+
+_ARRAYS = ("reaches", "mean", "error", "scanned", "widths", "fixed", "depths", "kept")
+
+
+def measure(
+    gaps: Floats, of_neighbors: NDArray[np.intp], sizes: NDArray[np.int64], *, n_expected: int,
+    group: NDArray[np.intp], kept: Floats, source: str, seed: int,
+) -> Probing:  # fmt: skip
+    """Return the curve of queries whose neighbors are known.
+
+    Parameters
+    ----------
+    gaps : ndarray of shape (n_queries, n_lists), float32
+        How much farther than the nearest center each one is.
+    of_neighbors : ndarray of shape (n_queries, most), intp
+        The lists of the true neighbors, nearest first.
+    sizes : ndarray of shape (n_lists,), int64
+    n_expected : int
+        The first so many queries are like those to come.
+    group : ndarray of shape (n_queries,), intp
+        Of each query; 0 for the expected ones.
+    kept : ndarray of shape (n_depths,), float32
+        Share of neighbors that each of `DEPTHS` keeps.
+    source : str
+    seed : int
+        Of the bootstrap.
+    """
+    most, n_lists = of_neighbors.shape[1], len(sizes)
+    ks = tuple(k for k in KS if k <= most)
+    needed = np.take_along_axis(gaps, of_neighbors, axis=1)
+    at_ten = needed[:, : min(10, most)]
+    pooled = [np.quantile(at_ten[group == g], _SHARES) for g in np.unique(group)]
+    reaches = np.unique(np.concatenate([[0.0], *pooled, [needed.max()]]).astype(np.float32))
+    reaches = reaches[np.unique(np.linspace(0, len(reaches) - 1, 64).astype(int))]
+    n_groups = int(group.max()) + 1
+    mean = np.empty((len(ks), n_groups, len(reaches)), np.float32)
+    error = np.empty_like(mean)
+    rng = np.random.default_rng(seed)
+    for g in range(n_groups):
+        members = needed[group == g]
+        drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=_RESAMPLES)
+        for i, k in enumerate(ks):
+            shares = (members[:, None, :k] <= reaches[None, :, None]).mean(axis=2)
+            mean[i, g] = shares.mean(axis=0)
+            error[i, g] = (drawn.astype(np.float64) @ shares / len(members)).std(axis=0)
+    expected = gaps[:n_expected]
+    scanned = np.array([((expected <= r) @ sizes).mean() for r in reaches]) / max(1, int(sizes.sum()))
+    rank = np.argsort(np.argsort(expected, axis=1, kind="stable"), axis=1)
+    ranks = np.take_along_axis(rank, of_neighbors[:n_expected], axis=1)
+    widths = np.unique(np.geomspace(1, n_lists, 40).astype(np.uint32))
+    fixed = np.array([[(ranks[:, :k] < w).mean() for w in widths] for k in ks], np.float32)
+    return Probing(source, len(gaps), ks, reaches, mean, error, scanned.astype(np.float32), widths, fixed,
+                   np.array(DEPTHS[: len(kept)], np.float32), kept)  # fmt: skip

@@ -1,0 +1,213 @@
+"""IVF beyond what all indexes promise: its lists, how they grow and are packed, and the recall contract by reach."""
+
+import numpy as np
+import pytest
+
+import nearly
+from nearly import evaluate
+from nearly.errors import FormatError
+from nearly.indexes.lists import CHUNK
+from nearly.indexes.store import NONE
+
+
+def clouds(n, *, dim=16, seed=0, n_clouds=30):
+    """Return points in clouds that overlap."""
+    rng = np.random.default_rng(seed)
+    centers = np.random.default_rng(9).standard_normal((n_clouds, dim)) * 1.5
+    return (centers[rng.integers(n_clouds, size=n)] + rng.standard_normal((n, dim))).astype(np.float32)
+
+
+def shares(index, queries, hits):
+    truth = index.search(queries, k=hits.ids.shape[1], exact=True).distances[:, -1:]
+    return float((hits.distances <= truth).mean())
+
+
+@pytest.fixture(scope="module")
+def index():
+    return nearly.IVF(clouds(6000), lists=100, seed=1)
+
+
+def test_every_vector_is_in_the_list_of_its_nearest_center(index):
+    made, vectors = index._lists, clouds(6000)
+    labels = made.labels(index._n_nodes)
+    distances = ((vectors[:, None].astype(np.float64) - made.centers) ** 2).sum(2)
+    assert (labels == distances.argmin(1)).mean() > 0.999  # rounding decides between two that are as near
+    assert made.sizes.tolist() == np.bincount(labels, minlength=100).tolist()
+    assert made.sizes.max() < 4 * made.sizes.mean()
+
+
+def test_codes_lie_as_the_lists_do(index):
+    made = index._lists
+    slots, owners = made.in_use()
+    assert slots.tolist() == list(range(6000))
+    assert (np.diff(owners.astype(int)) >= 0).all()
+    expected = index._codes.fitted.encode(clouds(6000)[made.nodes(slots)])
+    assert (index._codes.codes.array() == expected).all()
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine", "l1", "hamming"])
+def test_all_lists_give_the_exact_answer_without_codes(metric):
+    if metric == "hamming":
+        vectors = np.random.default_rng(0).integers(0, 256, (900, 6), dtype=np.uint8)
+    else:
+        vectors = clouds(900)
+    index = nearly.IVF(vectors, metric=metric, quantizer=nearly.Plain())
+    hits, exact = index.search(vectors[:50], k=7, effort=10_000), index.search(vectors[:50], k=7, exact=True)
+    assert hits.ids.tolist() == exact.ids.tolist()
+    assert hits.distances.tobytes() == exact.distances.tobytes()
+    assert "IVF" in hits.plan
+
+
+def test_a_target_is_met_by_queries_of_another_kind_too(index):
+    rng = np.random.default_rng(5)
+    points = clouds(300, seed=4)
+    for queries in (points, 0.7 * points + 0.3 * points[rng.permutation(300)], points * 1.2):
+        for target in (0.8, 0.9, 0.95):
+            hits = index.search(queries, k=10, recall=target)
+            assert shares(index, queries, hits) >= target - 0.03
+            assert hits.expected_recall >= target
+            assert "compared for recall" in hits.plan
+
+
+def test_more_recall_reads_more_lists_and_scattered_queries_read_more(index):
+    points = clouds(300, seed=4)
+    lists = [index.search(points, recall=r).stats.n_hops for r in (0.7, 0.8, 0.9, 0.95, 0.98)]
+    assert lists == sorted(set(lists))
+    between = (points + points[::-1]) / 2
+    assert index.search(between, recall=0.9).stats.n_hops > 1.2 * index.search(points, recall=0.9).stats.n_hops
+
+
+def test_calibrated_on_queries_it_says_so_and_meets_the_target(index):
+    queries = (clouds(800, seed=4) + clouds(800, seed=5)) / 2
+    own = nearly.IVF(clouds(6000), lists=100, seed=1, queries=queries[::2])
+    assert own.curve.source == "the queries passed"
+    assert own.curve.n_queries == 400
+    hits = own.search(queries[1::2], k=10, recall=0.9)
+    assert shares(own, queries[1::2], hits) >= 0.88
+    hits = own.search(queries, effort=20)
+    assert abs(hits.expected_recall - shares(own, queries, hits)) < 0.04
+
+
+def test_filters_reach_farther(index):
+    queries = clouds(100, seed=4)
+    mask = np.random.default_rng(0).random(6000) < 0.4
+    hits = index.search(queries, k=10, recall=0.9, where=mask)
+    truth = index.search(queries, k=10, exact=True, where=mask).distances[:, -1:]
+    assert (hits.distances <= truth).mean() >= 0.88
+    assert hits.stats.n_hops > index.search(queries, k=10, recall=0.9).stats.n_hops or "exact scan" in hits.plan
+
+
+def test_lists_grow_by_chunks_and_are_made_anew_when_twice_as_many_came():
+    vectors = clouds(3000)
+    index = nearly.IVF(vectors[:1000], lists=20, calibrate=False)
+    centers = index._lists.centers.copy()
+    index.add(vectors[1000:1003])
+    assert index._lists.n_chunks > 20
+    for first in range(1003, 1800, 61):
+        index.add(vectors[first : first + 61])
+        index.verify()
+    assert index._lists.centers.tobytes() == centers.tobytes()
+    assert (index._lists.table["next"] != NONE).sum() == index._lists.n_chunks - 20
+    n = len(index)
+    assert index.search(vectors[:n], k=1, effort=20).ids[:, 0].tolist() == list(range(n))
+    index.add(vectors[n:])
+    index.verify()
+    assert index._lists.n_chunks == 20
+    assert index._lists.centers.tobytes() != centers.tobytes()
+    assert (index.search(vectors, k=1, effort=20).ids[:, 0] == np.arange(3000)).all()
+
+
+def test_what_is_removed_leaves_the_lists_and_its_place_is_used_again():
+    vectors = clouds(2000)
+    index = nearly.IVF(vectors[:1500], lists=20, calibrate=False)
+    index.remove(np.arange(0, 1500, 2))
+    assert int(index._lists.sizes.sum()) == 750  # packed by itself
+    index.add(vectors[1500:])
+    assert index._n_nodes == 1500
+    index.remove(np.arange(1, 60, 2))
+    assert int(index._lists.sizes.sum()) == 1250  # few are gone: they are passed over
+    hits = index.search(vectors[1:60:2], k=1, effort=20)
+    assert (hits.ids[:, 0] % 2 == 1).mean() < 1
+    assert not np.isin(hits.ids, np.arange(1, 60, 2)).any()
+    index.consolidate()
+    assert int(index._lists.sizes.sum()) == 1220
+    index.verify()
+
+
+def test_an_addition_that_is_cut_short_leaves_the_lists_as_they_were(monkeypatch):
+    vectors = clouds(1200)
+    index = nearly.IVF(vectors[:1000], lists=20, calibrate=False)
+    put = type(index._codes).put
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(index._codes), "put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index.add(vectors[1000:1100])
+    monkeypatch.setattr(type(index._codes), "put", put)
+    index.verify()
+    assert len(index) == 1000
+    assert int(index._lists.sizes.sum()) == 1000
+    index.add(vectors[1000:])
+    index.verify()
+    assert int(index._lists.sizes.sum()) == 1200
+    assert (index.search(vectors, k=1, effort=20).distances == 0).all()
+
+
+def test_the_number_of_lists_is_the_users_or_follows_from_the_vectors():
+    assert len(nearly.IVF(clouds(400), lists=7, calibrate=False)._lists.centers) == 7
+    assert len(nearly.IVF(clouds(5), lists=7, calibrate=False)._lists.centers) == 5
+    assert len(nearly.IVF(clouds(80), calibrate=False)._lists.centers) == 10
+    assert "8-bit codes of 16" in nearly.IVF(clouds(50)).plan
+    assert "4-bit RaBitQ" in nearly.IVF(clouds(50, dim=80)).plan
+    for wrong in (0, -1, 2.5, "many"):
+        with pytest.raises(nearly.InputError, match="lists"):
+            nearly.IVF(clouds(50), lists=wrong)
+    with pytest.raises(nearly.InputError, match="l1"):
+        nearly.IVF(clouds(50), metric="l1", quantizer=nearly.Scalar())
+    with pytest.raises(nearly.DimensionError):
+        nearly.IVF(clouds(50), queries=np.zeros((3, 4), np.float32))
+
+
+def test_progress_is_told():
+    told = []
+    nearly.IVF(clouds(700), calibrate=False, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (700, 700)
+
+
+@pytest.mark.parametrize("array", ["chunks", "members", "centers"])
+def test_damaged_lists_are_refused(tmp_path, array):
+    from nearly import storage
+
+    index = nearly.IVF(clouds(300), lists=9, calibrate=False)
+    index.add(clouds(40, seed=8))
+    index.save(tmp_path / "a")
+    file = storage.read(tmp_path / "a")
+    for value in (2**32 - 1, 2**31, 339, 5, 0x7FC00000):
+        parts = {name: np.array(a) for name, a in file.arrays.items()}
+        words = parts[array].view(np.uint32).reshape(-1)
+        at = {"chunks": 3 if value != 0x7FC00000 else 0, "members": 4, "centers": 2}[array]
+        if words[at] == value or (array == "centers" and np.isfinite(np.uint32(value).view(np.float32))):
+            continue
+        words[at] = value
+        storage.write(tmp_path / "b", parts, file.config, kind=file.kind)
+        with pytest.raises(FormatError, match=r"damaged|finite"):
+            nearly.load(tmp_path / "b")
+
+
+def test_chunks_are_as_the_core_has_them():
+    assert CHUNK.itemsize == 16
+    assert CHUNK.names == ("first", "count", "capacity", "next")
+
+
+@pytest.mark.parametrize("quantizer", [nearly.Scalar(8), nearly.Scalar(4, "vector"), nearly.RaBitQ(1)])
+def test_codes_are_ranked_as_deep_as_they_need(quantizer):
+    vectors = clouds(4000)
+    index = nearly.IVF(vectors, quantizer=quantizer, lists=80)
+    queries = clouds(200, seed=4)
+    _, truth = evaluate.exact(vectors, queries, 10, metric="l2")
+    hits = index.search(queries, k=10, recall=0.95)
+    assert (hits.distances <= truth[:, -1:] + 1e-5).mean() >= 0.92
+    assert index.curve.kept[-1] >= 0.99
+    assert (np.diff(index.curve.kept) >= 0).all()

@@ -1,0 +1,83 @@
+"""Recall of lists by reach: what a curve says of queries whose neighbors' lists are known."""
+
+import numpy as np
+import pytest
+
+from nearly.errors import FormatError
+from nearly.tuning import Probing
+from nearly.tuning.probing import measure
+
+
+def measured(kept=(1.0,), n=400, most=30, n_lists=50, hard=True, seed=0):
+    """Return a curve of queries of which each neighbor's gap is drawn, and the gaps of neighbors."""
+    rng = np.random.default_rng(seed)
+    gaps = np.sort(rng.random((n, n_lists), dtype=np.float32), axis=1)
+    gaps -= gaps[:, :1]
+    of_neighbors = np.minimum(rng.geometric(0.2, (n, most)) - 1, n_lists - 1)
+    group = np.zeros(n, int)
+    if hard:
+        group[n // 2 :] = 1
+        of_neighbors[n // 2 :] = np.minimum(2 * of_neighbors[n // 2 :], n_lists - 1)
+    curve = measure(gaps, of_neighbors, np.full(n_lists, 20), n_expected=n // 2 if hard else n, group=group,
+                    kept=np.array(kept, np.float32), source="test", seed=1)  # fmt: skip
+    return curve, np.take_along_axis(gaps, of_neighbors, axis=1), gaps
+
+
+@pytest.mark.parametrize("target", [0.5, 0.8, 0.9, 0.97])
+def test_a_reach_holds_as_many_neighbors_as_the_target_wants(target):
+    curve, needed, gaps = measured(hard=False)
+    chosen = curve.choose(10, target, 1000, 1.0, 0.0)
+    within = (needed[:, :10] <= chosen.reach).mean()
+    assert target <= within <= target + 0.04
+    assert abs(chosen.expected - within) < 0.02
+    assert abs(chosen.scanned - (gaps <= chosen.reach).mean()) < 0.02
+
+
+def test_queries_of_other_kinds_are_to_meet_the_target_too():
+    curve, needed, _ = measured()
+    reach = curve.choose(10, 0.9, 1000, 1.0, 0.0).reach
+    assert (needed[200:, :10] <= reach).mean() >= 0.89
+    alone = measured(hard=False)[0].choose(10, 0.9, 1000, 1.0, 0.0).reach
+    assert reach > alone
+
+
+def test_a_target_beyond_what_codes_keep_takes_a_greater_depth():
+    curve, _, _ = measured(kept=(0.8, 0.9, 0.97, 0.999))
+    picked = [curve.choose(10, target, 1000, 0.1, 1.0).depth for target in (0.6, 0.85, 0.95)]
+    assert picked == sorted(picked)
+    assert picked[-1] >= 2.0
+    assert curve.choose(10, 0.9995, 1000, 0.1, 1.0) is None
+    cheap = curve.choose(10, 0.7, 1000, 1.0, 0.0).depth  # ranking costs nothing: as deep as it goes
+    assert cheap == curve.depths[-1]
+
+
+def test_more_neighbors_than_were_measured_are_not_promised():
+    curve, _, _ = measured()
+    assert curve.ks == (1, 3, 10, 30)
+    assert curve.choose(30, 0.9, 1000, 1.0, 0.0) is not None
+    assert curve.choose(31, 0.9, 1000, 1.0, 0.0) is None
+
+
+def test_a_fixed_number_of_lists_has_the_recall_of_its_ranks():
+    curve, _, _ = measured(hard=False)
+    for width in (1, 5, 20, 50):
+        expected = 1 - 0.8**width if width < 50 else 1.0
+        assert abs(curve.at_width(10, width) - expected) < 0.03
+
+
+def test_a_curve_is_made_again_of_its_state_and_damage_is_refused():
+    curve, _, _ = measured(kept=(0.9, 1.0))
+    arrays, values = curve.state()
+    again = Probing.from_state(arrays, values)
+    assert again.choose(10, 0.9, 1000, 0.5, 1.0) == curve.choose(10, 0.9, 1000, 0.5, 1.0)
+    for name, change in (
+        ("probing_reaches", lambda a: a[::-1]), ("probing_reaches", lambda a: a[:-1]),
+        ("probing_mean", lambda a: a * np.nan),
+        ("probing_widths", lambda a: a * 0), ("probing_kept", lambda a: a[:1]), ("probing_fixed", lambda a: a.T),
+        ("probing_error", lambda a: a.astype(np.float64)), ("probing_depths", lambda a: a * 0),
+    ):  # fmt: skip
+        with pytest.raises(FormatError, match="damaged"):
+            Probing.from_state({**arrays, name: np.ascontiguousarray(change(arrays[name]))}, values)
+    for wrong in ({"ks": []}, {"ks": [3, 1]}, {"ks": "many"}, {}):
+        with pytest.raises(FormatError, match="damaged"):
+            Probing.from_state(arrays, {"source": "", "n_queries": 1, **wrong})
