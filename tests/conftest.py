@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "timing: measures seconds; left out under a sanitizer")
+    config.addinivalue_line("markers", "timing: measures seconds or memory; left out under a sanitizer")
     hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "fast")
 
 

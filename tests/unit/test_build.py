@@ -94,6 +94,7 @@ def test_a_limit_that_nothing_fits_names_the_least_that_does(vectors):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the largest resident set is read from /proc")
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("n", "dim", "metric", "share"),
     [

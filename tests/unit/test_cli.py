@@ -146,7 +146,7 @@ def test_build_reads_the_metric_of_a_data_set(run, run_json, folder, tmp_path):
         (("--metric", "l3"), "l2"),
         (("--recall", "1.5"), "nearly build: --recall: recall is 1.5, but"),
         (("--recall", "0"), "nearly build: --recall: recall is 0.0, but"),
-        (("--index", "ivf"), "--index"),
+        (("--index", "tree"), "--index"),
         (("--index", "flat", "--recall", "0.9"), "--recall has no meaning"),
         (("--index", "flat", "--seed", "1"), "--seed has no meaning"),
         (("--index", "hnsw", "--memory-limit", "1GB"), "--memory-limit"),

@@ -9,7 +9,7 @@ from nearly import _core, arrays, storage
 from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
-from nearly.indexes import ivf_files, lists
+from nearly.indexes import calibration, ivf_files, lists
 from nearly.indexes.base import Index, Placed, Progress, surely
 from nearly.indexes.ivf_contract import ListContract, Probe
 from nearly.indexes.lists import ListCodes, Lists
@@ -128,8 +128,7 @@ class IVF(Index):
         bits = self._store.metric.input == "bits"
         made, _ = arrays.as_queries(queries, bits=bits, dim=vectors.dim if len(vectors) else None)
         arrays.check_finite(made, "queries")
-        _require_some(made.array)
-        return as_bytes(made.array if bits else made.as_float32())
+        return calibration.from_queries(as_bytes(made.array if bits else made.as_float32()), "").rows
 
     def _cluster(self, nodes: NDArray[np.uint32], threads: int, report: Any = None) -> None:
         """Make centers and lists of nodes, and code them."""
@@ -189,9 +188,7 @@ class IVF(Index):
         with self._writing:
             if not self._n_nodes:
                 raise StateError("an empty index cannot be calibrated; add vectors first")
-            rows = None if queries is None else self._queries(queries)[0]
-            if rows is not None:
-                _require_some(rows)
+            rows = None if queries is None else calibration.from_queries(self._queries(queries)[0], "").rows
             self._contract.measure_lists(self, rows, threads=workers)
 
     def _costs(self) -> tuple[float, float]:
@@ -237,7 +234,7 @@ class IVF(Index):
         """
         if unknown:
             self._refuse(unknown)
-        workers, k = self._threads(threads), arrays.check_k(k)
+        workers, k, exact = self._threads(threads), self._columns(k), arrays.check_flag(exact, "exact")
         if recall is not None and effort is not None:
             raise InputError("recall= and effort= exclude each other; pass one")
         if recall is not None:
@@ -407,8 +404,3 @@ class IVF(Index):
         outside = np.setdiff1d(alive, self._lists.nodes(self._lists.in_use()[0]))
         if len(outside):
             raise FormatError(f"{name} is damaged: {len(outside)} vectors are in no list")
-
-
-def _require_some(queries: NDArray[Any]) -> None:
-    if not len(queries):
-        raise InputError("queries is empty; pass a few hundred queries to calibrate on, or None, which makes some")

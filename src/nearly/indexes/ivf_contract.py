@@ -111,7 +111,7 @@ class ListContract(Contract):
         if cost >= (n if passing == n else _RANDOM * passing):
             return _scan(index, f"cheaper than comparing with {chosen.scanned:.0%} of {n} by lists")
         plan = f"{_name(index)}, {chosen.scanned:.1%} of vectors compared for recall {target:g}, {basis}"
-        context = SearchContext(index._store.metric, plan, chosen.expected)
+        context = SearchContext(index._store.metric, plan, round(chosen.expected, 6))
         return Probe(len(index._lists.centers), chosen.reach, depth, context, False)
 
     def _of_width(self, index: "IVF", k: int, effort: int) -> Probe:
