@@ -77,7 +77,7 @@ def test_the_oracle_is_imported_when_it_is_asked_for():
 
 @pytest.mark.timing
 def test_import_is_quick(tmp_path):
-    # Of the processor's time, so that others on a busy machine do not count; with bytecode kept, as an installation has it.
+    # Of the processor's time, so that others on a busy machine do not count; with bytecode kept, as when installed.
     kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     code = "import numpy, time; t = time.process_time(); import nearly; print(time.process_time() - t)"
     assert min(float(run(code, **kept)) for _ in range(4)) < 0.15
