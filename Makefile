@@ -21,7 +21,7 @@ demo: $(VENV)/.nearly  ## index real data, ask for recall 0.95, see it delivered
 	@$(BIN)/nearly demo --out build/demo $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: $(VENV)/.test  ## the fast tests (ARGS="-k graph" picks some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(ARGS)
 
 soak: $(VENV)/.test  ## fuzzing, long property runs, sanitizers; up to 40 minutes (SCALE=0.1 SEED=7: a seeded tenth)
 	@$(BIN)/python tools/soak.py --scale $(SCALE) --seed $(SEED) $(ARGS)

@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timing: measures seconds or memory; left out under a sanitizer")
+    config.addinivalue_line("markers", "xdist_group(name): run by one process; known also where xdist is not installed")
     hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "fast")
 
 
@@ -54,6 +55,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return False
         return zlib.crc32(f"{seed} {item.nodeid}".encode()) < share * 2**32
 
+    for item in items:  # tests of one index go to one process, which builds it once
+        if case := getattr(item, "callspec", None) and item.callspec.params.get("case"):
+            item.add_marker(pytest.mark.xdist_group(str(case)))
     if left_out := [item for item in items if not runs(item)]:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if runs(item)]

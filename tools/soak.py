@@ -124,17 +124,8 @@ def asan(scale: float, seed: int) -> Iterator[Step]:
         subprocess.run([CXX, f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
         for name in ("libasan.so", "libstdc++.so")
     ]
-    tests = [
-        python,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "--sample",
-        str(min(1.0, scale)),
-        "--soak-seed",
-        str(seed),
-    ]
+    tests = [python, "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses", "auto", "--dist", "loadgroup"]
+    tests += ["--sample", str(min(1.0, scale)), "--soak-seed", str(seed)]
     tests += [f"--ignore={path}" for path in NOT_FOR_SANITIZERS]
     options["LD_PRELOAD"] = " ".join(runtime)
     yield Step("asan-tests", [tests], options)

@@ -46,15 +46,17 @@ class Case(NamedTuple):
 
 
 def _cases() -> list[Case]:
+    """Every index with every quantizer under every metric; of a quantizer's further settings one metric each, in turn."""
     made = []
-    for kind in INDEXES:
+    for turn, kind in enumerate(INDEXES):
         if kind == "flat":
             made += [Case(kind, None, metric) for metric in METRICS]
         for name, quantizer in QUANTIZERS.items():
             if kind == "flat" and not getattr(quantizer, "bounded", False):
                 continue
-            for spec in VARIANTS.get(name) or [quantizer()]:
-                made += [Case(kind, spec, metric) for metric in METRICS if name == "plain" or metric in CODED]
+            first, *others = VARIANTS.get(name) or [quantizer()]
+            made += [Case(kind, first, metric) for metric in METRICS if name == "plain" or metric in CODED]
+            made += [Case(kind, spec, CODED[(turn + i) % 3]) for i, spec in enumerate(others)]
     return made
 
 

@@ -108,7 +108,7 @@ def test_ctrl_c_at_any_line_leaves_all_or_nothing(case, change, n, tmp_path):
     with whole:
         change(index, held)[0]()
     outcomes = set()
-    for at in np.unique(np.linspace(1, whole.lines, 24).astype(int)):
+    for at in np.unique(np.linspace(1, whole.lines, 12).astype(int)):
         index, held = start(case, n)
         call, then = change(index, held)
         with pytest.raises(KeyboardInterrupt), Interrupted(at):
