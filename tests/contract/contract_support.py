@@ -46,7 +46,7 @@ class Case(NamedTuple):
 
 
 def _cases() -> list[Case]:
-    """Every index with every quantizer under every metric; of a quantizer's further settings one metric each, in turn."""
+    """Every index with every quantizer and metric; of a quantizer's further settings one metric each, in turn."""
     made = []
     for turn, kind in enumerate(INDEXES):
         if kind == "flat":
