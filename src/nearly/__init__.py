@@ -49,12 +49,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nearly import evaluate as evaluate
+    from nearly.filters import F as F
 else:
 
     def __getattr__(name: str) -> Any:
-        """`nearly.evaluate` is imported when it is first asked for."""
-        if name == "evaluate":
-            from importlib import import_module
+        """`nearly.evaluate` and `nearly.F` are imported when they are first asked for."""
+        from importlib import import_module
 
+        if name == "evaluate":
             return import_module("nearly.evaluate")
+        if name == "F":
+            return import_module("nearly.filters").F
         raise AttributeError(f"module 'nearly' has no attribute {name!r}")

@@ -1,0 +1,301 @@
+"""Columns of metadata: fixed-width arrays with a bit a row that says whether there is a value."""
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly.arrays.words import describe
+from nearly.errors import InputError
+from nearly.filters.inference import convert, infer_type
+
+__all__ = ["TYPES", "Column", "Dictionary", "pack", "unpack"]
+
+Array: TypeAlias = NDArray[Any]
+
+# What values of each type are stored as; integers may be narrower where all fit.
+TYPES = {
+    "bool": "bool",
+    "int": "int8, int16, int32 or int64",
+    "float": "float64",
+    "str": "uint8, uint16 or int32 positions in the dictionary",
+    "date": "int32 days since 1970-01-01",
+    "datetime": "int64 microseconds since 1970-01-01, UTC",
+    "list[str]": "uint8, uint16 or int32 positions in the dictionary, row i from offsets[i] to offsets[i + 1]",
+    "json": "as str, of JSON texts",
+}
+_DTYPES = {
+    "bool": ["bool"],
+    "int": ["int8", "int16", "int32", "int64"],
+    "float": ["float64"],
+    "str": ["uint8", "uint16", "int32"],
+    "date": ["int32"],
+    "datetime": ["int64"],
+}
+_DTYPES["list[str]"] = _DTYPES["json"] = _DTYPES["str"]
+
+
+def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return a bit a row, row 0 the lowest bit of word 0; bits past the end are 0."""
+    words = np.zeros((len(mask) + 63) // 64, np.uint64)
+    words.view(np.uint8)[: (len(mask) + 7) // 8] = np.packbits(mask, bitorder="little")
+    return words
+
+
+def unpack(bits: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
+    """Return what `pack` was given."""
+    return np.unpackbits(bits.view(np.uint8), count=n, bitorder="little").view(np.bool_)
+
+
+class Dictionary:
+    """Distinct texts in the order of their UTF-8 bytes, which is that of their code points.
+
+    Parameters
+    ----------
+    offsets : ndarray of shape (m + 1,), int64
+        Text i is ``octets[offsets[i]:offsets[i + 1]]``.
+    octets : ndarray of uint8
+        UTF-8. Both may be mapped from a file.
+
+    Examples
+    --------
+    >>> texts, codes = Dictionary.from_texts(["de", "en", "de"])
+    >>> texts.texts, codes.tolist()
+    (['de', 'en'], [0, 1, 0])
+    >>> texts.place("dx")
+    (1, False)
+    """
+
+    __slots__ = ("_texts", "octets", "offsets")
+
+    def __init__(self, offsets: NDArray[np.int64], octets: NDArray[np.uint8]) -> None:
+        if offsets.ndim != 1 or offsets.dtype != np.int64 or len(offsets) < 1 or octets.dtype != np.uint8:
+            raise InputError("a dictionary is int64 offsets, one more than texts, and uint8 octets")
+        if offsets[0] != 0 or offsets[-1] != len(octets) or bool((offsets[1:] < offsets[:-1]).any()):
+            raise InputError(f"the offsets of a dictionary must ascend from 0 to {len(octets)}, its octets")
+        self.offsets, self.octets = offsets, octets
+        self._texts: list[str] | None = None
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str]) -> tuple["Dictionary", NDArray[Any]]:
+        """Return the dictionary of some texts, and the position of each in it."""
+        texts = list(texts)
+        distinct = sorted(set(texts))
+        place = {text: i for i, text in enumerate(distinct)}
+        encoded = [text.encode() for text in distinct]
+        offsets = np.zeros(len(distinct) + 1, np.int64)
+        np.cumsum([len(each) for each in encoded], out=offsets[1:])
+        made = cls(offsets, np.frombuffer(b"".join(encoded), np.uint8))
+        codes = np.fromiter(map(place.__getitem__, texts), np.int32, len(texts))
+        return made, codes.astype(code_dtype(len(distinct)))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> str:
+        return self._octets(i).decode()
+
+    def _octets(self, i: int) -> bytes:
+        return self.octets[self.offsets[i] : self.offsets[i + 1]].tobytes()
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts, decoded once."""
+        if self._texts is None:
+            octets, ends = self.octets.tobytes(), self.offsets.tolist()
+            self._texts = [octets[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+        return self._texts
+
+    def place(self, text: str) -> tuple[int, bool]:
+        """Return how many texts are before this one, and whether it is among them."""
+        try:
+            wanted = text.encode()
+        except UnicodeEncodeError as problem:
+            raise InputError(
+                f"{describe(text)} is not valid Unicode ({problem.reason}); nothing stored equals it"
+            ) from None
+        at = bisect_left(range(len(self)), wanted, key=self._octets)
+        return at, at < len(self) and self._octets(at) == wanted
+
+
+class Column:
+    """One column of metadata, as filters read it.
+
+    Parameters
+    ----------
+    name : str
+        The name that filters use.
+    type : str
+        One of ``bool int float str date datetime list[str] json``.
+    values : ndarray of shape (n,)
+        As `TYPES` says; may be mapped from a file. Where there is no value, anything; no NaN elsewhere.
+    valid : ndarray, optional
+        Which rows have a value: bool of shape (n,), or packed uint64 of shape (ceil(n / 64),). All, when None.
+    dictionary : Dictionary, optional
+        Of ``str``, ``json`` and ``list[str]``.
+    offsets : ndarray of shape (n + 1,), int64, optional
+        Of ``list[str]``.
+
+    Raises
+    ------
+    InputError
+        If dtypes or lengths are not what the type says.
+
+    Examples
+    --------
+    >>> column = Column.from_values("year", [2021, None, 1999])
+    >>> column.type, len(column), column.values.dtype.name
+    ('int', 3, 'int16')
+    >>> column.to_list()
+    [2021, None, 1999]
+    """
+
+    __slots__ = ("_span", "dictionary", "name", "offsets", "type", "valid", "values")
+
+    def __init__(
+        self,
+        name: str,
+        type: str,
+        values: Array,
+        *,
+        valid: Array | None = None,
+        dictionary: Dictionary | None = None,
+        offsets: NDArray[np.int64] | None = None,
+    ) -> None:
+        if type not in TYPES:
+            raise InputError(f"column {name!r} has type {type!r}; choose one of {', '.join(TYPES)}")
+        if values.ndim != 1 or values.dtype.name not in _DTYPES[type] or not values.flags.c_contiguous:
+            raise InputError(f"column {name!r} of type {type} came as {describe(values)}; pass {TYPES[type]}")
+        if (dictionary is None) == (type in ("str", "json", "list[str]")):
+            raise InputError(
+                f"column {name!r} of type {type} came {'without' if dictionary is None else 'with'} a dictionary"
+            )
+        if (offsets is None) == (type == "list[str]"):
+            raise InputError(f"column {name!r} of type {type} came {'without' if offsets is None else 'with'} offsets")
+        n = len(values)
+        if offsets is not None:
+            if offsets.ndim != 1 or offsets.dtype != np.int64 or len(offsets) < 1 or not offsets.flags.c_contiguous:
+                raise InputError(
+                    f"column {name!r} came with offsets that are {describe(offsets)}; pass int64, n + 1 of them"
+                )
+            if offsets[0] != 0 or offsets[-1] != n or bool((offsets[1:] < offsets[:-1]).any()):
+                raise InputError(
+                    f"the offsets of column {name!r} must ascend from 0 to {n}, the number of its elements"
+                )
+            n = len(offsets) - 1
+        if valid is not None and valid.dtype == np.bool_ and valid.shape == (n,):
+            valid = None if valid.all() else pack(valid)
+        elif valid is not None and (valid.dtype != np.uint64 or valid.shape != ((n + 63) // 64,)):
+            raise InputError(
+                f"column {name!r} has {n} rows, but what says which have a value is {describe(valid)}; pass bool of "
+                f"shape ({n},), or uint64 of shape ({(n + 63) // 64},)"
+            )
+        self.name, self.type, self.values, self.dictionary, self.offsets = name, type, values, dictionary, offsets
+        self.valid: NDArray[np.uint64] | None = valid
+
+    @classmethod
+    def from_values(cls, name: str, values: Iterable[Any], type: str | None = None) -> "Column":
+        """Make a column of Python or NumPy values.
+
+        Parameters
+        ----------
+        name : str
+            The name that filters use.
+        values : iterable
+            One a row. None, NaN, NaT and pandas.NA are nulls; aware datetimes are turned into UTC.
+        type : str, optional
+            One of ``bool int float str date datetime list[str] json``; by default what the values are. Integers
+            beside floats are floats; lists that hold other things than texts, and dicts, are ``json``.
+
+        Raises
+        ------
+        InputError
+            If values are of several types, do not fit the type, or are all null where no type is given.
+
+        Examples
+        --------
+        >>> Column.from_values("tags", [["a", "b"], [], None]).type
+        'list[str]'
+        >>> Column.from_values("x", [1, "one"])
+        Traceback (most recent call last):
+        ...
+        nearly.errors.InputError: column 'x' mixes int (row 0: 1) and str (row 1: 'one'); pass values of one type, or type=
+        """
+        if type is not None and type not in TYPES:
+            raise InputError(f"column {name!r} has type {type!r}; choose one of {', '.join(TYPES)}")
+        type = type or infer_type(name, values)
+        if type is None:
+            raise InputError(f"column {name!r} holds only nulls, so that its type is unknown; pass type=")
+        plain, valid = convert(name, values, type)
+        if type == "list[str]":
+            lengths = [len(each) for each in plain]
+            offsets = np.zeros(len(plain) + 1, np.int64)
+            np.cumsum(lengths, out=offsets[1:])
+            dictionary, codes = Dictionary.from_texts(text for each in plain for text in each)
+            return cls(name, type, codes, valid=valid, dictionary=dictionary, offsets=offsets)
+        if type in ("str", "json"):
+            dictionary, codes = Dictionary.from_texts(plain[valid])
+            spread = np.zeros(len(plain), codes.dtype)
+            spread[valid] = codes
+            return cls(name, type, spread, valid=valid, dictionary=dictionary)
+        return cls(name, type, narrowed(plain) if type == "int" else plain, valid=valid)
+
+    def __len__(self) -> int:
+        return len(self.values if self.offsets is None else self.offsets) - (self.offsets is not None)
+
+    def __repr__(self) -> str:
+        return f"Column({self.name!r}, {self.type!r}, {len(self)} rows, {self.n_bytes} bytes)"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the arrays."""
+        texts = (self.dictionary.offsets, self.dictionary.octets) if self.dictionary is not None else ()
+        return sum(each.nbytes for each in (self.values, self.valid, self.offsets, *texts) if each is not None)
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return which rows have a value."""
+        return np.ones(len(self), bool) if self.valid is None else unpack(self.valid, len(self))
+
+    def to_list(self, rows: Sequence[int] | Array | None = None) -> list[Any]:
+        """Return the values of all rows, or of some, as Python objects; None where there is none."""
+        chosen = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
+        valid = self.mask()[chosen]
+        if self.type == "list[str]":
+            assert self.offsets is not None
+            assert self.dictionary is not None
+            texts = self.dictionary.texts
+            spans = zip(self.offsets[chosen].tolist(), self.offsets[chosen + 1].tolist(), strict=True)
+            found: list[Any] = [[texts[code] for code in self.values[a:b].tolist()] for a, b in spans]
+        else:
+            found = self._plain(self.values[chosen], valid)
+        return [value if there else None for value, there in zip(found, valid.tolist(), strict=True)]
+
+    def _plain(self, values: Array, valid: NDArray[np.bool_]) -> list[Any]:
+        if self.dictionary is not None:
+            texts = self.dictionary.texts
+            found = [
+                texts[code] if there else "null" for code, there in zip(values.tolist(), valid.tolist(), strict=True)
+            ]
+            return [json.loads(text) for text in found] if self.type == "json" else found
+        if self.type in ("date", "datetime"):
+            unit = "D" if self.type == "date" else "us"
+            # NumPy gives integers beyond the years that datetime knows; those stay what they are.
+            return np.where(valid, values, 0).astype(f"datetime64[{unit}]").tolist()
+        return values.tolist()
+
+
+def code_dtype(n: int) -> str:
+    """Return the narrowest dtype that holds positions in a dictionary of n texts."""
+    return "uint8" if n <= 1 << 8 else "uint16" if n <= 1 << 16 else "int32"
+
+
+def narrowed(values: NDArray[np.int64]) -> NDArray[Any]:
+    """Return integers in the narrowest dtype that holds them: filters read less memory."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    for dtype in (np.int8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values

@@ -1,0 +1,162 @@
+"""A constant beside a column: which spans of the column's order pass a comparison. Exact, whatever the types."""
+
+import datetime as dt
+import math
+from typing import Any
+
+import numpy as np
+
+from nearly.arrays.words import describe
+from nearly.errors import InputError
+from nearly.filters.columns import Column
+from nearly.filters.expressions import Scalar
+from nearly.filters.spans import Spans
+
+__all__ = ["compared", "domain", "equal_to_one"]
+
+_INT = np.iinfo(np.int64)
+_EPOCH = dt.datetime(1970, 1, 1)
+
+
+def domain(column: Column) -> str:
+    """Return the dtype in which spans of a column are written."""
+    return "float64" if column.type == "float" else "int64"
+
+
+def compared(column: Column, operator: str, value: Scalar) -> Spans:
+    """Return the values of a column for which a comparison with a constant is true.
+
+    Parameters
+    ----------
+    column : Column
+        Any but lists and JSON.
+    operator : str
+        One of ``= <> < <= > >=``.
+    value : bool, int, float, str, date, datetime or None
+        Integers and floats compare as numbers do, without rounding; text is read as a date where the column holds
+        dates. Nothing compares with None.
+
+    Raises
+    ------
+    InputError
+        If the value is of a type that does not compare with the column's.
+
+    Examples
+    --------
+    >>> compared(Column.from_values("year", [2000]), ">", 1999.5)
+    Spans(low=[2000], high=[9223372036854775807], nulls=False)
+    """
+    dtype = domain(column)
+    nothing = Spans.of([], [], dtype)
+    if value is None:
+        return nothing
+    at, exact = _place(column, value)
+    first, last = (-math.inf, math.inf) if dtype == "float64" else (_INT.min, _INT.max)
+    point = Spans.of([at], [at], dtype) if exact else nothing
+    if operator in ("=", "<>"):
+        return point if operator == "=" else point.opposite(nulls=False)
+    # `at` is the first value that is not below; None when all are.
+    from_there = nothing if at is None else Spans.of([at], [last], dtype)
+    if operator == ">=":
+        return from_there
+    if operator == "<":
+        return from_there.opposite(nulls=False)
+    if operator == "<=":
+        return from_there.opposite(nulls=False) | point
+    if not exact:
+        return from_there
+    return (Spans.of([first], [at], dtype)).opposite(nulls=False)
+
+
+def equal_to_one(column: Column, values: list[Scalar]) -> Spans:
+    """Return the values of a column that equal one of some constants."""
+    places = [_place(column, value) for value in values if value is not None]
+    points = [at for at, exact in places if exact]
+    return Spans.of(points, points, domain(column))
+
+
+def _place(column: Column, value: Any) -> tuple[Any, bool]:
+    """The first value of the column's type that is not below, None when all are; and whether it is equal."""
+    place = _PLACES.get(column.type)
+    if place is None:
+        advice = "contains" if column.type == "list[str]" else "json_extract_string(...) in SQL"
+        raise InputError(
+            f"column {column.name!r} holds {_PLURALS.get(column.type, column.type)}, which do not compare with "
+            f"{describe(value)}; use {advice}"
+        )
+    try:
+        if column.type == "str":
+            if not isinstance(value, str):
+                raise TypeError
+            assert column.dictionary is not None
+            at, exact = column.dictionary.place(value)
+            return (at if at < len(column.dictionary) else None), exact
+        return place(value)  # type: ignore[no-any-return]
+    except TypeError:
+        raise InputError(
+            f"column {column.name!r} holds {column.type}, but is compared with {describe(value)}; "
+            f"pass {_WANTED[column.type]}"
+        ) from None
+    except ValueError as problem:
+        raise InputError(
+            f"column {column.name!r} holds {column.type}, but {describe(value)} is none: {problem}"
+        ) from None
+
+
+def _of_bool(value: Any) -> tuple[Any, bool]:
+    if not isinstance(value, bool):
+        raise TypeError
+    return int(value), True
+
+
+def _of_int(value: Any) -> tuple[Any, bool]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    if isinstance(value, float) and math.isinf(value):
+        return (None if value > 0 else _INT.min), False
+    at = math.ceil(value)
+    if at > _INT.max:
+        return None, False
+    return (at, at == value) if at >= _INT.min else (_INT.min, False)
+
+
+def _of_float(value: Any) -> tuple[Any, bool]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    try:
+        near = float(value)
+    except OverflowError:
+        return (math.inf, False) if value > 0 else (-math.inf, False)
+    if near == value:
+        return near, True
+    return (near if near > value else math.nextafter(near, math.inf)), False
+
+
+def _of_date(value: Any) -> tuple[Any, bool]:
+    at, exact = _of_datetime(value)
+    days, rest = divmod(at, 86_400_000_000)
+    return (days + 1, False) if rest else (days, exact)
+
+
+def _of_datetime(value: Any) -> tuple[Any, bool]:
+    if isinstance(value, str):
+        value = dt.datetime.fromisoformat(value.strip())
+        if value.tzinfo is not None:
+            value = value.astimezone(dt.UTC).replace(tzinfo=None)
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        value = dt.datetime(value.year, value.month, value.day)
+    if not isinstance(value, dt.datetime):
+        raise TypeError
+    return (value - _EPOCH) // dt.timedelta(microseconds=1), True
+
+
+_PLACES = {"bool": _of_bool, "int": _of_int, "float": _of_float, "str": str, "date": _of_date, "datetime": _of_datetime}
+_PLURALS = {"list[str]": "lists", "json": "JSON"}
+_WANTED = {
+    "bool": "True or False",
+    "int": "a number",
+    "float": "a number",
+    "str": "text",
+    "date": "a date, or text such as '2020-12-31'",
+    "datetime": "a datetime, or text such as '2020-12-31T23:59:00+00:00'",
+}

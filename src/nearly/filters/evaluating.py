@@ -1,0 +1,239 @@
+"""Which rows pass: an expression becomes tests of columns, and these become bits.
+
+Negations are pushed down to the tests (De Morgan's laws hold for three values too), so what remains to be known of every
+part is only where it is true: one bit a row. Tests of one column are joined into one (spans.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly.arrays.words import describe
+from nearly.errors import InputError
+from nearly.filters.columns import Column, unpack
+from nearly.filters.comparing import compared, domain, equal_to_one
+from nearly.filters.expressions import (
+    FLIPPED,
+    OPPOSITE,
+    And,
+    Call,
+    Compare,
+    Expression,
+    Field,
+    In,
+    IsNull,
+    Literal,
+    Not,
+    Or,
+    did_you_mean,
+)
+from nearly.filters.matching import element_bits, pair_bits, span_bits, text_table
+from nearly.filters.spans import Spans
+
+__all__ = ["evaluate", "evaluate_bits"]
+
+Bits: TypeAlias = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Test:
+    """A row passes where its value is in the spans."""
+
+    column: Column
+    spans: Spans
+
+
+@dataclass(frozen=True)
+class Element:
+    """A row passes where its list has a text, or where it has a list without it."""
+
+    column: Column
+    text: str
+    negated: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row passes where the values of two columns compare."""
+
+    operator: str
+    left: Column
+    right: Column
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A row passes where DuckDB says so."""
+
+    expression: Expression
+    negated: bool
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A row passes where all parts do, or where one does."""
+
+    all: bool
+    parts: tuple["Plan", ...]
+
+
+Plan: TypeAlias = Test | Element | Pair | Asked | Joined
+
+
+def evaluate(expression: Expression, columns: Mapping[str, Column], n: int) -> NDArray[np.bool_]:
+    """Return for every row whether it passes.
+
+    Parameters
+    ----------
+    expression : Expression
+        From `parse`.
+    columns : mapping from str to Column
+        At least those that the expression names, each of n rows.
+    n : int
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+        True where the expression is true; False where it is false or unknown.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or of a type that does not go with what is asked of it.
+
+    Examples
+    --------
+    >>> from nearly.filters import F, parse
+    >>> years = Column.from_values("year", [1999, 2020, None])
+    >>> evaluate(parse(F.year != 1999), {"year": years}, 3)
+    array([False,  True, False])
+    """
+    return unpack(evaluate_bits(expression, columns, n), n)
+
+
+def evaluate_bits(expression: Expression, columns: Mapping[str, Column], n: int) -> Bits:
+    """Return a bit a row, as `evaluate`: row 0 is the lowest bit of word 0; bits past the end are 0.
+
+    Examples
+    --------
+    >>> from nearly.filters import F
+    >>> evaluate_bits(F.year > 2000, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3)
+    array([6], dtype=uint64)
+    """
+    for name in sorted(expression.columns):
+        if name not in columns:
+            raise InputError(f"the filter names column {name!r}, which is not there; {did_you_mean(name, columns)}")
+        if len(columns[name]) != n:
+            raise InputError(f"column {name!r} has {len(columns[name])} rows, but {n} are wanted")
+    return _run(_plan(expression, False, columns), n, columns)
+
+
+def _plan(node: Expression, negated: bool, columns: Mapping[str, Column]) -> Plan:
+    """What makes a node true, or its negation."""
+    if isinstance(node, Not):
+        return _plan(node.item, not negated, columns)
+    if isinstance(node, And | Or):
+        return _joined(isinstance(node, And) != negated, [_plan(item, negated, columns) for item in node.items])
+    if isinstance(node, Literal) and (isinstance(node.value, bool) or node.value is None):
+        passes = node.value is not None and node.value != negated
+        return Joined(passes, ())
+    if isinstance(node, Field):
+        column = columns[node.name]
+        if column.type != "bool":
+            raise InputError(
+                f"column {node.name!r} holds {column.type}, which is no condition; compare it, or test it for null"
+            )
+        return Test(column, compared(column, "=", not negated))
+    if isinstance(node, IsNull) and isinstance(node.item, Field):
+        column = columns[node.item.name]
+        return Test(column, Spans.whole(domain(column)) if negated else Spans.of([], [], domain(column), nulls=True))
+    if isinstance(node, In) and isinstance(node.item, Field):
+        return _plan_in(node, columns[node.item.name], negated)
+    if isinstance(node, Compare):
+        return _plan_comparison(node, negated, columns)
+    if isinstance(node, Call) and node.name in ("contains", "starts_with", "ends_with"):
+        return _plan_match(node, negated, columns)
+    return Asked(node, negated)
+
+
+def _plan_in(node: In, column: Column, negated: bool) -> Plan:
+    values = [item.value for item in node.items]
+    found = equal_to_one(column, values)
+    if not negated:
+        return Test(column, found)
+    # Beside a null nothing is known to differ from all.
+    return Test(column, Spans.of([], [], domain(column)) if None in values else found.opposite(nulls=False))
+
+
+def _plan_comparison(node: Compare, negated: bool, columns: Mapping[str, Column]) -> Plan:
+    left, right, operator = node.left, node.right, node.operator
+    if isinstance(left, Literal) and isinstance(right, Field):
+        left, right, operator = right, left, FLIPPED[operator]
+    if negated:
+        operator = OPPOSITE[operator]
+    if isinstance(left, Field) and isinstance(right, Literal):
+        return Test(columns[left.name], compared(columns[left.name], operator, right.value))
+    if isinstance(left, Field) and isinstance(right, Field):
+        return Pair(operator, columns[left.name], columns[right.name])
+    return Asked(node, negated)
+
+
+def _plan_match(node: Call, negated: bool, columns: Mapping[str, Column]) -> Plan:
+    item, *rest = node.arguments
+    if not (isinstance(item, Field) and len(rest) == 1 and isinstance(rest[0], Literal)):
+        return Asked(node, negated)
+    column, text = columns[item.name], rest[0].value
+    if not isinstance(text, str):
+        raise InputError(f"column {column.name!r}: {node.name} takes text, but {describe(text)} came")
+    if column.type == "list[str]" and node.name == "contains":
+        return Element(column, text, negated)
+    if column.type != "str":
+        raise InputError(f"column {column.name!r} holds {column.type}, but {node.name} is for text"
+                         f"{' and lists' if node.name == 'contains' else ''}")  # fmt: skip
+    table = text_table(column, node.name, text)
+    return Test(column, Spans.where(table != negated))
+
+
+def _joined(all: bool, parts: list[Plan]) -> Plan:
+    """Parts of one kind of junction: tests of the same column become one."""
+    tests: dict[int, Test] = {}
+    others: list[Plan] = []
+    for part in parts:
+        for each in part.parts if isinstance(part, Joined) and part.all == all and part.parts else (part,):
+            if not isinstance(each, Test):
+                others.append(each)
+            elif (before := tests.get(id(each.column))) is None:
+                tests[id(each.column)] = each
+            else:
+                spans = before.spans & each.spans if all else before.spans | each.spans
+                tests[id(each.column)] = Test(each.column, spans)
+    # Cheap ones first: what nothing passes needs no other.
+    joined = (*tests.values(), *sorted(others, key=lambda part: isinstance(part, Asked)))
+    return joined[0] if len(joined) == 1 else Joined(all, joined)
+
+
+def _run(plan: Plan, n: int, columns: Mapping[str, Column]) -> Bits:
+    if isinstance(plan, Test):
+        return span_bits(plan.column, plan.spans)
+    if isinstance(plan, Element):
+        return element_bits(plan.column, plan.text, plan.negated)
+    if isinstance(plan, Pair):
+        return pair_bits(plan.operator, plan.left, plan.right)
+    if isinstance(plan, Asked):
+        raise InputError("not yet")
+    bits = _all_bits(n) if plan.all else np.zeros((n + 63) // 64, np.uint64)
+    for part in plan.parts:
+        found = _run(part, n, columns)
+        bits = bits & found if plan.all else bits | found
+    return bits
+
+
+def _all_bits(n: int) -> Bits:
+    bits = np.full((n + 63) // 64, ~np.uint64(0))
+    if n % 64:
+        bits[-1] >>= np.uint64(64 - n % 64)
+    return bits

@@ -1,0 +1,398 @@
+"""The one tree that every spelling of a filter becomes. A node is immutable; what it means is in evaluating.py.
+
+Conditions (true, false or unknown for a row) are `Compare`, `In`, `IsNull`, `And`, `Or` and `Not`; values are `Field`,
+`Literal`, `Call`, `Cast` and `Case`. A value of type bool is a condition too.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeAlias, cast
+
+import numpy as np
+
+from nearly.arrays.words import describe, listing
+from nearly.errors import InputError
+
+__all__ = [
+    "And",
+    "Call",
+    "Case",
+    "Cast",
+    "Compare",
+    "Expression",
+    "Field",
+    "In",
+    "IsNull",
+    "Literal",
+    "Not",
+    "Or",
+    "Scalar",
+    "as_literal",
+    "did_you_mean",
+]
+
+Scalar: TypeAlias = bool | int | float | str | dt.date | dt.datetime | None
+
+FLIPPED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+OPPOSITE = {"=": "<>", "<>": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+MAX_DEPTH = 200  # of a tree: what walks it recurses
+
+
+class Expression:
+    """A condition on the columns of a row, in its checked form.
+
+    Made by `parse` from SQL or a dict, or by operators on `nearly.F`. ``&``, ``|`` and ``~`` join conditions.
+
+    Attributes
+    ----------
+    columns : set of str
+        Names of the columns that it reads.
+    key : str
+        A text that two expressions share if, and only if, they are the same tree: for caches.
+
+    Notes
+    -----
+    SQL's three-valued logic holds in every spelling: a comparison with null is neither true nor false, and a row passes
+    only where the whole is true.
+
+    Examples
+    --------
+    >>> from nearly.filters import F
+    >>> wanted = (F.year >= 2020) & ~F.lang.is_in(["en", "de"])
+    >>> sorted(wanted.columns)
+    ['lang', 'year']
+    >>> wanted
+    (F.year >= 2020) & ~F.lang.is_in(['en', 'de'])
+    """
+
+    __slots__ = ()
+
+    @property
+    def columns(self) -> set[str]:
+        return {node.name for node in self.walk() if isinstance(node, Field)}
+
+    @property
+    def key(self) -> str:
+        parts = (getattr(self, part.name) for part in fields(cast(Any, self)))
+        return f"{type(self).__name__}({', '.join(map(_key, parts))})"
+
+    def children(self) -> Iterator["Expression"]:
+        """Yield the nodes directly below."""
+        for part in fields(cast(Any, self)):
+            yield from _nodes(getattr(self, part.name))
+
+    def walk(self) -> Iterator["Expression"]:
+        """Yield this node and all below; raise `InputError` where they are nested too deep."""
+        pending = [(self, 1)]
+        while pending:
+            node, depth = pending.pop()
+            if depth > MAX_DEPTH:
+                raise InputError(f"the filter is nested more than {MAX_DEPTH} levels deep; write it flatter, with IN")
+            yield node
+            pending += [(child, depth + 1) for child in node.children()]
+
+    def __and__(self, other: object) -> "And":
+        return And((*_parts(self, And), *_parts(_condition(other, "&"), And)))
+
+    def __or__(self, other: object) -> "Or":
+        return Or((*_parts(self, Or), *_parts(_condition(other, "|"), Or)))
+
+    def __rand__(self, other: object) -> NoReturn:
+        _condition(other, "&")
+        raise AssertionError
+
+    def __ror__(self, other: object) -> NoReturn:
+        _condition(other, "|")
+        raise AssertionError
+
+    def __invert__(self) -> "Not":
+        return Not(self)
+
+    def __bool__(self) -> NoReturn:
+        raise InputError(
+            f"{self!r} is a filter, neither true nor false; join filters by &, | and ~ in parentheses, not by and, or, "
+            f"not or a chain such as 1 < F.x < 2 (write F.x.between(1, 2))"
+        )
+
+
+class Value(Expression):
+    """What has a value in each row: operators compare it."""
+
+    __slots__ = ()
+
+    def _compare(self, operator: str, other: object) -> "Compare":
+        if other is None:
+            raise InputError(f"{self!r} is compared with None, which is never true; write .is_null() or .is_not_null()")
+        return Compare(operator, self, other if isinstance(other, Value) else as_literal(other, f"{self!r} {operator}"))
+
+    def __eq__(self, other: object) -> "Compare":  # type: ignore[override]
+        return self._compare("=", other)
+
+    def __ne__(self, other: object) -> "Compare":  # type: ignore[override]
+        return self._compare("<>", other)
+
+    def __lt__(self, other: object) -> "Compare":
+        return self._compare("<", other)
+
+    def __le__(self, other: object) -> "Compare":
+        return self._compare("<=", other)
+
+    def __gt__(self, other: object) -> "Compare":
+        return self._compare(">", other)
+
+    def __ge__(self, other: object) -> "Compare":
+        return self._compare(">=", other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def between(self, low: object, high: object) -> "And":
+        """Be at least ``low`` and at most ``high``."""
+        return And((self >= low, self <= high))
+
+    def is_in(self, values: Iterable[object]) -> "In":
+        """Equal one of the values, none of which may be None."""
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise InputError(f"{self!r}.is_in() takes a list of values, but {describe(values)} came; pass [{values!r}]")
+        items = tuple(as_literal(value, f"{self!r}.is_in()") for value in values)
+        if any(item.value is None for item in items):
+            raise InputError(f"{self!r}.is_in() has None among its values; join .is_null() by | or &")
+        return In(self, items)
+
+    def is_null(self) -> "IsNull":
+        """Have no value."""
+        return IsNull(self)
+
+    def is_not_null(self) -> "Not":
+        """Have a value."""
+        return Not(IsNull(self))
+
+    def contains(self, part: object) -> "Call":
+        """Have ``part`` in it: an element of a list, a part of a text."""
+        return Call("contains", (self, as_literal(part, f"{self!r}.contains()", wanted=str)))
+
+    def starts_with(self, part: object) -> "Call":
+        """Begin with a text."""
+        return Call("starts_with", (self, as_literal(part, f"{self!r}.starts_with()", wanted=str)))
+
+    def ends_with(self, part: object) -> "Call":
+        """End with a text."""
+        return Call("ends_with", (self, as_literal(part, f"{self!r}.ends_with()", wanted=str)))
+
+    def like(self, pattern: object) -> "Call":
+        """Match a pattern of SQL's LIKE: ``%`` is any text, ``_`` one character."""
+        return Call("like", (self, as_literal(pattern, f"{self!r}.like()", wanted=str)))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Field(Value):
+    """The value of a column."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"F.{self.name}" if self.name.isidentifier() else f"F[{self.name!r}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Literal(Value):
+    """A constant; aware datetimes are in UTC and without a zone."""
+
+    value: Scalar
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Call(Value):
+    """A function of the table in functions.py."""
+
+    name: str
+    arguments: tuple[Expression, ...]
+
+    def __repr__(self) -> str:
+        first, *rest = map(repr, self.arguments) if self.arguments else ("",)
+        return f"{first}.{self.name}({', '.join(rest)})" if rest else f"{self.name}({first})"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Cast(Value):
+    """A value as another type; `lenient` gives null where it cannot be one."""
+
+    item: Expression
+    type: str
+    lenient: bool = False
+
+    def __repr__(self) -> str:
+        return f"{'try_' if self.lenient else ''}cast({self.item!r}, {self.type!r})"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Case(Value):
+    """The value beside the first condition that is true, or the last."""
+
+    checks: tuple[tuple[Expression, Expression], ...]
+    otherwise: Expression
+
+    def __repr__(self) -> str:
+        return f"case({', '.join(f'{when!r}: {then!r}' for when, then in self.checks)}, {self.otherwise!r})"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Compare(Expression):
+    """Two values compared by one of ``= <> < <= > >=``; unknown where one of them is null."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+    def __repr__(self) -> str:
+        operator = {"=": "==", "<>": "!="}.get(self.operator, self.operator)
+        return f"{self.left!r} {operator} {self.right!r}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class In(Expression):
+    """A value equals one of several constants; unknown where it is null."""
+
+    item: Expression
+    items: tuple[Literal, ...]
+
+    def __repr__(self) -> str:
+        return f"{self.item!r}.is_in([{listing([repr(item) for item in self.items])}])"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class IsNull(Expression):
+    """There is no value; never unknown."""
+
+    item: Expression
+
+    def __repr__(self) -> str:
+        return f"{self.item!r}.is_null()"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class And(Expression):
+    """All of these; true when there are none."""
+
+    items: tuple[Expression, ...]
+
+    def __repr__(self) -> str:
+        return " & ".join(map(_inner, self.items))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Or(Expression):
+    """One of these; false when there are none."""
+
+    items: tuple[Expression, ...]
+
+    def __repr__(self) -> str:
+        return " | ".join(map(_inner, self.items))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Not(Expression):
+    """The opposite; unknown stays unknown."""
+
+    item: Expression
+
+    def __repr__(self) -> str:
+        return f"~{_inner(self.item)}"
+
+
+def as_literal(value: object, where: str, *, wanted: type | None = None) -> Literal:
+    """Return a constant as a node.
+
+    Parameters
+    ----------
+    value : bool, int, float, str, date, datetime, None, or a NumPy scalar
+        Aware datetimes are turned into UTC.
+    where : str
+        What it belongs to, for messages.
+    wanted : type, optional
+        The only type that will do.
+
+    Raises
+    ------
+    InputError
+        If it is of another kind, or NaN, which equals nothing.
+    """
+    plain = value
+    if isinstance(value, Literal):
+        plain = value.value
+    elif isinstance(value, np.datetime64):
+        plain = None if np.isnat(value) else value.astype("datetime64[us]").item()
+        if isinstance(plain, int):
+            raise InputError(f"{where} came with {value}, which is beyond the years 1 to 9999")
+    elif isinstance(value, np.generic):
+        plain = value.item()
+    if isinstance(plain, dt.datetime) and plain.tzinfo is not None:
+        plain = plain.astimezone(dt.UTC).replace(tzinfo=None)
+    right = plain is None or isinstance(plain, bool | int | float | str | dt.date)
+    if not right or (wanted is not None and not isinstance(plain, wanted)):
+        kind = wanted.__name__ if wanted else "bool, int, float, str, date or datetime"
+        raise InputError(f"{where} came with {describe(value)}, but a constant of type {kind} is wanted")
+    if isinstance(plain, float) and plain != plain:
+        raise InputError(f"{where} came with NaN, which equals nothing and is stored as null; test for null instead")
+    return Literal(_plain(plain))
+
+
+def _plain(value: Any) -> Scalar:
+    """Without subclasses, such as members of an enumeration or a pandas Timestamp."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, dt.datetime):
+        return dt.datetime(
+            value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond
+        )
+    if isinstance(value, dt.date):
+        return dt.date(value.year, value.month, value.day)
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind.__call__(value) if kind is not str else str.__str__(value)
+    raise AssertionError(value)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a hint at what was probably meant, or what there is."""
+    names = sorted(names)
+    if close := get_close_matches(name, names, n=1, cutoff=0.6) or [n for n in names if n.lower() == name.lower()]:
+        return f"did you mean {close[0]!r}?"
+    return f"there are {listing(names)}" if names else "there are none"
+
+
+def _nodes(part: object) -> Iterator[Expression]:
+    if isinstance(part, Expression):
+        yield part
+    elif isinstance(part, tuple):
+        for each in part:
+            yield from _nodes(each)
+
+
+def _key(part: object) -> str:
+    if isinstance(part, Expression):
+        return part.key
+    if isinstance(part, tuple):
+        return f"({', '.join(map(_key, part))})"
+    return repr(part)
+
+
+def _parts(node: Expression, kind: type) -> tuple[Expression, ...]:
+    return node.items if isinstance(node, And | Or) and isinstance(node, kind) else (node,)
+
+
+def _condition(other: object, operator: str) -> Expression:
+    if not isinstance(other, Expression):
+        raise InputError(
+            f"{operator} joins two filters, but {describe(other)} came; put comparisons in parentheses, as in "
+            f"(F.year >= 2020) {operator} (F.lang == 'en')"
+        )
+    return other
+
+
+def _inner(node: Expression) -> str:
+    return f"({node!r})" if isinstance(node, And | Or | Compare) else repr(node)
