@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nearly.arrays.words import describe
 from nearly.errors import InputError
-from nearly.filters.columns import Column, unpack
+from nearly.filters.columns import Column, pack, unpack
 from nearly.filters.comparing import compared, domain, equal_to_one
 from nearly.filters.expressions import (
     FLIPPED,
@@ -148,6 +148,8 @@ def _plan(node: Expression, negated: bool, columns: Mapping[str, Column]) -> Pla
                 f"column {node.name!r} holds {column.type}, which is no condition; compare it, or test it for null"
             )
         return Test(column, compared(column, "=", not negated))
+    if isinstance(node, IsNull) and isinstance(node.item, Literal):
+        return Joined((node.item.value is None) != negated, ())
     if isinstance(node, IsNull) and isinstance(node.item, Field):
         column = columns[node.item.name]
         return Test(column, Spans.whole(domain(column)) if negated else Spans.of([], [], domain(column), nulls=True))
@@ -224,7 +226,10 @@ def _run(plan: Plan, n: int, columns: Mapping[str, Column]) -> Bits:
     if isinstance(plan, Pair):
         return pair_bits(plan.operator, plan.left, plan.right)
     if isinstance(plan, Asked):
-        raise InputError("not yet")
+        from nearly.filters.asking import ask  # late: most filters get on without DuckDB
+
+        true, false = ask(plan.expression, columns, n)
+        return pack(false if plan.negated else true)
     bits = _all_bits(n) if plan.all else np.zeros((n + 63) // 64, np.uint64)
     for part in plan.parts:
         found = _run(part, n, columns)

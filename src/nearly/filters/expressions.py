@@ -180,9 +180,12 @@ class Value(Expression):
         """End with a text."""
         return Call("ends_with", (self, as_literal(part, f"{self!r}.ends_with()", wanted=str)))
 
-    def like(self, pattern: object) -> "Call":
+    def like(self, pattern: str) -> Expression:
         """Match a pattern of SQL's LIKE: ``%`` is any text, ``_`` one character."""
-        return Call("like", (self, as_literal(pattern, f"{self!r}.like()", wanted=str)))
+        from nearly.filters.likes import like  # late: it builds on this module
+
+        as_literal(pattern, f"{self!r}.like()", wanted=str)
+        return like(self, pattern)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -213,8 +216,12 @@ class Call(Value):
     arguments: tuple[Expression, ...]
 
     def __repr__(self) -> str:
-        first, *rest = map(repr, self.arguments) if self.arguments else ("",)
-        return f"{first}.{self.name}({', '.join(rest)})" if rest else f"{self.name}({first})"
+        parts = list(map(repr, self.arguments))
+        if self.name in ("contains", "starts_with", "ends_with"):
+            return f"{parts[0]}.{self.name}({parts[1]})"
+        if not self.name[0].isalpha():
+            return f"({f' {self.name} '.join(parts)})" if len(parts) > 1 else f"({self.name}{parts[0]})"
+        return f"{self.name}({', '.join(parts)})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
