@@ -90,7 +90,7 @@ def wrong_imports(module: str, source: str) -> list[str]:
     return complaints
 
 
-SIDE_BY_SIDE = {"quant", "graph", "lists", "sparse", "points", "disk"}
+SIDE_BY_SIDE = {"quant", "graph", "lists", "filters", "sparse", "points", "disk"}
 
 
 def wrong_includes(path: str, source: str) -> list[str]:

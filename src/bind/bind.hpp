@@ -76,5 +76,6 @@ void lists(nb::module_& m);
 void inverted(nb::module_& m);
 void graph(nb::module_& m);
 void callable(nb::module_& m);
+void filters(nb::module_& m);
 
 }  // namespace nearly::bind

@@ -12,4 +12,5 @@ NB_MODULE(_core, m) {
   inverted(m);
   graph(m);
   callable(m);
+  filters(m);
 }

@@ -27,6 +27,7 @@ struct Merged {
 struct Reached {
   uint32_t row, columns;
 };
+constexpr size_t kMostSpans = 32;  // of one pass over a column
 constexpr size_t kLookups = 256;  // groups of a fastscan: 257 * 255 is the largest 16-bit number, and 257 is odd
 
 struct Table {
@@ -100,6 +101,13 @@ struct Table {
   Merged (*merge)(int64_t* pool, size_t size, size_t width, const int64_t* fresh, size_t n);
   // First of n rows with a NaN or an infinity, or n. Element: float32, float16 or bfloat16.
   size_t (*first_nonfinite[3])(const uint8_t* base, size_t stride, size_t n, size_t size);
+  // Bit i of `bits` is set where value i lies in one of the spans from low[s] to high[s], at least one and at most
+  // kMostSpans; bits past n are zero. Whole numbers of 1, 2, 4 and 8 bytes at [log2 of that], with their sign or without;
+  // spans do not go beyond what such a number holds.
+  void (*whole_in_spans[4])(const void* values, size_t n, const int64_t* low, const int64_t* high, size_t n_spans,
+                            uint64_t* bits);
+  void (*float_in_spans)(const void* values, size_t n, const double* low, const double* high, size_t n_spans,
+                         uint64_t* bits);
 };
 
 // The table in use: the best this machine has, or what NEARLY_SIMD names.

@@ -3,6 +3,7 @@
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -106,7 +107,7 @@ class Dictionary:
         """All texts, decoded once."""
         if self._texts is None:
             octets, ends = self.octets.tobytes(), self.offsets.tolist()
-            self._texts = [octets[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+            self._texts = [octets[a:b].decode() for a, b in pairwise(ends)]
         return self._texts
 
     def place(self, text: str) -> tuple[int, bool]:
@@ -222,7 +223,7 @@ class Column:
         >>> Column.from_values("x", [1, "one"])
         Traceback (most recent call last):
         ...
-        nearly.errors.InputError: column 'x' mixes int (row 0: 1) and str (row 1: 'one'); pass values of one type, or type=
+        nearly.errors.InputError: column 'x' mixes int (row 0: 1) and str (row 1: 'one'); pass values of one type...
         """
         if type is not None and type not in TYPES:
             raise InputError(f"column {name!r} has type {type!r}; choose one of {', '.join(TYPES)}")
@@ -283,8 +284,8 @@ class Column:
         if self.type in ("date", "datetime"):
             unit = "D" if self.type == "date" else "us"
             # NumPy gives integers beyond the years that datetime knows; those stay what they are.
-            return np.where(valid, values, 0).astype(f"datetime64[{unit}]").tolist()
-        return values.tolist()
+            return list(np.where(valid, values, 0).astype(f"datetime64[{unit}]").tolist())
+        return list(values.tolist())
 
 
 def code_dtype(n: int) -> str:

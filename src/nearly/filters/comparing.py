@@ -77,13 +77,9 @@ def equal_to_one(column: Column, values: list[Scalar]) -> Spans:
 
 def _place(column: Column, value: Any) -> tuple[Any, bool]:
     """The first value of the column's type that is not below, None when all are; and whether it is equal."""
-    place = _PLACES.get(column.type)
-    if place is None:
-        advice = "contains" if column.type == "list[str]" else "json_extract_string(...) in SQL"
-        raise InputError(
-            f"column {column.name!r} holds {_PLURALS.get(column.type, column.type)}, which do not compare with "
-            f"{describe(value)}; use {advice}"
-        )
+    if column.type not in _WANTED:
+        what, advice = _OTHERS[column.type]
+        raise InputError(f"column {column.name!r} holds {what} not compare with {describe(value)}; use {advice}")
     try:
         if column.type == "str":
             if not isinstance(value, str):
@@ -91,7 +87,7 @@ def _place(column: Column, value: Any) -> tuple[Any, bool]:
             assert column.dictionary is not None
             at, exact = column.dictionary.place(value)
             return (at if at < len(column.dictionary) else None), exact
-        return place(value)  # type: ignore[no-any-return]
+        return _PLACES[column.type](value)
     except TypeError:
         raise InputError(
             f"column {column.name!r} holds {column.type}, but is compared with {describe(value)}; "
@@ -150,8 +146,11 @@ def _of_datetime(value: Any) -> tuple[Any, bool]:
     return (value - _EPOCH) // dt.timedelta(microseconds=1), True
 
 
-_PLACES = {"bool": _of_bool, "int": _of_int, "float": _of_float, "str": str, "date": _of_date, "datetime": _of_datetime}
-_PLURALS = {"list[str]": "lists", "json": "JSON"}
+_PLACES = {"bool": _of_bool, "int": _of_int, "float": _of_float, "date": _of_date, "datetime": _of_datetime}
+_OTHERS = {
+    "list[str]": ("lists, which do", "contains"),
+    "json": ("JSON, which does", "json_extract_string(...) in SQL"),
+}
 _WANTED = {
     "bool": "True or False",
     "int": "a number",

@@ -1,7 +1,7 @@
 """Which rows pass: an expression becomes tests of columns, and these become bits.
 
-Negations are pushed down to the tests (De Morgan's laws hold for three values too), so what remains to be known of every
-part is only where it is true: one bit a row. Tests of one column are joined into one (spans.py).
+Negations are pushed down to the tests (De Morgan's laws hold for three values too), so what remains to be known of
+every part is only where it is true: one bit a row. Tests of one column are joined into one (spans.py).
 """
 
 from collections.abc import Mapping

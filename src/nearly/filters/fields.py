@@ -12,8 +12,8 @@ __all__ = ["F"]
 class Fields:
     """Columns by name: ``F.year`` or ``F["a name with spaces"]``.
 
-    Comparisons (``== != < <= > >=``), `between`, `is_in`, `is_null`, `is_not_null`, `contains`, `starts_with`, `ends_with`
-    and `like` make conditions; ``&``, ``|`` and ``~`` join them.
+    Comparisons (``== != < <= > >=``), `between`, `is_in`, `is_null`, `is_not_null`, `contains`, `starts_with`,
+    `ends_with` and `like` make conditions; ``&``, ``|`` and ``~`` join them.
 
     Examples
     --------

@@ -242,7 +242,7 @@ def _datetime(value: Any) -> int:
         raise TypeError
     if value.tzinfo is not None:
         value = value.astimezone(dt.UTC).replace(tzinfo=None)
-    return (value - _EPOCH) // dt.timedelta(microseconds=1)
+    return int((value - _EPOCH) // dt.timedelta(microseconds=1))
 
 
 def _list(value: Any) -> tuple[str, ...]:

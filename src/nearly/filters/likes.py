@@ -1,4 +1,4 @@
-"""Patterns of LIKE as plainer tests: DuckDB 1 tries all ways to match ``_`` after ``%``, which takes for ever on some."""
+"""Patterns of LIKE as plainer tests: DuckDB 1 tries all ways to match ``_`` after ``%``, which may take for ever."""
 
 from nearly.errors import InputError
 from nearly.filters.expressions import Call, Compare, Expression, Literal

@@ -5,7 +5,7 @@ from typing import Any
 
 from nearly.arrays.words import describe
 from nearly.errors import InputError
-from nearly.filters.expressions import MAX_DEPTH, And, Expression, Field, Not, Or, did_you_mean
+from nearly.filters.expressions import MAX_DEPTH, And, Compare, Expression, Field, Not, Or, as_literal, did_you_mean
 
 __all__ = ["from_mapping"]
 
@@ -89,10 +89,10 @@ def _of_column(field: Field, value: Any, depth: int) -> Expression:
     if not isinstance(value, Mapping):
         if isinstance(value, list | tuple | set | frozenset):
             raise InputError(f"column {field.name!r} came with {describe(value)}; write {{'$in': [...]}}")
-        return field == value
+        return Compare("=", field, as_literal(value, f"column {field.name!r}"))
     if not value:
         raise InputError(f"column {field.name!r} came with an empty dict; write a value, or {{'$exists': True}}")
-    parts = []
+    parts: list[Expression] = []
     for operator, operand in value.items():
         if operator == "$not":
             parts.append(Not(_of_column(field, operand, depth + 1)))

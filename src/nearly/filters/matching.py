@@ -6,9 +6,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nearly import _core
 from nearly.errors import InputError
 from nearly.filters.columns import Column, pack
-from nearly.filters.spans import Spans
+from nearly.filters.spans import Spans, between
 
 __all__ = ["element_bits", "pair_bits", "span_bits", "text_table"]
 
@@ -19,18 +20,39 @@ def span_bits(column: Column, spans: Spans) -> Bits:
     """Return where the value of a column is in the spans."""
     n = len(column)
     if column.offsets is not None:  # a list: only whether there is one can be asked
-        inside = np.full(n, len(spans.low) > 0)
-    else:
-        at = np.searchsorted(spans.low, column.values, side="right") - 1
-        inside = (at >= 0) & (column.values <= np.append(spans.high, [0])[at])
-    return pack(np.where(column.mask(), inside, spans.nulls))
+        there = pack(np.ones(n, bool)) if column.valid is None else column.valid
+        if len(spans.low) and spans.nulls:
+            return pack(np.ones(n, bool))
+        return there if len(spans.low) else pack(~column.mask()) if spans.nulls else np.zeros_like(there)
+    out = np.empty((n + 63) // 64, np.uint64)
+    low, high = _clipped(column, spans)
+    # What holds nearly all values is met by what it leaves out: NOT IN is as quick as IN.
+    first, last = _limits(column.values.dtype)
+    inverted = len(low) > 1 and bool(low[0] <= first and high[-1] >= last)
+    if inverted:
+        low, high = between(low, high)
+    _core.test_spans(column.values, low, high, inverted, spans.nulls, column.valid, out)
+    return out
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    info = np.iinfo(np.uint8 if dtype.kind == "b" else dtype)
+    return info.min, info.max
+
+
+def _clipped(column: Column, spans: Spans) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Spans within what the stored dtype holds."""
+    first, last = _limits(column.values.dtype)
+    kept = (spans.high >= first) & (spans.low <= last)
+    return np.maximum(spans.low[kept], first), np.minimum(spans.high[kept], last)
 
 
 def text_table(column: Column, name: str, text: str) -> NDArray[np.bool_]:
     """Return for each text of a dictionary whether it contains, starts with or ends with another."""
     assert column.dictionary is not None
     texts = column.dictionary.texts
-    test: Callable[[str], bool]
     if name == "contains":
         found = (text in each for each in texts)
     else:
@@ -43,11 +65,12 @@ def element_bits(column: Column, text: str, negated: bool) -> Bits:
     assert column.dictionary is not None
     assert column.offsets is not None
     code, known = column.dictionary.place(text)
-    found = np.zeros(len(column), bool)
+    out = np.empty((len(column) + 63) // 64, np.uint64)
     if known:
-        elements = np.flatnonzero(column.values == code)
-        found[np.searchsorted(column.offsets, elements, side="right") - 1] = True
-    return pack((found != negated) & column.mask())
+        _core.test_lists(column.values, code, column.offsets, negated, column.valid, out)
+    else:
+        out[:] = pack(column.mask() if negated else np.zeros(len(column), bool))
+    return out
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {

@@ -1,7 +1,7 @@
 """Sets of values of one column as closed spans of its order: what every test of a column comes down to.
 
-``year >= 2000 AND year < 2010`` is one span, ``lang IN ('de', 'en')`` is spans of positions in the dictionary, ``<>`` is
-two spans. So conjunctions, disjunctions and negations of tests of one column cost one pass over it.
+``year >= 2000 AND year < 2010`` is one span, ``lang IN ('de', 'en')`` is spans of positions in the dictionary, ``<>``
+is two spans. So conjunctions, disjunctions and negations of tests of one column cost one pass over it.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Spans"]
+__all__ = ["Spans", "between"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,18 @@ def _ends(dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
 def _next(values: NDArray[Any]) -> NDArray[Any]:
     """The values that follow; never asked of the last one."""
-    return np.nextafter(values, np.inf) if values.dtype.kind == "f" else values + 1
+    with np.errstate(over="ignore"):  # infinity is a value
+        return np.nextafter(values, np.inf) if values.dtype.kind == "f" else values + 1
 
 
 def _previous(values: NDArray[Any]) -> NDArray[Any]:
-    return np.nextafter(values, -np.inf) if values.dtype.kind == "f" else values - 1
+    with np.errstate(over="ignore"):
+        return np.nextafter(values, -np.inf) if values.dtype.kind == "f" else values - 1
+
+
+def between(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the gaps of spans."""
+    return _next(high[:-1]), _previous(low[1:])
 
 
 def _merged(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

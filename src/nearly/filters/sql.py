@@ -138,8 +138,8 @@ class _Reader:
     def _refusal(self, what: str, node: Node) -> InputError:
         where = self._at(node.get("query_location"))
         return InputError(
-            f"the filter uses {what}, which filters do not allow{where}; they are made of columns, constants, parameters, "
-            f"comparisons, AND, OR, NOT, IN, BETWEEN, IS NULL, LIKE, CASE, CAST and functions of a row"
+            f"the filter uses {what}, which filters do not allow{where}; they are made of columns, constants, "
+            f"parameters, comparisons, AND, OR, NOT, IN, BETWEEN, IS NULL, LIKE, CASE, CAST and functions of a row"
         )
 
     def conjunction(self, node: Node, depth: int) -> Expression:
@@ -196,7 +196,8 @@ class _Reader:
                 raise self._refusal("a named argument", node)
             given = [*given, argument["expression"]]
         if name == "contains" and len(given) == 2 and given[0].get("class") == "PARAMETER":
-            if (values := self._listed(given[0])) is not None:  # x IN $list
+            values = self._listed(given[0])  # x IN $list
+            if values is not None:
                 return In(self.read(given[1], depth), values)
         arguments = [self.read(each, depth) for each in given]
         if name in LIKES:
@@ -277,7 +278,7 @@ class _Reader:
             if kind in ("NULL", "NULL_LITERAL"):
                 return Literal(None)
             if kind in ("INTEGER", "NUMERIC"):
-                return Literal(_number(text))
+                return Literal(int(text.replace("_", "")) if kind == "INTEGER" and len(text) < 100 else _number(text))
             raise self._refusal(f"a constant of kind {kind}", node)
         return Literal(_constant_before_2(node, self))
 
@@ -339,8 +340,9 @@ def _compare(operator: str, left: Expression, right: Expression) -> Compare:
 
 
 def _number(text: str) -> int | float:
+    """A number as Python has it; whole ones that a float would round stay whole."""
     exact = Decimal(text.replace("_", ""))
-    if abs(exact.adjusted()) < 40 and exact == exact.to_integral_value():
+    if abs(exact.adjusted()) < 40 and exact == exact.to_integral_value() and abs(exact) > 2**53:
         return int(exact)
     number = float(exact)
     if abs(number) == float("inf"):

@@ -24,6 +24,7 @@ namespace {
 #include "kernels/body/nearest.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
+#include "kernels/body/spans.inl.hpp"
 }  // namespace
 
 #define NEARLY_STRING_(x) #x
@@ -72,6 +73,9 @@ const Table table = {
     within,
     merge,
     {first_nonfinite<uint32_t, 0x7f800000u>, first_nonfinite<uint16_t, 0x7c00u>, first_nonfinite<uint16_t, 0x7f80u>},
+    {in_spans<int8_t, WholeSpan<int8_t>, int64_t>, in_spans<int16_t, WholeSpan<int16_t>, int64_t>,
+     in_spans<int32_t, WholeSpan<int32_t>, int64_t>, in_spans<int64_t, WholeSpan<int64_t>, int64_t>},
+    in_spans<double, FloatSpan, double>,
 };
 
 }  // namespace nearly::kernels::NEARLY_TARGET

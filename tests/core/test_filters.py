@@ -1,0 +1,168 @@
+"""Rows whose values lie in spans, and lists with an element, against NumPy on every CPU target."""
+
+import numpy as np
+import pytest
+
+from nearly import _core
+
+DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float64"]
+SIZES = [0, 1, 2, 63, 64, 65, 127, 128, 129, 1000, 70_000]  # around words, and more than one block
+
+
+def limits(dtype):
+    if dtype == "float64":
+        return -np.inf, np.inf
+    info = np.iinfo("uint8" if dtype == "bool" else dtype)
+    return int(info.min), int(info.max)
+
+
+def column(rng, dtype, n):
+    """Values of which many are equal, the extreme ones among them."""
+    if dtype == "bool":
+        return rng.random(n) < 0.5
+    low, high = limits(dtype)
+    few = rng.integers(0, 120, n).astype(dtype)
+    few[rng.random(n) < 0.05] = high
+    few[rng.random(n) < 0.05] = low
+    return few
+
+
+def spans(rng, dtype, count):
+    """Ascending spans that do not touch, some of one value."""
+    ends = np.sort(rng.choice(118, 2 * count, replace=False)) if count <= 59 else np.arange(2 * count)
+    low, high = ends[::2], ends[1::2] - 1  # between one span and the next is at least one value
+    high = np.where(rng.random(count) < 0.5, low, np.maximum(low, high))
+    return low.astype("float64" if dtype == "float64" else "int64"), high.astype(
+        "float64" if dtype == "float64" else "int64"
+    )
+
+
+def expected(values, low, high):
+    inside = np.zeros(len(values), bool)
+    for a, b in zip(low, high, strict=True):
+        inside |= (values >= a) & (values <= b)
+    return inside
+
+
+def packed(mask):
+    out = np.zeros((len(mask) + 63) // 64 * 64, bool)
+    out[: len(mask)] = mask
+    return np.packbits(out, bitorder="little").view(np.uint64)
+
+
+def span_bits(values, low, high, inverted=False, nulls=False, valid=None, threads=0):
+    out = np.full((len(values) + 63) // 64, 0xDEADBEEF, np.uint64)
+    _core.test_spans(values, low, high, inverted, nulls, valid, out, threads)
+    return out
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 17, 40])
+def test_spans_match_numpy(simd_target, rng, dtype, count):
+    if dtype == "bool" and count > 1:
+        pytest.skip("two values have no more spans")
+    for n in SIZES[:-1]:
+        values = column(rng, dtype, n)
+        low, high = spans(rng, dtype, count) if dtype != "bool" else (np.ones(count, np.int64),) * 2
+        np.testing.assert_array_equal(span_bits(values, low, high), packed(expected(values, low, high)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_spans_reach_the_ends_of_a_type(simd_target, rng, dtype):
+    first, last = limits(dtype)
+    kind = "float64" if dtype == "float64" else "int64"
+    values = column(rng, dtype, 1000)
+    for low, high in [([first], [last]), ([first], [first]), ([last], [last]), ([first, 50], [49.0, last])]:
+        ends = np.array(low, kind), np.array(high, kind)
+        np.testing.assert_array_equal(span_bits(values, *ends), packed(expected(values, *ends)))
+
+
+def test_floats_that_are_no_number_pass_nothing(simd_target):
+    values = np.array([np.nan, -0.0, 0.0, np.inf, -np.inf] * 30)
+    whole, zero = (np.array([-np.inf]), np.array([np.inf])), (np.array([0.0]), np.array([0.0]))
+    np.testing.assert_array_equal(span_bits(values, *whole), packed(~np.isnan(values)))
+    np.testing.assert_array_equal(span_bits(values, *zero), packed(values == 0))
+    many = np.array([-1.0, 0.0, 5.0, 7.0, 9.0])
+    np.testing.assert_array_equal(span_bits(values, many, many), packed(values == 0))
+
+
+@pytest.mark.parametrize("scale", [1, 10**9, 10**15])
+def test_many_values_far_apart(rng, scale):
+    """More values than buckets tell apart: what shares a bucket with one is searched for."""
+    values = rng.integers(-4000, 4000, 70_000) * scale
+    chosen = np.unique(rng.choice(values, 900))
+    near = np.concatenate([chosen, chosen + 1, values])
+    np.testing.assert_array_equal(span_bits(near, chosen, chosen), packed(np.isin(near, chosen)))
+    floats = near.astype(np.float64)
+    ends = np.unique(chosen.astype(np.float64))
+    np.testing.assert_array_equal(span_bits(floats, ends, ends), packed(np.isin(floats, ends)))
+    wide = np.arange(-4000, 4000, 7) * scale
+    np.testing.assert_array_equal(
+        span_bits(near, wide, wide + 3 * scale), packed(np.mod(near + 4000 * scale, 7 * scale) <= 3 * scale)
+    )
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("nulls", [False, True])
+@pytest.mark.parametrize("n", SIZES)
+def test_rows_without_a_value(rng, inverted, nulls, n):
+    values, valid = column(rng, "int16", n), rng.random(n) < 0.8
+    low, high = spans(rng, "int16", 3)
+    found = span_bits(values, low, high, inverted, nulls, packed(valid))
+    np.testing.assert_array_equal(found, packed(np.where(valid, expected(values, low, high) != inverted, nulls)))
+
+
+def test_bits_do_not_depend_on_threads(rng):
+    values = rng.integers(0, 100, 1_000_003).astype(np.int32)
+    ends = np.array([5, 50]), np.array([20, 60])
+    one = span_bits(values, *ends, threads=1)
+    np.testing.assert_array_equal(one, packed(expected(values, *ends)))
+    for threads in (2, 5):
+        np.testing.assert_array_equal(span_bits(values, *ends, threads=threads), one)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32"])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_lists_with_an_element(simd_target, rng, dtype, inverted):
+    for rows in (1, 64, 65, 70_000):
+        lengths = rng.integers(0, 4, rows)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        elements = rng.integers(0, 9, offsets[-1]).astype(dtype)
+        valid = rng.random(rows) < 0.9
+        has = np.zeros(rows, bool)
+        np.logical_or.at(has, np.repeat(np.arange(rows), lengths), elements == 4)
+        out = np.zeros((rows + 63) // 64, np.uint64)
+        _core.test_lists(elements, 4, offsets, inverted, packed(valid), out)
+        np.testing.assert_array_equal(out, packed((has != inverted) & valid))
+
+
+def test_count_of_bits(rng):
+    bits = rng.integers(0, 2**63, 1000).astype(np.uint64)
+    assert _core.count_bits(bits) == np.unpackbits(bits.view(np.uint8)).sum()
+
+
+OUT = np.zeros(2, np.uint64)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "valid", "out"),
+    [
+        ([5], [4], None, OUT),  # ends before it begins
+        ([5, 5], [5, 6], None, OUT),  # touches
+        ([0], [40_000], None, OUT),  # beyond int16
+        ([0, 1], [0], None, OUT),
+        ([0], [1], np.zeros(1, np.uint64), OUT),
+        ([0], [1], None, np.zeros(3, np.uint64)),
+    ],
+)
+def test_the_door_refuses_what_would_be_read_amiss(low, high, valid, out):
+    values = np.zeros(100, np.int16)
+    with pytest.raises(ValueError, match="test_spans|valid"):
+        _core.test_spans(values, np.array(low, np.int64), np.array(high, np.int64), False, False, valid, out)
+
+
+@pytest.mark.parametrize("offsets", [[0, 2, 1, 4], [1, 2, 3, 4], [0, 1, 2, 5], [0, -1, 2, 4]])
+def test_offsets_out_of_order_are_refused(offsets):
+    elements, out = np.zeros(4, np.uint8), np.zeros(1, np.uint64)
+    with pytest.raises(ValueError, match="offsets"):
+        _core.test_lists(elements, 0, np.array(offsets, np.int64), False, None, out)

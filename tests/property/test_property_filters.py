@@ -1,0 +1,248 @@
+"""The spellings of a filter mean the same: SQL, dict and Python beside a plain Python oracle, and beside DuckDB.
+
+The oracle works on Python values, one row after the other, with None for unknown. DuckDB gets the SQL as written, over a
+table of its own, so that it shares nothing with the package.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given, settings
+
+from nearly.filters import Column, F, evaluate, parse
+
+OPERATORS = {"$eq": "=", "$ne": "<>", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+TEXTS = st.sampled_from(
+    ["", "a", "b", "ab", "Ä", "ä", "日本", "😀", "it's", 'q"', "%", "_", "a\\", "\t", "z\x7f"]
+) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=3)
+# Halves, so that DuckDB's decimals, and integers beside them, are exact.
+HALVES = st.integers(-8, 8).map(lambda x: x / 2)
+VALUES = {
+    "flag": ("bool", "BOOLEAN", st.booleans(), st.booleans()),
+    "year": ("int", "BIGINT", st.integers(-5, 5) | st.integers(-(2**63), 2**63 - 1), st.integers(-6, 6) | HALVES),
+    "score": ("float", "DOUBLE", HALVES | st.floats(allow_nan=False), HALVES | st.integers(-5, 5)),
+    "lang": ("str", "VARCHAR", TEXTS, TEXTS),
+    "day": ("date", "DATE", st.dates(dt.date(1969, 12, 28), dt.date(1970, 1, 4)) | st.dates(), None),
+    "moment": (
+        "datetime",
+        "TIMESTAMP",
+        st.datetimes(dt.datetime(1969, 12, 31), dt.datetime(1970, 1, 2)) | st.datetimes(),
+        None,
+    ),
+    "a list": ("list[str]", "VARCHAR[]", st.lists(TEXTS, max_size=3), TEXTS),
+}
+ORDERED = [name for name in VALUES if name != "a list"]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A condition on one column; `bound` says that SQL gets its constants as parameters."""
+
+    kind: str
+    column: str
+    operand: Any
+    bound: bool = False
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Conditions joined."""
+
+    kind: str
+    parts: tuple[Any, ...]
+
+
+def constants(name):
+    _, _, data, constant = VALUES[name]
+    return constant if constant is not None else data
+
+
+@st.composite
+def leaves(draw):
+    kind = draw(st.sampled_from(["compare", "compare", "compare", "in", "between", "exists", "contains"]))
+    bound = draw(st.booleans())
+    if kind == "contains":
+        return Leaf(kind, draw(st.sampled_from(["lang", "a list"])), draw(TEXTS), bound)
+    if kind == "exists":
+        return Leaf(kind, draw(st.sampled_from(list(VALUES))), draw(st.booleans()))
+    name = draw(st.sampled_from(ORDERED))
+    if kind == "compare":
+        return Leaf(kind, name, (draw(st.sampled_from(list(OPERATORS))), draw(constants(name))), bound)
+    if kind == "in":
+        return Leaf(kind, name, tuple(draw(st.lists(constants(name), min_size=1, max_size=9))), bound)
+    return Leaf(kind, name, (draw(constants(name)), draw(constants(name))), bound)
+
+
+TREES = st.recursive(
+    leaves(),
+    lambda inner: (
+        st.builds(Branch, st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1, max_size=3).map(tuple))
+        | st.builds(Branch, st.just("$not"), inner.map(lambda part: (part,)))
+    ),
+    max_leaves=8,
+)
+ROWS = st.lists(st.fixed_dictionaries({name: st.none() | data for name, (_, _, data, _) in VALUES.items()}), max_size=9)
+
+
+def as_dict(tree):
+    if isinstance(tree, Branch):
+        parts = [as_dict(part) for part in tree.parts]
+        return {tree.kind: parts[0] if tree.kind == "$not" else parts}
+    if tree.kind == "compare":
+        return {tree.column: {tree.operand[0]: tree.operand[1]}}
+    if tree.kind == "between":
+        return {tree.column: {"$gte": tree.operand[0], "$lte": tree.operand[1]}}
+    return {tree.column: {f"${tree.kind}": list(tree.operand) if tree.kind == "in" else tree.operand}}
+
+
+def as_python(tree):
+    if isinstance(tree, Branch):
+        first, *rest = map(as_python, tree.parts)
+        for part in rest:
+            first = first & part if tree.kind == "$and" else first | part
+        return ~first if tree.kind == "$not" else first
+    field = F[tree.column]
+    if tree.kind == "exists":
+        return field.is_not_null() if tree.operand else field.is_null()
+    if tree.kind == "compare":
+        operator = {"$eq": "eq", "$ne": "ne", "$gt": "gt", "$gte": "ge", "$lt": "lt", "$lte": "le"}[tree.operand[0]]
+        return getattr(field, f"__{operator}__")(tree.operand[1])
+    if tree.kind == "in":
+        return field.is_in(tree.operand)
+    return field.between(*tree.operand) if tree.kind == "between" else field.contains(tree.operand)
+
+
+def as_sql(tree, parameters):
+    if isinstance(tree, Branch):
+        parts = [as_sql(part, parameters) for part in tree.parts]
+        return f"(NOT {parts[0]})" if tree.kind == "$not" else f"({f' {tree.kind[1:].upper()} '.join(parts)})"
+
+    def constant(value):
+        if tree.bound:
+            parameters[f"p{len(parameters)}"] = value
+            return f"$p{len(parameters) - 1}"
+        if isinstance(value, str):
+            return "'" + value.replace("'", "''") + "'"
+        if isinstance(value, dt.date):
+            return f"{'TIMESTAMP' if isinstance(value, dt.datetime) else 'DATE'} '{value.isoformat()}'"
+        return repr(value)
+
+    name = f'"{tree.column}"'
+    if tree.kind == "exists":
+        return f"({name} IS {'NOT ' if tree.operand else ''}NULL)"
+    if tree.kind == "compare":
+        return f"({name} {OPERATORS[tree.operand[0]]} {constant(tree.operand[1])})"
+    if tree.kind == "in":
+        return f"({name} IN ({', '.join(map(constant, tree.operand))}))"
+    if tree.kind == "between":
+        return f"({name} BETWEEN {constant(tree.operand[0])} AND {constant(tree.operand[1])})"
+    return f"{'list_contains' if tree.column == 'a list' else 'contains'}({name}, {constant(tree.operand)})"
+
+
+def oracle(tree, row):
+    """Return True, False, or None for unknown."""
+    if isinstance(tree, Branch):
+        parts = [oracle(part, row) for part in tree.parts]
+        if tree.kind == "$not":
+            return None if parts[0] is None else not parts[0]
+        decisive = tree.kind == "$or"
+        return decisive if decisive in parts else None if None in parts else not decisive
+    value = row[tree.column]
+    if tree.kind == "exists":
+        return (value is not None) == tree.operand
+    if value is None:
+        return None
+    if tree.kind == "compare":
+        operator, constant = tree.operand
+        return {
+            "$eq": value == constant, "$ne": value != constant, "$gt": value > constant, "$gte": value >= constant,
+            "$lt": value < constant, "$lte": value <= constant,
+        }[operator]  # fmt: skip
+    if tree.kind == "in":
+        return value in tree.operand
+    return tree.operand[0] <= value <= tree.operand[1] if tree.kind == "between" else tree.operand in value
+
+
+def columns(rows):
+    return {name: Column.from_values(name, [row[name] for row in rows], VALUES[name][0]) for name in VALUES}
+
+
+@settings(max_examples=100)
+@given(rows=ROWS, tree=TREES)
+def test_three_spellings_mean_what_the_oracle_says(rows, tree):
+    expected = [oracle(tree, row) is True for row in rows]
+    table, parameters = columns(rows), {}
+    sql = as_sql(tree, parameters)
+    for where in (parse(as_dict(tree)), parse(as_python(tree)), parse(sql, parameters)):
+        assert evaluate(where, table, len(rows)).tolist() == expected, where
+        assert evaluate(~where, table, len(rows)).tolist() == [oracle(tree, row) is False for row in rows], where
+
+
+_connection = duckdb.connect(":memory:")
+
+
+def store(rows):
+    """Put rows into a table of DuckDB's own."""
+    described = ", ".join(f'"{name}" {type}' for name, (_, type, _, _) in VALUES.items())
+    _connection.execute(f"CREATE OR REPLACE TABLE rows ({described}, place INTEGER)")
+    if rows:
+        marks = ", ".join([f"({', '.join('?' * 8)})"] * len(rows))
+        values = [value for place, row in enumerate(rows) for value in (*(row[name] for name in VALUES), place)]
+        _connection.execute(f"INSERT INTO rows VALUES {marks}", values)
+
+
+@settings(max_examples=35)
+@given(rows=ROWS, tree=TREES)
+def test_the_core_agrees_with_duckdb(rows, tree):
+    parameters: dict[str, Any] = {}
+    sql = as_sql(tree, parameters)
+    store(rows)
+    asked = _connection.execute(f"SELECT {sql} FROM rows ORDER BY place", parameters).fetchall()
+    found = evaluate(parse(sql, parameters), columns(rows), len(rows))
+    assert found.tolist() == [answer is True for (answer,) in asked]
+
+
+@settings(max_examples=35)
+@given(
+    rows=ROWS,
+    sql=st.sampled_from(
+        [
+            "lower(lang) = 'ä'", "length(lang) > 1 OR year > 0", "lang LIKE '%a_'", "lang LIKE '_%'", "lang NOT LIKE 'a%'",
+            "lang LIKE 'a\\%' ESCAPE '\\'", "lang ILIKE 'Ä%'", "CASE WHEN flag THEN lang ELSE 'b' END = 'b'",
+            "coalesce(lang, 'b') IN ('a', 'b')", "date_part('year', day) = 1970", "day = CAST(moment AS DATE)",
+            "year IS DISTINCT FROM 3", "NOT (lang IS NOT DISTINCT FROM 'a')", "flag = (score > 0)", "day <= moment",
+            "length(\"a list\") = 2", "list_contains(\"a list\", 'a') IS NULL", "abs(score) < 1.5 AND NOT flag",
+            "CAST(flag AS INTEGER) + 1 = 2", "TRY_CAST(lang AS INTEGER) IS NULL", "substring(lang, 1, 1) = 'a'",
+            "year IN (1, NULL)", "year NOT IN (1, NULL)", "nullif(lang, 'a') IS NULL", "'ab' >= lang", "lang = lang",
+            "contains(lang, 'a') AND starts_with(lang, 'a') AND NOT ends_with(lang, 'b')", "NOT NULL", "1 = 1",
+            "year BETWEEN -2 AND score", "greatest(score, 1) > 1", "regexp_matches(lang, '^.$')", "year < score",
+        ]
+    ),
+)  # fmt: skip
+def test_what_duckdb_is_asked_is_what_was_written(rows, sql):
+    rows = [row for row in rows if row["year"] is None or abs(row["year"]) < 2**53]  # beside floats, as floats
+    store(rows)
+    asked = [answer for (answer,) in _connection.execute(f"SELECT {sql} FROM rows ORDER BY place").fetchall()]
+    where, table = parse(sql), columns(rows)
+    assert evaluate(where, table, len(rows)).tolist() == [answer is True for answer in asked]
+    assert evaluate(~where, table, len(rows)).tolist() == [answer is False for answer in asked]
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(sorted(VALUES)).flatmap(
+        lambda name: st.tuples(st.just(name), st.lists(st.none() | VALUES[name][2], max_size=70))
+    )
+)
+def test_values_come_back_as_they_were_stored(case):
+    name, values = case
+    column = Column.from_values(name, values, VALUES[name][0])
+    assert column.to_list() == values
+    assert column.mask().tolist() == [value is not None for value in values]
+    if any(value is not None for value in values) and name != "a list":
+        assert Column.from_values(name, values).type == VALUES[name][0]
+    assert np.array_equal(Column.from_values(name, column.to_list(), column.type).values, column.values)
