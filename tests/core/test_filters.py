@@ -157,7 +157,7 @@ OUT = np.zeros(2, np.uint64)
 )
 def test_the_door_refuses_what_would_be_read_amiss(low, high, valid, out):
     values = np.zeros(100, np.int16)
-    with pytest.raises(ValueError, match="test_spans|valid"):
+    with pytest.raises(ValueError, match=r"test_spans|valid"):
         _core.test_spans(values, np.array(low, np.int64), np.array(high, np.int64), False, False, valid, out)
 
 

@@ -1,7 +1,7 @@
 """The spellings of a filter mean the same: SQL, dict and Python beside a plain Python oracle, and beside DuckDB.
 
-The oracle works on Python values, one row after the other, with None for unknown. DuckDB gets the SQL as written, over a
-table of its own, so that it shares nothing with the package.
+The oracle works on Python values, one row after the other, with None for unknown. DuckDB gets the SQL as written, over
+a table of its own, so that it shares nothing with the package.
 """
 
 import datetime as dt
@@ -211,7 +211,8 @@ def test_the_core_agrees_with_duckdb(rows, tree):
     rows=ROWS,
     sql=st.sampled_from(
         [
-            "lower(lang) = 'ä'", "length(lang) > 1 OR year > 0", "lang LIKE '%a_'", "lang LIKE '_%'", "lang NOT LIKE 'a%'",
+            "lower(lang) = 'ä'", "length(lang) > 1 OR year > 0", "lang LIKE '%a_'", "lang LIKE '_%'",
+            "lang NOT LIKE 'a%'",
             "lang LIKE 'a\\%' ESCAPE '\\'", "lang ILIKE 'Ä%'", "CASE WHEN flag THEN lang ELSE 'b' END = 'b'",
             "coalesce(lang, 'b') IN ('a', 'b')", "date_part('year', day) = 1970", "day = CAST(moment AS DATE)",
             "year IS DISTINCT FROM 3", "NOT (lang IS NOT DISTINCT FROM 'a')", "flag = (score > 0)", "day <= moment",

@@ -68,7 +68,8 @@ def rows(where, parameters=None):
         ("year < 2000 OR year > 2020 OR year IS NULL",
          {"$or": [{"year": {"$lt": 2000}}, {"year": {"$gt": 2020}}, {"year": {"$exists": False}}]},
          (F.year < 2000) | (F.year > 2020) | F.year.is_null(), [0, 2, 3]),
-        ("lang NOT IN ('a', 'c', 'e', 'g')", {"lang": {"$nin": list("aceg")}}, ~F.lang.is_in(["a", "c", "e", "g"]), [0, 1, 3]),
+        ("lang NOT IN ('a', 'c', 'e', 'g')", {"lang": {"$nin": list("aceg")}}, ~F.lang.is_in(["a", "c", "e",
+        "g"]), [0, 1, 3]),
     ],
 )  # fmt: skip
 def test_three_spellings_one_meaning(sql, mapping, python, expected):
@@ -141,24 +142,32 @@ def test_parameters_that_do_not_fit(where, parameters, message):
 # Each must be refused when it is parsed, before anything is evaluated.
 HOSTILE = [
     "COPY rows TO '/tmp/x.csv'", "year = 1; COPY rows TO '/tmp/x.csv'", "year = 1; DROP TABLE rows", ";", "SELECT 1",
-    "ATTACH '/tmp/x.db'", "INSTALL httpfs", "PRAGMA version", "SET threads = 8", "CALL pragma_version()", "EXPLAIN SELECT 1",
+    "ATTACH '/tmp/x.db'", "INSTALL httpfs", "PRAGMA version", "SET threads = 8", "CALL pragma_version()",
+    "EXPLAIN SELECT 1",
     "1 = 1) UNION SELECT (1", "1 = 1) FROM glob('/*') WHERE (1 = 1", "1), (2", "1 = 1) -- ", "1 = 1) LIMIT (1",
     "(SELECT 1) = 1", "EXISTS (SELECT 1)", "year IN (SELECT 1)", "year = ANY (SELECT 1)", "year > ALL (SELECT 1)",
     "(FROM glob('/etc/*') SELECT count(*)) > 0", "(TABLE rows) = 1", "(VALUES (1)) = 1", "ARRAY(SELECT 1) = [1]",
-    "read_csv('/etc/passwd')", "read_text('/etc/passwd') = ''", "getenv('HOME') = ''", "glob('/*')", "lang GLOB '*a*a*a*'",
-    "current_setting('threads') = 1", "duckdb_settings() IS NULL", "version() = ''", "current_user() = ''", "now() > day", "random() < 0.5", "uuid() = lang", "nextval('s') = 1", "txid_current() = 1",
+    "read_csv('/etc/passwd')", "read_text('/etc/passwd') = ''", "getenv('HOME') = ''", "glob('/*')",
+    "lang GLOB '*a*a*a*'",
+    "current_setting('threads') = 1", "duckdb_settings() IS NULL", "version() = ''", "current_user() = ''",
+    "now() > day", "random() < 0.5", "uuid() = lang", "nextval('s') = 1", "txid_current() = 1",
     "repeat('x', 100000000) = ''", "lpad('x', 100000000, 'x') = ''", "lang || lang = ''", "concat(lang, lang) = ''",
-    "printf('%1000000d', year) = ''", "format('{}', lang) = ''", "replace(lang, 'a', 'bbbb') = ''", "range(10) IS NULL",
+    "printf('%1000000d', year) = ''", "format('{}', lang) = ''", "replace(lang, 'a', 'bbbb') = ''",
+    "range(10) IS NULL",
     "regexp_replace(lang, 'a', 'bb') = ''", "string_agg(lang, ',') = ''", "list_transform(tags, x -> x) IS NULL",
     "list_filter(tags, lambda x: true) IS NULL", "[x FOR x IN tags] IS NULL", "count(*) > 1", "sum(year) > 1",
-    "count(*) OVER () > 1", "row_number() OVER (ORDER BY year) > 1", "first(year) FILTER (year > 1) = 1", "*", "rows.*",
+    "count(*) OVER () > 1", "row_number() OVER (ORDER BY year) > 1", "first(year) FILTER (year > 1) = 1", "*",
+    "rows.*",
     "COLUMNS(*) = 1", "* LIKE '%'", "rows IS NULL AND rows.year = 1", "main.rows.year = 1", "year COLLATE NOCASE = 1",
-    "lang COLLATE de = 'x'", "#1 = 1", "{'a': 1} = {'a': 1}", "[1, 2] = [1, 2]", "MAP {'a': 1} IS NULL", "(1, 2) = (1, 2)",
-    "lang::BLOB = ''", "lang::JSON = '1'", "lang::INTEGER[] IS NULL", "lang::STRUCT(a INTEGER) IS NULL", "lang::foo = 1",
+    "lang COLLATE de = 'x'", "#1 = 1", "{'a': 1} = {'a': 1}", "[1, 2] = [1, 2]", "MAP {'a': 1} IS NULL",
+    "(1, 2) = (1, 2)",
+    "lang::BLOB = ''", "lang::JSON = '1'", "lang::INTEGER[] IS NULL", "lang::STRUCT(a INTEGER) IS NULL",
+    "lang::foo = 1",
     "lang::DECIMAL(38, 37) = 1", "year::UNION(a INTEGER) IS NULL", "lang LIKE lang", "regexp_matches(lang, lang)",
     "lower(DISTINCT lang) = ''", "lower(lang ORDER BY lang) = ''", "lower(a := lang) = ''", "system.lower(lang) = ''",
     "pg_catalog.lower(lang) = ''", "x -> x", "lambda x: x", "DEFAULT", "year = 1 AS x", "year year",
-    "UNPACK(tags)", "unnest(tags) = 'a'", "TRY(year = 1)", "GROUPING(year) = 1", "try_cast(lang AS foo) = 1", "", "  ", "--",
+    "UNPACK(tags)", "unnest(tags) = 'a'", "TRY(year = 1)", "GROUPING(year) = 1", "try_cast(lang AS foo) = 1", "",
+    "  ", "--",
     "/* */", "$$", "'", "\"", "year = 'a", "((year = 1)", "year = 1)", "year ＝ 1", "year\u200b= 1)(", "ye\u0000ar;",
     "AND", "NOT", "year =", "year IN ()", "CASE END", "\ud800", "lang = '\udfff'", "U&'\\0061' = lang UESCAPE '!!'",
 ]  # fmt: skip
@@ -173,16 +182,18 @@ def test_hostile_sql_is_refused_when_parsed(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "(" * 5000 + "year = 1" + ")" * 5000, "NOT " * 5000 + "flag", "- " * 5000 + "year = 1", "1 + " * 5000 + "1 = 1",
+        "(" * 5000 + "year = 1" + ")" * 5000, "NOT " * 5000 + "flag", "- " * 5000 + "year = 1",
+        "1 + " * 5000 + "1 = 1",
         "CASE WHEN flag THEN " * 900 + "1" + " END" * 900 + " = 1", "lower(" * 3000 + "lang" + ")" * 3000 + " = 'x'",
-        "year = 1 AND (flag OR " * 800 + "flag" + ")" * 800, "year" + "::INTEGER" * 3000 + " = 1", "[" * 9000 + "]" * 9000,
+        "year = 1 AND (flag OR " * 800 + "flag" + ")" * 800, "year" + "::INTEGER" * 3000 + " = 1",
+        "[" * 9000 + "]" * 9000,
         "year = 1 OR " * 10_000 + "flag", "'" + "x" * 100_000 + "' = lang",
     ],
     ids=range(11),
 )  # fmt: skip
 def test_deep_and_long_texts_are_refused_in_time(text):
     began = time.monotonic()
-    with pytest.raises(InputError, match="deep|depth|at most"):
+    with pytest.raises(InputError, match=r"deep|depth|at most"):
         parse(text)
     assert time.monotonic() - began < 20
 
@@ -281,7 +292,7 @@ def test_python_expressions_are_neither_true_nor_false():
         (F.year > 3) & 4
     with pytest.raises(InputError, match="parentheses"):
         4 | (F.year > 3)
-    with pytest.raises(InputError, match="never true; write .is_null"):
+    with pytest.raises(InputError, match=r"never true; write \.is_null"):
         F.year == None  # noqa: B015, E711
     with pytest.raises(InputError, match="takes a list"):
         F.year.is_in("abc")
@@ -306,8 +317,10 @@ def test_keys_tell_trees_apart():
     ("pattern", "text", "matches"),
     [
         ("a%", "abc", True), ("a%", "ba", False), ("%", "", True), ("", "", True), ("", "a", False), ("_", "ä", True),
-        ("_", "ab", False), ("%b_", "abc", True), ("a%b%c", "axxbyyc", True), ("a%b%c", "acb", False), ("%%", "x", True),
-        ("a.c", "abc", False), ("(_)", "(x)", True), ("_\n_", "a\nb", True), ("%日_", "今日本", True), ("\\_", "\\x", True),
+        ("_", "ab", False), ("%b_", "abc", True), ("a%b%c", "axxbyyc", True), ("a%b%c", "acb", False),
+        ("%%", "x", True),
+        ("a.c", "abc", False), ("(_)", "(x)", True), ("_\n_", "a\nb", True), ("%日_", "今日本", True),
+        ("\\_", "\\x", True),
     ],
 )  # fmt: skip
 def test_like(pattern, text, matches):
@@ -325,7 +338,8 @@ def test_like_takes_no_exponential_time():
 def test_the_evaluator_is_locked_up():
     connection = asking._connected()
     for statement in (
-        "COPY (SELECT 1) TO 'x.csv'", "SELECT * FROM glob('/*')", "SELECT * FROM read_csv('/etc/passwd')", "INSTALL httpfs",
+        "COPY (SELECT 1) TO 'x.csv'", "SELECT * FROM glob('/*')", "SELECT * FROM read_csv('/etc/passwd')",
+        "INSTALL httpfs",
         "LOAD httpfs", "ATTACH 'x.db'", "SET threads = 8", "SET enable_external_access = true", "RESET memory_limit",
         "SET lock_configuration = false", "EXPORT DATABASE 'x'", "SELECT * FROM TABLE",
     ):  # fmt: skip
@@ -374,7 +388,8 @@ def test_import_stays_light():
         "t = {'year': Column.from_values('year', [1, 2]), 'tags': Column.from_values('tags', [['a'], []]),"
         " 'lang': Column.from_values('lang', ['a', 'b'])}\n"
         "for w in ((F.year > 1) & F.lang.contains('b') & (F.lang == F.lang) & F.lang.like('b%'),"
-        " {'year': {'$in': [2]}, '$not': {'tags': {'$contains': 'a'}}}): assert evaluate(parse(w), t, 2).tolist() == [0, 1]\n"
+        " {'year': {'$in': [2]}, '$not': {'tags': {'$contains': 'a'}}}):\n"
+        "    assert evaluate(parse(w), t, 2).tolist() == [False, True]\n"
         "assert 'duckdb' not in sys.modules\n"
         "parse('year > 1'); assert 'duckdb' in sys.modules"
     )

@@ -187,9 +187,9 @@ class _Writer:
         if isinstance(node, Compare):
             return f"({self.write(node.left)} {node.operator} {self.write(node.right)})"
         if isinstance(node, In):
-            if not node.items:
+            if not node.values:
                 return f"({self.write(node.item)} IS NULL AND NULL)"
-            return f"({self.write(node.item)} IN ({', '.join(map(self.write, node.items))}))"
+            return f"({self.write(node.item)} IN ({', '.join(map(self._literal, node.values))}))"
         if isinstance(node, IsNull):
             return f"({self.write(node.item)} IS NULL)"
         if isinstance(node, Not):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,29 +47,30 @@ def compared(column: Column, operator: str, value: Scalar) -> Spans:
     >>> compared(Column.from_values("year", [2000]), ">", 1999.5)
     Spans(low=[2000], high=[9223372036854775807], nulls=False)
     """
-    dtype = domain(column)
-    nothing = Spans.of([], [], dtype)
     if value is None:
-        return nothing
-    at, exact = _place(column, value)
-    first, last = (-math.inf, math.inf) if dtype == "float64" else (_INT.min, _INT.max)
-    point = Spans.of([at], [at], dtype) if exact else nothing
-    if operator in ("=", "<>"):
-        return point if operator == "=" else point.opposite(nulls=False)
-    # `at` is the first value that is not below; None when all are.
-    from_there = nothing if at is None else Spans.of([at], [last], dtype)
-    if operator == ">=":
-        return from_there
-    if operator == "<":
-        return from_there.opposite(nulls=False)
-    if operator == "<=":
-        return from_there.opposite(nulls=False) | point
-    if not exact:
-        return from_there
-    return (Spans.of([first], [at], dtype)).opposite(nulls=False)
+        return Spans.of([], [], domain(column))
+    at, exact = _place(column, value)  # the first value that is not below; None when all are
+    whole = column.type != "float"
+    first, last = (_INT.min, _INT.max) if whole else (-math.inf, math.inf)
+    below: tuple[Any, Any] | None = (first, last) if at is None else None
+    above: tuple[Any, Any] | None = None
+    if at is not None and at != first:
+        below = first, (at - 1 if whole else math.nextafter(at, -math.inf))
+    if at is not None and (not exact or at != last):
+        above = (at if not exact else at + 1 if whole else math.nextafter(at, math.inf)), last
+    point = (at, at) if exact else None
+    parts = {
+        "=": (point,),
+        "<>": (below, above),
+        "<": (below,),
+        "<=": (below, point),
+        ">": (above,),
+        ">=": (point, above),
+    }[operator]
+    return Spans.touching([part for part in parts if part is not None], domain(column))
 
 
-def equal_to_one(column: Column, values: list[Scalar]) -> Spans:
+def equal_to_one(column: Column, values: Iterable[Scalar]) -> Spans:
     """Return the values of a column that equal one of some constants."""
     places = [_place(column, value) for value in values if value is not None]
     points = [at for at, exact in places if exact]
@@ -93,7 +95,7 @@ def _place(column: Column, value: Any) -> tuple[Any, bool]:
             f"column {column.name!r} holds {column.type}, but is compared with {describe(value)}; "
             f"pass {_WANTED[column.type]}"
         ) from None
-    except ValueError as problem:
+    except (ValueError, OverflowError) as problem:
         raise InputError(
             f"column {column.name!r} holds {column.type}, but {describe(value)} is none: {problem}"
         ) from None

@@ -163,12 +163,11 @@ def _plan(node: Expression, negated: bool, columns: Mapping[str, Column]) -> Pla
 
 
 def _plan_in(node: In, column: Column, negated: bool) -> Plan:
-    values = [item.value for item in node.items]
-    found = equal_to_one(column, values)
+    found = equal_to_one(column, node.values)
     if not negated:
         return Test(column, found)
     # Beside a null nothing is known to differ from all.
-    return Test(column, Spans.of([], [], domain(column)) if None in values else found.opposite(nulls=False))
+    return Test(column, Spans.of([], [], domain(column)) if None in node.values else found.opposite(nulls=False))
 
 
 def _plan_comparison(node: Compare, negated: bool, columns: Mapping[str, Column]) -> Plan:

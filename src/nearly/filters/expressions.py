@@ -81,7 +81,8 @@ class Expression:
     def children(self) -> Iterator["Expression"]:
         """Yield the nodes directly below."""
         for part in fields(cast(Any, self)):
-            yield from _nodes(getattr(self, part.name))
+            if part.name != "values":
+                yield from _nodes(getattr(self, part.name))
 
     def walk(self) -> Iterator["Expression"]:
         """Yield this node and all below; raise `InputError` where they are nested too deep."""
@@ -155,10 +156,11 @@ class Value(Expression):
         """Equal one of the values, none of which may be None."""
         if isinstance(values, str | bytes) or not isinstance(values, Iterable):
             raise InputError(f"{self!r}.is_in() takes a list of values, but {describe(values)} came; pass [{values!r}]")
-        items = tuple(as_literal(value, f"{self!r}.is_in()") for value in values)
-        if any(item.value is None for item in items):
-            raise InputError(f"{self!r}.is_in() has None among its values; join .is_null() by | or &")
-        return In(self, items)
+        where = f"{self!r}.is_in()"
+        plain = tuple(as_literal(value, where).value for value in values)
+        if None in plain:
+            raise InputError(f"{where} has None among its values; join .is_null() by | or &")
+        return In(self, plain)
 
     def is_null(self) -> "IsNull":
         """Have no value."""
@@ -265,10 +267,10 @@ class In(Expression):
     """A value equals one of several constants; unknown where it is null."""
 
     item: Expression
-    items: tuple[Literal, ...]
+    values: tuple[Scalar, ...]
 
     def __repr__(self) -> str:
-        return f"{self.item!r}.is_in([{listing([repr(item) for item in self.items])}])"
+        return f"{self.item!r}.is_in([{listing([repr(value) for value in self.values])}])"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -338,7 +340,10 @@ def as_literal(value: object, where: str, *, wanted: type | None = None) -> Lite
     elif isinstance(value, np.generic):
         plain = value.item()
     if isinstance(plain, dt.datetime) and plain.tzinfo is not None:
-        plain = plain.astimezone(dt.UTC).replace(tzinfo=None)
+        try:
+            plain = plain.astimezone(dt.UTC).replace(tzinfo=None)
+        except OverflowError:
+            raise InputError(f"{where} came with {value}, which is beyond the years 1 to 9999 in UTC") from None
     right = plain is None or isinstance(plain, bool | int | float | str | dt.date)
     if not right or (wanted is not None and not isinstance(plain, wanted)):
         kind = wanted.__name__ if wanted else "bool, int, float, str, date or datetime"

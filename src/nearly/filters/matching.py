@@ -27,7 +27,7 @@ def span_bits(column: Column, spans: Spans) -> Bits:
     out = np.empty((n + 63) // 64, np.uint64)
     low, high = _clipped(column, spans)
     # What holds nearly all values is met by what it leaves out: NOT IN is as quick as IN.
-    first, last = _limits(column.values.dtype)
+    first, last = _LIMITS[column.values.dtype.name]
     inverted = len(low) > 1 and bool(low[0] <= first and high[-1] >= last)
     if inverted:
         low, high = between(low, high)
@@ -35,16 +35,18 @@ def span_bits(column: Column, spans: Spans) -> Bits:
     return out
 
 
-def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    if dtype.kind == "f":
-        return -np.inf, np.inf
-    info = np.iinfo(np.uint8 if dtype.kind == "b" else dtype)
-    return info.min, info.max
+_LIMITS: dict[str, tuple[Any, Any]] = {
+    name: (int(np.iinfo(name).min), int(np.iinfo(name).max))
+    for name in ("uint8", "uint16", "int8", "int16", "int32", "int64")
+}
+_LIMITS |= {"bool": _LIMITS["uint8"], "float64": (-np.inf, np.inf)}
 
 
 def _clipped(column: Column, spans: Spans) -> tuple[NDArray[Any], NDArray[Any]]:
     """Spans within what the stored dtype holds."""
-    first, last = _limits(column.values.dtype)
+    if column.values.dtype.itemsize == 8:
+        return spans.low, spans.high
+    first, last = _LIMITS[column.values.dtype.name]
     kept = (spans.high >= first) & (spans.low <= last)
     return np.maximum(spans.low[kept], first), np.minimum(spans.high[kept], last)
 

@@ -4,8 +4,10 @@
 is two spans. So conjunctions, disjunctions and negations of tests of one column cost one pass over it.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,14 @@ class Spans:
         return cls(*_merged(low[kept], high[kept]), nulls)
 
     @classmethod
+    def touching(cls, parts: Sequence[tuple[Any, Any]], dtype: str) -> "Spans":
+        """Return one or two spans that ascend; where the second follows the first they are one."""
+        if len(parts) == 2 and _follow(parts[0][1], parts[1][0]):
+            parts = [(parts[0][0], parts[1][1])]
+        ends = np.array(parts, dtype).reshape(-1, 2)
+        return cls(ends[:, 0].copy(), ends[:, 1].copy())
+
+    @classmethod
     def whole(cls, dtype: str, nulls: bool = False) -> "Spans":
         """Return all values, and null or not."""
         low, high = _ends(np.dtype(dtype))
@@ -71,12 +81,20 @@ class Spans:
         return Spans(*_merged(low, high), self.nulls or other.nulls)
 
     def __and__(self, other: "Spans") -> "Spans":
+        if len(self.low) == 1 or len(other.low) == 1:  # the usual case, ten times as quick
+            low, high = np.maximum(self.low, other.low), np.minimum(self.high, other.high)
+            kept = low <= high
+            return Spans(low[kept], high[kept], self.nulls and other.nulls)
         outside = [_complement(each.low, each.high) for each in (self, other)]
         low, high = (np.concatenate(ends) for ends in zip(*outside, strict=True))
         return Spans(*_complement(*_merged(low, high)), self.nulls and other.nulls)
 
     def __repr__(self) -> str:
         return f"Spans(low={self.low.tolist()}, high={self.high.tolist()}, nulls={self.nulls})"
+
+
+def _follow(high: Any, low: Any) -> bool:
+    return bool(low == (high + 1 if isinstance(high, int) else math.nextafter(high, math.inf)))
 
 
 def _ends(dtype: np.dtype[Any]) -> tuple[Any, Any]:
@@ -87,13 +105,17 @@ def _ends(dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
 def _next(values: NDArray[Any]) -> NDArray[Any]:
     """The values that follow; never asked of the last one."""
-    with np.errstate(over="ignore"):  # infinity is a value
-        return np.nextafter(values, np.inf) if values.dtype.kind == "f" else values + 1
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # infinity is a value
+            return cast(NDArray[Any], np.nextafter(values, np.inf))
+    return values + 1
 
 
 def _previous(values: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        return np.nextafter(values, -np.inf) if values.dtype.kind == "f" else values - 1
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return cast(NDArray[Any], np.nextafter(values, -np.inf))
+    return values - 1
 
 
 def between(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -31,6 +31,7 @@ from nearly.filters.expressions import (
     Literal,
     Not,
     Or,
+    Scalar,
     as_literal,
     did_you_mean,
 )
@@ -172,7 +173,7 @@ class _Reader:
             item, *values = (self.read(child, depth) for child in children)
             found: Expression
             if all(isinstance(value, Literal) for value in values):
-                found = In(item, tuple(value for value in values if isinstance(value, Literal)))
+                found = In(item, tuple(value.value for value in values if isinstance(value, Literal)))
             else:
                 found = Or(tuple(_compare("=", item, value) for value in values))
             return found if kind == "COMPARE_IN" else Not(found)
@@ -296,11 +297,12 @@ class _Reader:
         self.unused.discard(name)
         return self.parameters[name]
 
-    def _listed(self, node: Node) -> tuple[Literal, ...] | None:
+    def _listed(self, node: Node) -> tuple[Scalar, ...] | None:
         value = self._value(node)
         if not isinstance(value, list | tuple | set | frozenset | np.ndarray):
             return None
-        return tuple(as_literal(each, f"parameter {node['identifier']!r}") for each in value)
+        where = f"parameter {node['identifier']!r}"
+        return tuple(as_literal(each, where).value for each in value)
 
 
 _READERS: dict[str, tuple[Callable[[_Reader, Node, int], Expression], set[str]]] = {
@@ -359,7 +361,7 @@ def _moment(text: str, type: str) -> dt.date | dt.datetime | None:
             moment = as_literal(dt.datetime.fromisoformat(text), "").value
             assert isinstance(moment, dt.datetime)
             return moment
-    except ValueError as problem:
+    except (ValueError, OverflowError) as problem:
         raise InputError(f"the filter has {type} {text!r}, which is none: {problem}") from None
     return None
 
