@@ -2,9 +2,11 @@
 
 import copy
 import datetime as dt
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import nearly
 from nearly import filters
 from nearly.errors import InputError
 from nearly.filters import Column, Dictionary, F, asking, evaluate, evaluate_bits, parse
+from nearly.filters.functions import FUNCTIONS
 from nearly.filters.spans import Spans
 
 ROWS = {
@@ -395,6 +398,14 @@ def test_import_stays_light():
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert nearly.F is filters.F
+
+
+def test_the_page_lists_the_functions():
+    page = (Path(__file__).parents[2] / "docs" / "filters.md").read_text()
+    listed = set(re.search(r"functions of a\nrow:\n\n(.*?)\n\n", page, re.DOTALL)[1].replace(",", "").split())
+    known = {function.name for function in FUNCTIONS.values() if not function.operator}
+    written_as_interval = {f"to_{unit}" for unit in ["years", "months", "days", "hours", "minutes", "seconds"]}
+    assert listed - {"INTERVAL", "list_contains"} == known - written_as_interval
 
 
 # Columns.

@@ -3,10 +3,11 @@
 Three spellings, one meaning: `parse` turns each into a checked `Expression`, `evaluate` turns that into a bool a row.
 """
 
+from nearly.filters.allowed import Filter
 from nearly.filters.columns import Column, Dictionary
-from nearly.filters.evaluating import evaluate, evaluate_bits
+from nearly.filters.evaluating import evaluate, evaluate_bits, select
 from nearly.filters.expressions import Expression
 from nearly.filters.fields import F
 from nearly.filters.parsing import parse
 
-__all__ = ["Column", "Dictionary", "Expression", "F", "evaluate", "evaluate_bits", "parse"]
+__all__ = ["Column", "Dictionary", "Expression", "F", "Filter", "evaluate", "evaluate_bits", "parse", "select"]

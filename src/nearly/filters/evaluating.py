@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nearly.arrays.words import describe
 from nearly.errors import InputError
+from nearly.filters.allowed import Filter
 from nearly.filters.columns import Column, pack, unpack
 from nearly.filters.comparing import compared, domain, equal_to_one
 from nearly.filters.expressions import (
@@ -33,7 +34,7 @@ from nearly.filters.expressions import (
 from nearly.filters.matching import element_bits, pair_bits, span_bits, text_table
 from nearly.filters.spans import Spans
 
-__all__ = ["evaluate", "evaluate_bits"]
+__all__ = ["evaluate", "evaluate_bits", "select"]
 
 Bits: TypeAlias = NDArray[np.uint64]
 
@@ -130,6 +131,18 @@ def evaluate_bits(expression: Expression, columns: Mapping[str, Column], n: int)
         if len(columns[name]) != n:
             raise InputError(f"column {name!r} has {len(columns[name])} rows, but {n} are wanted")
     return _run(_plan(expression, False, columns), n, columns)
+
+
+def select(expression: Expression, columns: Mapping[str, Column], n: int) -> Filter:
+    """Return the rows that pass as a `Filter`, for ``where=``.
+
+    Examples
+    --------
+    >>> from nearly.filters import F
+    >>> select(F.year > 2000, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3)
+    Filter(2 of 3 rows, 8 bytes)
+    """
+    return Filter.from_bits(evaluate_bits(expression, columns, n), n)
 
 
 def _plan(node: Expression, negated: bool, columns: Mapping[str, Column]) -> Plan:

@@ -66,7 +66,7 @@ def from_sql(text: str, parameters: Mapping[str, Any] | Sequence[Any] | None) ->
 
     Examples
     --------
-    >>> from_sql("lang IN $langs OR NOT year < ?", {"langs": ["de", "en"], "1": 2020})
+    >>> from_sql("lang IN $langs OR NOT year < $year", {"langs": ["de", "en"], "year": 2020})
     F.lang.is_in(['de', 'en']) | ~(F.year < 2020)
     """
     if len(text) > MAX_LENGTH:
@@ -144,8 +144,10 @@ class _Reader:
         )
 
     def conjunction(self, node: Node, depth: int) -> Expression:
-        items = tuple(self.read(child, depth) for child in node["children"])
-        return And(items) if node["type"] == "CONJUNCTION_AND" else Or(items)
+        first, *rest = (self.read(child, depth) for child in node["children"])
+        for item in rest:
+            first = first & item if node["type"] == "CONJUNCTION_AND" else first | item
+        return first
 
     def comparison(self, node: Node, depth: int) -> Expression:
         left, right = self.read(node["left"], depth), self.read(node["right"], depth)

@@ -58,6 +58,7 @@ class Index:
     _next_id: int
     _own_ids: bool  # ids were passed, so a mask has no meaning
     _ids: tuple[int, IdMap] | None  # the map, and the change it was made after
+    _identity: tuple[int, bool] | None = None  # whether rows are ids, and the change after which it was looked at
     _change: int  # counts changes of rows
     _reuse: int  # counts, in twos, what gives rows another meaning; odd meanwhile
     _distinct: Any
@@ -303,6 +304,9 @@ class Index:
     def _filter(self, where: Any) -> tuple[NDArray[np.uint64], int]:
         """A bit per row that passes, and how many pass."""
         highest = None if self._own_ids else self._next_id
+        packed = getattr(type(where), "__nearly_bits__", None)
+        if packed is not None and highest is not None and where.n == highest == self._n_live and self._rows_are_ids():
+            return cast("tuple[NDArray[np.uint64], int]", packed(where))  # as they are
         chosen = arrays.as_mask_or_ids(where, n_mask=highest)
         n, store = self._n_rows, self._store
         n = min(n, store.ids.rows)
@@ -317,6 +321,14 @@ class Index:
         padded = np.zeros((n + 63) // 64 * 64, bool)
         padded[:n] = passes
         return np.packbits(padded, bitorder="little").view(np.uint64), int(passes.sum())
+
+    def _rows_are_ids(self) -> bool:
+        """Row i has id i, for all rows; looked at once after each change."""
+        if self._identity is None or self._identity[0] != self._change:
+            change, ids = self._change, self._store.column("ids")[: self._n_rows]
+            same = len(ids) == self._next_id and bool((ids == np.arange(len(ids))).all())
+            self._identity = change, same
+        return self._identity[1]
 
     def _columns(self, k: Any) -> int:
         """Columns of an answer: k, less what would be padding alone where that could fill the memory."""
