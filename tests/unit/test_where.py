@@ -185,7 +185,7 @@ def test_hostile_sql_is_refused_when_parsed(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "(" * 5000 + "year = 1" + ")" * 5000, "NOT " * 5000 + "flag", "- " * 5000 + "year = 1",
+        "(" * 5000 + "NOT " * 300 + "flag" + ")" * 5000, "NOT " * 5000 + "flag", "- " * 5000 + "year = 1",
         "1 + " * 5000 + "1 = 1",
         "CASE WHEN flag THEN " * 900 + "1" + " END" * 900 + " = 1", "lower(" * 3000 + "lang" + ")" * 3000 + " = 'x'",
         "year = 1 AND (flag OR " * 800 + "flag" + ")" * 800, "year" + "::INTEGER" * 3000 + " = 1",
@@ -276,7 +276,7 @@ def test_errors_name_the_column(where, message):
         ("yeer(day) = 3", r"calls yeer\(\).*did you mean 'year'"),
         ("substring(lang) = ''", r"substring\(\) takes 2 to 3 arguments, but 1 came"),
         ("meta.a = 1", r"write json_extract_string|part of JSON json_extract_string\(meta, '\$.a'\)"),
-        ("year = 1e999", "too large"),
+        ("year = 1e999", "too large|inf"),
         ("day = DATE '2020-02-30'", "which is none"),
         ("lang LIKE 'a!' ESCAPE '!'", "ends with its escape"),
     ],
@@ -330,6 +330,19 @@ def test_like(pattern, text, matches):
     table = {"x": Column.from_values("x", [text])}
     for where in (parse("x LIKE $p", {"p": pattern}), F.x.like(pattern), ~parse("x NOT LIKE $p", {"p": pattern})):
         assert evaluate(where, table, 1).tolist() == [matches]
+
+
+@pytest.mark.parametrize(
+    "part", ["", "a", "aa", "ab", "ba", "aab", "日", "本", "日本", "\0", "b\0", "z", "\u0080", "aaaaaaaa"]
+)
+def test_parts_of_texts(rng, part):
+    letters = np.array(["a", "b", "aa", "日", "本", "\0", "é"])
+    texts = ["", *("".join(rng.choice(letters, rng.integers(0, 6))) for _ in range(500))]
+    table = {"x": Column.from_values("x", texts)}
+    assert evaluate(F.x.contains(part), table, 501).tolist() == [part in text for text in texts]
+    assert evaluate(F.x.starts_with(part), table, 501).tolist() == [text.startswith(part) for text in texts]
+    assert evaluate(~F.x.ends_with(part), table, 501).tolist() == [not text.endswith(part) for text in texts]
+    assert not evaluate(F.x.contains(part), {"x": Column.from_values("x", [None], "str")}, 1).any()
 
 
 def test_like_takes_no_exponential_time():

@@ -20,10 +20,7 @@ def span_bits(column: Column, spans: Spans) -> Bits:
     """Return where the value of a column is in the spans."""
     n = len(column)
     if column.offsets is not None:  # a list: only whether there is one can be asked
-        there = pack(np.ones(n, bool)) if column.valid is None else column.valid
-        if len(spans.low) and spans.nulls:
-            return pack(np.ones(n, bool))
-        return there if len(spans.low) else pack(~column.mask()) if spans.nulls else np.zeros_like(there)
+        return pack(np.where(column.mask(), len(spans.low) > 0, spans.nulls))
     out = np.empty((n + 63) // 64, np.uint64)
     low, high = _clipped(column, spans)
     # What holds nearly all values is met by what it leaves out: NOT IN is as quick as IN.
@@ -52,14 +49,27 @@ def _clipped(column: Column, spans: Spans) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def text_table(column: Column, name: str, text: str) -> NDArray[np.bool_]:
-    """Return for each text of a dictionary whether it contains, starts with or ends with another."""
+    """Return for each text of a dictionary whether it contains, starts with or ends with another.
+
+    UTF-8 as it is stored: no text is decoded, and a part of a text is a part of its bytes.
+    """
     assert column.dictionary is not None
-    texts = column.dictionary.texts
+    octets, offsets, part = column.dictionary.octets, column.dictionary.offsets, np.frombuffer(text.encode(), np.uint8)
+    starts, ends, n = offsets[:-1], offsets[1:], len(part)
+    table = np.zeros(len(starts), bool)
+    if n == 0:
+        return ~table
     if name == "contains":
-        found = (text in each for each in texts)
+        found = np.flatnonzero(octets[: len(octets) - n + 1] == part[0])
     else:
-        found = (each.startswith(text) if name == "starts_with" else each.endswith(text) for each in texts)
-    return np.fromiter(found, bool, len(texts))
+        long = np.flatnonzero(ends - starts >= n)
+        found = starts[long] if name == "starts_with" else ends[long] - n
+    for i in range(int(name == "contains"), n):
+        found = found[octets[found + i] == part[i]]
+    # Of texts that follow each other some byte may be in both: the part must end where its text does, or before.
+    places = np.searchsorted(offsets, found, side="right") - 1
+    table[places[found + n <= ends[places]]] = True
+    return table
 
 
 def element_bits(column: Column, text: str, negated: bool) -> Bits:

@@ -346,12 +346,11 @@ def _compare(operator: str, left: Expression, right: Expression) -> Compare:
 def _number(text: str) -> int | float:
     """A number as Python has it; whole ones that a float would round stay whole."""
     exact = Decimal(text.replace("_", ""))
-    if abs(exact.adjusted()) < 40 and exact == exact.to_integral_value() and abs(exact) > 2**53:
-        return int(exact)
     number = float(exact)
     if abs(number) == float("inf"):
         raise InputError(f"the filter has the number {text}, which is too large")
-    return number
+    whole = 2**53 < abs(exact) < 10**40 and exact == exact.to_integral_value()
+    return int(exact) if whole else number
 
 
 def _moment(text: str, type: str) -> dt.date | dt.datetime | None:
@@ -374,14 +373,14 @@ def _constant_before_2(node: Node, reader: _Reader) -> Any:
     type, plain = value["type"]["id"], value.get("value")
     if value.get("is_null"):
         return None
+    if isinstance(plain, dict):
+        plain = (plain["upper"] << 64) + plain["lower"]
     if type == "DECIMAL":
         return _number(str(Decimal(plain).scaleb(-value["type"]["type_info"].get("scale", 0))))
-    if type in ("HUGEINT", "UHUGEINT"):
-        return (plain["upper"] << 64) + plain["lower"]
-    if type in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UBIGINT", "DOUBLE", "VARCHAR", "BOOLEAN"):
-        if isinstance(plain, float):
-            return _number(repr(plain))
+    if type in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "VARCHAR", "BOOLEAN"):
         return plain
+    if type == "DOUBLE":
+        return _number(repr(plain))
     raise reader._refusal(f"a constant of type {type}", node)
 
 
