@@ -1,10 +1,10 @@
 """How long does a filter take on columns in memory?   python benchmarks/bench_filters.py --n 1000000
 
-One line for each condition: milliseconds for all rows, of `nearly` (`evaluate_bits`, a bit a row, the plan included),
-of `numpy` (the plain expression, packed to bits) and of `duckdb` (the same SQL over a table of its own, the answer
-fetched as an array). All on one thread, in turns A B C, C B A; every answer is compared with NumPy's first. Each turn
-calls three times: `cold` is the first, after the others emptied the caches, the rest are medians and the best of the
-later ones.
+One line for each condition: milliseconds of processor time for all rows, of `nearly` (`evaluate_bits`, a bit a row, the
+plan included), of `numpy` (the plain expression, packed to bits) and of `duckdb` (the same SQL over a table of its own,
+the answer fetched as an array). All on one thread, in turns A B C, C B A; every answer is compared with NumPy's first.
+Each turn calls three times: `cold` is the median of first calls, after the others emptied the caches; the rest are
+medians and the best of the later ones.
 
 Traps: a column that fits a cache is read faster than one that does not, so `n_bytes` stands beside; cold, columns of 8
 bytes are read as fast as memory gives them, whatever the comparison. DuckDB answers in a bool a row, which costs it
@@ -122,9 +122,9 @@ def main() -> None:
         for round in range(arguments.rounds):
             for name in list(ways) if round % 2 == 0 else reversed(ways):
                 for seconds in (cold, warm, warm):
-                    began = time.perf_counter()
+                    began = time.process_time()
                     ways[name]()
-                    seconds[name].append(time.perf_counter() - began)
+                    seconds[name].append(time.process_time() - began)
         used = [columns[name] for name in sorted(where.columns)]
         line = {"bench": "filters", "condition": sql, "n": arguments.n, "n_bytes": sum(c.values.nbytes for c in used)}
         line |= {f"{name}_ms": statistics.median(values) * 1e3 for name, values in warm.items()}
