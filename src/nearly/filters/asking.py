@@ -40,6 +40,7 @@ Array: TypeAlias = NDArray[Any]
 Source: TypeAlias = Column | tuple[Column, str | None]
 
 SECONDS = 10.0  # that one question may take
+_MANY = 100  # values of an IN
 _CONFIGURATION = {
     "enable_external_access": "false",
     "allow_community_extensions": "false",
@@ -58,19 +59,35 @@ _SETTINGS = (
 )
 
 _lock = threading.Lock()  # one question at a time: its columns and its interrupt are its own
-_connection: tuple[int, Any] | None = None  # of a process: a child does not use its parent's
+_connection: Any = None
+_of_parents: list[Any] = []  # kept, as ending one in a child would wait for threads that it does not have
 
 
 def _connected() -> Any:
     global _connection
-    if _connection is None or _connection[0] != os.getpid():
+    if _connection is None:
         import duckdb  # late: dicts and Python expressions rarely need it
 
         connection = duckdb.connect(":memory:", config=dict(_CONFIGURATION))
         for setting in _SETTINGS:
             connection.execute(setting)
-        _connection = os.getpid(), connection
-    return _connection[1]
+        _connection = connection
+    return _connection
+
+
+def _forget() -> None:
+    global _connection
+    _connection = None
+
+
+def _begin_anew() -> None:
+    """What a child process does first: its parent's connection and lock are not its own."""
+    global _connection, _lock
+    _of_parents.append(_connection)
+    _connection, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def serialized(statement: str) -> str:
@@ -136,6 +153,8 @@ def _run(
                 raise InputError(f"{expression!r} took more than {SECONDS:g} s and was broken off") from None
             if not isinstance(problem, duckdb.Error):
                 raise
+            if isinstance(problem, duckdb.InternalException | duckdb.FatalException):
+                _forget()  # it answers nothing more
             raise InputError(f"{expression!r} cannot be evaluated: {writer.named(_first_line(problem))}") from None
         finally:
             timer.cancel()
@@ -189,7 +208,12 @@ class _Writer:
         if isinstance(node, In):
             if not node.values:
                 return f"({self.write(node.item)} IS NULL AND NULL)"
-            return f"({self.write(node.item)} IN ({', '.join(map(self._literal, node.values))}))"
+            item = self.write(node.item)
+            if len(node.values) > _MANY and len({type(value) for value in node.values}) == 1:
+                # One list, as planning takes long with each value by itself. Of nulls it would say false, not unknown.
+                self.bound.append(list(node.values))
+                return f"list_contains(${len(self.bound)}, {item})"
+            return f"({item} IN ({', '.join(map(self._literal, node.values))}))"
         if isinstance(node, IsNull):
             return f"({self.write(node.item)} IS NULL)"
         if isinstance(node, Not):
