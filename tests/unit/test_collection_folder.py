@@ -31,10 +31,10 @@ def folder(tmp_path_factory):
     shutil.rmtree(path)
 
 
-def filled(folder, rng, n=200, limits=Limits(tail_rows=50, draft_rows=100)):
+def filled(folder, rng, n=200, dim=DIM):
     docs = nearly.open(folder, metric="cosine", background=False, embedding="model 1")
-    docs._writer.limits = limits
-    vectors = rng.standard_normal((n, DIM), dtype=np.float32)
+    docs._writer.limits = Limits(tail_rows=50, draft_rows=100)
+    vectors = rng.standard_normal((n, dim), dtype=np.float32)
     docs.add(
         vectors, ids=[f"key {i:05d}" for i in range(n)], metadata={"year": [2000 + i % 20 for i in range(n)]},
         documents=[f"document number {i}" for i in range(n)],
@@ -245,7 +245,7 @@ def test_network_file_systems_are_refused(tmp_path, monkeypatch):
 
 
 def test_deleted_rows_give_their_space_back(folder, rng):
-    docs, vectors = filled(folder, rng, n=3000)
+    docs, vectors = filled(folder, rng, n=3000, dim=64)
     docs.flush()
     before = docs.stats()
     docs.delete([f"key {i:05d}" for i in range(0, 3000, 2)])
@@ -353,7 +353,7 @@ def damage(path, name):
 
 
 def test_damage_is_found_and_what_can_be_is_mended(folder, rng):
-    docs, vectors = filled(folder, rng, n=300)
+    docs, vectors = filled(folder, rng, n=5200)
     docs.flush()
     docs.close()
     (path,) = (folder / "segments").glob("*.index0.nearly")

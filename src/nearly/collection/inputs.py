@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from nearly.arrays.words import describe
 from nearly.errors import InputError
 
@@ -175,8 +177,11 @@ def _values(column: Any) -> Any:
     """A column as what `Column.from_values` reads: NumPy, pandas, or a list."""
     if hasattr(column, "to_pylist"):
         return column.to_pylist()
-    if type(column).__module__.partition(".")[0] == "polars":
+    origin = type(column).__module__.partition(".")[0]
+    if origin == "polars":
         return column.to_list()
+    if origin == "pandas" and not isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub":
+        return column.tolist()  # integers with nulls, which NumPy would make floats
     return column
 
 

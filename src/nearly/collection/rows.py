@@ -126,7 +126,12 @@ class Rows:
 
     def check(self) -> None:
         """Read everything that has a structure; FormatError where it is broken."""
-        rows = np.arange(self.n)
+        try:
+            self._check_all(np.arange(self.n))
+        except (UnicodeDecodeError, IndexError) as problem:
+            raise FormatError(f"{self._where!r} is damaged: {problem}") from problem
+
+    def _check_all(self, rows: Array) -> None:
         listed = self.keys.take(rows)
         keys = Keys(self._arrays.get("keys", listed))
         if len(set(listed)) < self.n or not (self.keys.find(keys) == rows).all():
