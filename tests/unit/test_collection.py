@@ -234,7 +234,7 @@ def test_a_parquet_file_is_read_in_batches(tmp_path, monkeypatch, arrow):
 
 
 def test_a_missing_vector_column_is_named():
-    with pytest.raises(nearly.InputError, match="no column 'vector'.*key, emb, text, year, tags"):
+    with pytest.raises(nearly.InputError, match=r"no column 'vector'.*key, emb, text, year, tags"):
         nearly.open().add(pa.table(table()), id="key")
     with pytest.raises(FileNotFoundError, match="no file"):
         nearly.open().add("missing.parquet")
@@ -406,7 +406,7 @@ def test_readers_see_whole_groups_while_threads_write(rng):
 
     def read():
         while not stop.is_set():
-            numbers = docs.get(include=["number"]).metadata.get("number", np.zeros(0, object)).tolist()
+            numbers = docs.get(include=["metadata"]).metadata.get("number", np.zeros(0, object)).tolist()
             wrong.extend(n for n in set(numbers) if numbers.count(n) != 4)
             hits = docs.search(np.zeros(DIM, np.float32), 20, exact=True)
             wrong.extend(["short"] if len(hits) < min(20, len(numbers)) else [])

@@ -178,7 +178,7 @@ docs = nearly.open(sys.argv[1], mode="r")
 last, until = -1, time.monotonic() + 60
 while time.monotonic() < until:
     docs.refresh()
-    rows = docs.get(include=["year"]).metadata.get("year", [])
+    rows = docs.get(include=["metadata"]).metadata.get("year", [])
     years = [int(y) for y in rows]
     assert all(years.count(y) == 3 for y in set(years)), years
     newest = max(years, default=-1)
@@ -280,6 +280,21 @@ def test_segments_and_write_amplification_are_bounded(folder, rng):
     assert len(docs._state.segments) <= 3 * sizes + 1
     assert written <= 2000 * (sizes + 1)
     docs.close()
+
+
+def test_segments_that_are_being_written_survive_the_commits_of_others(folder, rng):
+    """A merge in the background writes files that nothing names yet, while writers commit and clean up."""
+    docs = nearly.open(folder, durable=False)
+    docs._writer.limits = Limits(tail_rows=16, draft_rows=60)
+    for i in range(150):
+        docs.add(rng.random((6 if i % 9 else 70, 2), dtype=np.float32))
+        if i % 10 == 9:
+            docs.delete([5 * i, 5 * i + 1])
+    n = len(docs)
+    docs.close()
+    with nearly.open(folder) as again:
+        assert len(again) == n
+        again.verify()
 
 
 def test_patches_are_merged_without_touching_vectors(folder, rng):
@@ -406,11 +421,13 @@ def test_a_full_disk_loses_the_write_and_nothing_else(folder, rng, monkeypatch):
 
     monkeypatch.setattr(docs._writer.catalogue, "append", full)
     with pytest.raises(OSError, match="No space"):
-        docs.add(vectors[:1], ids=["lost"])
+        docs.add(vectors[:1], ids=["lost"], metadata={"color": ["red"]})
     monkeypatch.setattr(docs._writer.catalogue, "append", append)
     assert "lost" not in docs
-    docs.add(vectors[:2], ids=["lost", "kept"])
+    assert "color" not in docs.columns
+    docs.add(vectors[:2], ids=["lost", "kept"], metadata={"color": [1, 2]})
     docs.delete("lost")
+    assert docs.search(vectors[1], 1, where="color = 2").ids.tolist() == ["kept"]
     docs.close()
     with nearly.open(folder) as again:
         assert "lost" not in again

@@ -25,7 +25,7 @@ from nearly.collection.parts import NO_PATCHES, Part, Patches
 from nearly.collection.records import Record
 from nearly.collection.schema import Schema
 from nearly.collection.state import stored
-from nearly.errors import FormatError
+from nearly.errors import FormatError, StateError
 
 __all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest"]
 
@@ -175,10 +175,6 @@ class Catalogue:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def version(self) -> int:
-        """A number that changes when another connection has committed."""
-        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
-
     def read(self) -> Manifest:
         """Everything, as one transaction sees it; FormatError where it is damaged or newer."""
         sql = self.connection
@@ -301,7 +297,9 @@ class Catalogue:
     def shrink(self) -> None:
         """Write all pages anew and give back those that are free, so that nothing is left in any of them."""
         self.connection.execute("VACUUM")
-        self.checkpoint()
+        if not self.checkpoint():
+            raise StateError("another process reads the catalogue all the time, so that its log could not be emptied; "
+                             "call erase() again once it is done")  # fmt: skip
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:

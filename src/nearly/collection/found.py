@@ -68,10 +68,11 @@ class Joiner:
         """Columns in the shape of the locators, objects: None where there is no value."""
         flat = at.reshape(-1)
         groups = self._groups(flat)
-        return {
-            name: _objects(len(flat), groups, lambda part, rows, name=name: part.values(name, rows)).reshape(at.shape)
-            for name in self.names
-        }
+
+        def column(name: str) -> Array:
+            return _objects(len(flat), groups, lambda part, rows: part.values(name, rows)).reshape(at.shape)
+
+        return {name: column(name) for name in self.names}
 
     def documents(self, at: Array) -> Array:
         """Documents in the shape of the locators."""

@@ -146,7 +146,7 @@ class Maintenance:
         """Make a segment of the tail, and empty the log."""
         writer = self._writer
         writer.check_process()
-        with self._working, writer.mutex:
+        with writer.mutex:
             state = writer.state
             if state.fresh.applied == state.sequence:  # nothing was logged since
                 return

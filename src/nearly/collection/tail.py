@@ -86,6 +86,11 @@ class Tail:
         self.n_bytes += batch.n_bytes
         return first
 
+    def forget(self, first: int) -> None:
+        """Empty the rows from some row on, of writes that failed: nobody sees them, but columns are made of all."""
+        for row in range(first, self.n):
+            self._rows[row], self._documents[row] = {}, None
+
     def settle(self) -> None:
         """Let searches find the vectors of all rows, before a snapshot that sees them is published."""
         pending, self._pending = self._pending, []

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,10 @@ class Memory:
     """Segments of a collection without a path."""
 
     def __init__(self) -> None:
-        self._next = 1
+        self._numbers = count(1)
 
     def _name(self) -> str:
-        name, self._next = f"{self._next:08d}", self._next + 1
-        return name
+        return f"{next(self._numbers):08d}"
 
     def store(self, rows: RowsOf, indexes: Mapping[str, Index], *, draft: bool = False) -> Stored:
         """Make a segment of rows and an index a field; a draft's indexes are to be replaced by quicker ones."""
@@ -49,8 +49,11 @@ class Memory:
         files = {"draft": old.files["draft"] and not indexes}
         return Stored(self._name(), old.rows if rows is None else Rows(*rows), openers, files)
 
-    def clean(self, keep: Any) -> None:
-        """Nothing to remove."""
+    def remove(self, names: set[str]) -> None:
+        """There are no files."""
+
+    def clean(self, keep: set[str]) -> None:
+        """There are no files."""
 
 
 def _same(index: Index) -> Index:
@@ -69,11 +72,10 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         numbers = [int(found[1]) for name in os.listdir(path) if (found := _SEGMENT_FILE.fullmatch(name))]
-        self._next = max(numbers, default=0) + 1
+        self._numbers = count(max(numbers, default=0) + 1)
 
     def _number(self) -> str:
-        number, self._next = f"{self._next:08d}", self._next + 1
-        return number
+        return f"{next(self._numbers):08d}"
 
     def store(self, rows: RowsOf, indexes: Mapping[str, Index], *, draft: bool = False) -> Stored:
         """Write a segment of rows and an index a field; a draft's indexes are to be replaced by quicker ones."""
@@ -129,8 +131,14 @@ class Folder:
             raise FormatError(f"{str(path)!r} is not the file that the catalogue names; restore a copy")
         return file
 
+    def remove(self, names: set[str]) -> None:
+        """Remove files of segments that were replaced; whoever has them mapped keeps them."""
+        for name in names:
+            with suppress(OSError):
+                os.unlink(self.path / name)
+
     def clean(self, keep: set[str]) -> None:
-        """Remove the files that the catalogue does not name: of writes that were broken off, or replaced."""
+        """Remove the files that the catalogue does not name: of writes that were broken off."""
         for name in os.listdir(self.path):
             ours = _SEGMENT_FILE.fullmatch(name) or (name.startswith(".nearly-") and name.endswith(".tmp"))
             if ours and name not in keep:

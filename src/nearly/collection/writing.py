@@ -172,32 +172,52 @@ class Writer:
                 for sequence, record in enumerate(wanted, planned.sequence + 1):
                     planned = replace(record.apply(planned, sequence), sequence=sequence)
                     mine.append((sequence, record))
-            except Exception as error:  # rows that it gave to the tail are seen by nobody
+            except Exception as error:
                 request.error = error
+                state.tail.forget(state.fresh.n)
                 continue
             state = planned
             records += mine
             n_bytes += sum(record.n_bytes for _, record in mine)
         if state is begun:
             return
-        state.tail.settle()
-        if self.catalogue is not None:
-            self.catalogue.append(records, None if state.schema is begun.schema else state.schema)
+        try:
+            self._settle(state)
+            if self.catalogue is not None:
+                self.catalogue.append(records, None if state.schema is begun.schema else state.schema)
+        except BaseException:
+            begun.tail.forget(begun.fresh.n)
+            raise
         self.state = state
+
+    def _settle(self, state: State) -> None:
+        try:
+            state.tail.settle()
+        except BaseException as error:  # places of vectors and rows may differ from now on
+            self.broken = error
+            raise
 
     # -- segments ----------------------------------------------------------------------------------------------------
 
     def commit_segments(self, state: State, **more: Any) -> None:
-        """Name the segments of a state in the catalogue and publish it; the mutex is held."""
+        """Name the segments of a state in the catalogue, publish it, remove the files that none consists of any more.
+
+        The mutex is held. Files that are not named yet stay: another thread may be about to name them.
+        """
+        gone = self._files(self.state) - self._files(state)
         if self.catalogue is not None:
             self.catalogue.write_segments(state.segments, **more)
         self.state = state
-        self.clean()
+        self.volume.remove(gone)
 
     def clean(self) -> None:
-        """Remove files that no segment consists of any more."""
-        if self.catalogue is not None:
-            self.volume.clean(set().union(*(names_of(stored(part).files) for part in self.state.segments)))
+        """Remove files that the catalogue does not name: when a collection is opened, nobody is writing any."""
+        self.volume.clean(self._files(self.state))
+
+    def _files(self, state: State) -> set[str]:
+        if self.catalogue is None:
+            return set()
+        return set().union(*(names_of(stored(part).files) for part in state.segments))
 
     def current(self, part: Part) -> Part | None:
         """What has become of a part since: the one with the same source."""
