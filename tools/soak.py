@@ -165,6 +165,7 @@ def crash(scale: float, seed: int) -> Iterator[Step]:
         ["--seed", str(seed), "--kills", some[0], "--cuts", some[1]],
         ["--seed", str(seed + 1), "--kills", "9999", "--every", "--seconds", str(CRASH_SECONDS * scale)],
         ["--seed", str(seed + 2), "--kills", "10", "--cuts", str(max(10, int(DEATHS * scale / 3))), "--lazy"],
+        ["--seed", str(seed + 3), "--kills", some[0], "--cuts", some[1], "--background"],
     ]
     yield Step("crash", [driver + course for course in courses], {"LD_PRELOAD": str(shim)})
 

@@ -66,3 +66,6 @@ else:
 
         room = import_module(f"nearly.{_LATE[name] or name}")
         return getattr(room, name) if _LATE[name] else room
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATE})

@@ -202,15 +202,21 @@ class Collection:
         arrays.check_callback(progress, "progress")
         names = Names(id, document, vector_columns(schema, vector))
         if not inputs.is_stream(rows):
-            return self._put_batch(inputs.incoming(rows, ids, metadata, documents, names), fresh)
+            done = self._put_batch(inputs.incoming(rows, ids, metadata, documents, names), fresh)
+            self._maintenance.wake()
+            return done
         if ids is not None or metadata is not None or documents is not None:
             raise InputError("ids=, metadata= and documents= go with rows that come at once; put them into the batches")
         total = len(rows) if hasattr(rows, "__len__") and not isinstance(rows, str) else 0
-        done: list[Any] = []
-        for batch in inputs.batches(rows):
-            done += self._put_batch(inputs.incoming(batch, None, None, None, names), fresh)
-            if progress is not None:
-                progress(len(done), total)
+        done = []
+        try:
+            for batch in inputs.batches(rows):
+                done += self._put_batch(inputs.incoming(batch, None, None, None, names), fresh)
+                self._maintenance.make_room()
+                if progress is not None:
+                    progress(len(done), total)
+        finally:
+            self._maintenance.wake()  # graphs once for all of it
         return done
 
     def _put_batch(self, came: Incoming, fresh: bool) -> list[Any]:
@@ -242,7 +248,6 @@ class Collection:
             keys = batch.keys.tolist()
         else:
             keys = self._writer.submit(plan)
-        self._maintenance.wake()
         return keys
 
     def update(

@@ -13,7 +13,7 @@ from nearly.errors import InputError
 
 __all__ = ["Incoming", "Names", "batches", "columns_of", "incoming"]
 
-_ROWS = 8192  # of a file, or of a generator of single rows, that are taken at a time
+_ROWS = 16384  # of a file, or of a generator of single rows, that are taken at a time
 
 
 @dataclass(frozen=True)

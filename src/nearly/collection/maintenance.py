@@ -67,15 +67,19 @@ class Maintenance:
     # -- when --------------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """After a write: see to what is due, here or in a thread."""
-        if self._full(2) or (self._full() and not self._background):
-            self.flush_tail()  # whoever writes faster than segments are made waits
+        """After writes: see to what is due, here or in a thread."""
+        self.make_room()
         if self._background and (self._full() or self._due() is not None):
             with self._guard:
                 self._again = True
                 if self._thread is None and not self._stopping:
                     self._thread = threading.Thread(target=self._run, name="nearly-maintenance", daemon=True)
                     self._thread.start()
+
+    def make_room(self) -> None:
+        """Flush the tail where nobody else does soon enough: who writes faster than segments are made waits."""
+        if self._full(2) or (self._full() and not self._background):
+            self.flush_tail()
 
     def _full(self, times: int = 1) -> bool:
         """Whether the tail is as full as it should get, or so many times."""
@@ -119,6 +123,9 @@ class Maintenance:
     def _due(self) -> Callable[[Progress | None], None] | None:
         """The next step that pays, None where there is none."""
         state = self._writer.state
+        drafts = [part for part in state.segments if stored(part).draft]
+        if len(drafts) > 1:  # batches of one stream, say: one graph for all
+            return partial(self.merge, drafts)
         for part in state.segments:
             if not part.n_alive or part.n - part.n_alive > max(_DEAD * part.n, _FEW_DEAD):
                 return partial(self.merge, [part])
