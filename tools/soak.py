@@ -26,6 +26,8 @@ CXX = os.environ.get("CXX", "g++")
 FUZZ_SECONDS = 480
 LONG_SECONDS = 480
 STRESS_SECONDS = 240
+CRASH_SECONDS = 240  # at every call of one course
+DEATHS = 300  # by SIGKILL, and as many by power cuts
 NOT_FOR_SANITIZERS = ["tests/test_docs.py", "tests/test_layers.py"]  # no extension in them, or the same as elsewhere
 
 
@@ -150,7 +152,25 @@ def stress(name: str, sanitizer: str, scale: float, seed: int, environment: dict
     return Step(f"{name}-stress", steps, environment)
 
 
-STEPS = {"fuzz": fuzz, "long": long, "asan": asan, "tsan": tsan}
+def crash(scale: float, seed: int) -> Iterator[Step]:
+    """Kill a process that writes into a collection, and cut its power."""
+    shim = BUILD / "crash" / "shim.so"
+    shim.parent.mkdir(parents=True, exist_ok=True)
+    compiler = os.environ.get("CC", "cc")
+    source = str(ROOT / "tests" / "crash" / "shim.c")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(shim), source, "-ldl"], check=True)
+    driver = [sys.executable, "tests/crash/driver.py"]
+    some = [str(max(20, int(DEATHS * scale)))] * 2
+    courses = [
+        ["--seed", str(seed), "--kills", some[0], "--cuts", some[1]],
+        ["--seed", str(seed + 1), "--kills", "9999", "--every", "--seconds", str(CRASH_SECONDS * scale)],
+        ["--seed", str(seed + 2), "--kills", "10", "--cuts", str(max(10, int(DEATHS * scale / 3))), "--lazy"],
+        ["--seed", str(seed + 3), "--kills", some[0], "--cuts", some[1], "--background"],
+    ]
+    yield Step("crash", [driver + course for course in courses], {"LD_PRELOAD": str(shim)})
+
+
+STEPS = {"fuzz": fuzz, "long": long, "crash": crash, "asan": asan, "tsan": tsan}
 
 
 def main() -> int:

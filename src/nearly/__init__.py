@@ -48,16 +48,24 @@ __all__ = [
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nearly import collection as collection
     from nearly import evaluate as evaluate
+    from nearly.collection import Collection as Collection
+    from nearly.collection import Field as Field
+    from nearly.collection import open as open
     from nearly.filters import F as F
 else:
+    _LATE = {"collection": "", "evaluate": "", "Collection": "collection", "Field": "collection", "open": "collection",
+             "F": "filters"}  # fmt: skip
 
     def __getattr__(name: str) -> Any:
-        """`nearly.evaluate` and `nearly.F` are imported when they are first asked for."""
+        """Rooms that are imported when they are first asked for, and what they give."""
+        if name not in _LATE:
+            raise AttributeError(f"module 'nearly' has no attribute {name!r}")
         from importlib import import_module
 
-        if name == "evaluate":
-            return import_module("nearly.evaluate")
-        if name == "F":
-            return import_module("nearly.filters").F
-        raise AttributeError(f"module 'nearly' has no attribute {name!r}")
+        room = import_module(f"nearly.{_LATE[name] or name}")
+        return getattr(room, name) if _LATE[name] else room
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATE})

@@ -1,10 +1,11 @@
 """Indexes: which stored vectors a query is compared with."""
 
-from nearly.indexes.base import Index
-from nearly.indexes.choose import INDEXES, Estimate, build, estimate, load
+from nearly.indexes.base import Allowed, Index
+from nearly.indexes.choose import INDEXES, Estimate, build, estimate, load, restore
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.ivf import IVF
 from nearly.indexes.vamana import Vamana
 
-__all__ = ["HNSW", "INDEXES", "IVF", "Estimate", "Flat", "Index", "Vamana", "build", "estimate", "load"]
+__all__ = ["HNSW", "INDEXES", "IVF", "Allowed", "Estimate", "Flat", "Index", "Vamana", "build", "estimate", "load",
+           "restore"]  # fmt: skip

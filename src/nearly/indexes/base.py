@@ -15,7 +15,7 @@ from nearly.indexes import files, names
 from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
 from nearly.indexes.writing import Writing
 
-__all__ = ["Index", "Placed", "Progress", "surely"]
+__all__ = ["Allowed", "Index", "Placed", "Progress", "surely"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 _NO_ROWS = np.zeros(0, np.uint32)
@@ -32,6 +32,17 @@ def surely(step: Callable[[], None]) -> None:
     except BaseException:
         step()
         raise
+
+
+class Allowed(NamedTuple):
+    """A filter in the terms of an index, for those who know its rows, as a collection does: a bit a row, and how many.
+
+    Passed as ``where=`` it is taken as it is. Rows past the end of the bits do not pass; the bits of rows that were
+    removed must not be set.
+    """
+
+    bits: NDArray[np.uint64]
+    n: int
 
 
 class Placed(NamedTuple):
@@ -303,6 +314,8 @@ class Index:
 
     def _filter(self, where: Any) -> tuple[NDArray[np.uint64], int]:
         """A bit per row that passes, and how many pass."""
+        if isinstance(where, Allowed):
+            return where
         highest = None if self._own_ids else self._next_id
         packed = getattr(type(where), "__nearly_bits__", None)
         if packed is not None and highest is not None and where.n == highest == self._n_live and self._rows_are_ids():
@@ -338,7 +351,7 @@ class Index:
         """Compare with every vector, or with every one that passes."""
         n, bits, passing = len(rows), None, len(self)
         if where is not None:
-            bits, passing = where if isinstance(where, tuple) else self._filter(where)
+            bits, passing = where if type(where) is tuple else self._filter(where)
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         compared = self._scan_into(rows, ids, distances, counts := np.empty(n, np.uint32), bits, passing, threads)
         for _ in range(3):  # rows that a writer removed between being found and being written leave gaps
@@ -367,8 +380,13 @@ class Index:
     def _passing_nodes(self, bits: NDArray[np.uint64], n_nodes: int) -> NDArray[np.uint32]:
         nodes = self._store.column("nodes")
         rows = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[: len(nodes)])
-        found = np.unique(nodes[rows])
-        return found[found < n_nodes]  # a writer may have removed rows, or added some, since the filter was made
+        found = nodes[rows]
+        found = found[found < n_nodes]
+        if len(found) * 32 < n_nodes:
+            return np.unique(found)
+        mask = np.zeros(n_nodes, bool)  # quicker than sorting where there are many
+        mask[found] = True
+        return np.flatnonzero(mask).astype(np.uint32)  # a writer may have removed rows, or added some, since the filter was made
 
     def _steadily(self, search: Callable[[], Any]) -> Any:
         """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""

@@ -16,7 +16,7 @@ from nearly.indexes.ivf import IVF
 from nearly.indexes.store import ELEMENTS, narrow
 from nearly.indexes.vamana import Vamana
 
-__all__ = ["INDEXES", "Estimate", "build", "estimate", "load"]
+__all__ = ["INDEXES", "Estimate", "build", "estimate", "load", "restore"]
 
 INDEXES: dict[str, type[Index]] = {index.kind: index for index in (Flat, Vamana, HNSW, IVF)}
 
@@ -233,10 +233,15 @@ def load(
         return cast(HNSW, CallableHNSW._open(file, metric, items, verify))
     if metric is not None or items is not None:
         raise InputError("metric= and items= are for an index with a callable metric; this one knows its own")
-    kind = INDEXES.get(file.kind)
-    if kind is None:
-        raise FormatError(f"{file.path} holds {file.kind!r}, which is no index that this version knows")
-    index = cast(Flat | Vamana | HNSW | IVF, kind._restore(file))
+    index = restore(file)
     if verify:
         index.verify()
     return index
+
+
+def restore(file: storage.File) -> Flat | Vamana | HNSW | IVF:
+    """Return the index of a file that is open already; everything but its vectors is checked."""
+    kind = INDEXES.get(file.kind)
+    if kind is None:
+        raise FormatError(f"{file.path} holds {file.kind!r}, which is no index that this version knows")
+    return cast(Flat | Vamana | HNSW | IVF, kind._restore(file))

@@ -5,6 +5,7 @@ import mmap
 import os
 import stat
 import zlib
+from collections.abc import Collection
 from types import TracebackType
 
 import numpy as np
@@ -56,8 +57,8 @@ class File:
             if not entry.is_padding:
                 self.arrays[entry.name] = _mapped(mapping, entry)
 
-    def verify(self) -> None:
-        """Read everything and compare it with the checksums.
+    def verify(self, only: Collection[str] | None = None) -> None:
+        """Read everything, or the arrays of some names, and compare it with the checksums.
 
         CRC-32 ran at 1.6 to 3.4 GB/s on one busy core (x86-64, zlib 1.2.13), so one usually waits for the disk.
 
@@ -81,6 +82,8 @@ class File:
             raise StateError(f"{self.path!r} has been closed; read it again to verify it")
         with memoryview(self._mapping) as octets:
             for entry in self._entries:
+                if only is not None and entry.name not in only:
+                    continue
                 checksum = 0
                 for begin in range(entry.begin, entry.end, CHUNK):
                     checksum = zlib.crc32(octets[begin : min(begin + CHUNK, entry.end)], checksum)

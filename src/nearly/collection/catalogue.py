@@ -1,0 +1,366 @@
+"""The truth about a collection: which files are its segments, what is dead in them, and the log of recent writes.
+
+A SQLite database in WAL mode. One connection writes and checkpoints, in the process that holds the lock of the folder,
+behind one mutex; SQLite before 3.50.7 and 3.51.3 may damage a database where two connections do. Readers open it
+read-only and never checkpoint. Every commit is synced before it returns. What is deleted is overwritten with zeros.
+"""
+
+import json
+import sqlite3
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from nearly.collection import bits
+from nearly.collection.bits import Bits
+from nearly.collection.cells import from_json, to_json
+from nearly.collection.parts import NO_PATCHES, Part, Patches
+from nearly.collection.records import Record
+from nearly.collection.schema import Schema
+from nearly.collection.state import stored
+from nearly.errors import FormatError, StateError
+
+__all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest"]
+
+NAME = "catalogue.sqlite"
+FORMAT_VERSION = 1
+_APPLICATION = 0x6E72_6C79  # "nrly", for `file` and friends
+_TABLES = """
+CREATE TABLE configuration (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE segments (place INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL,
+  applied INTEGER NOT NULL, files TEXT NOT NULL, alive BLOB);
+CREATE TABLE patches (segment TEXT NOT NULL, row INTEGER NOT NULL, changes TEXT NOT NULL,
+  PRIMARY KEY (segment, row)) WITHOUT ROWID;
+CREATE TABLE log (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, vectors BLOB);
+CREATE TABLE erased (hash BLOB PRIMARY KEY, salt BLOB NOT NULL, day TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass
+class Entry:
+    """A segment as the catalogue names it."""
+
+    name: str
+    n: int
+    applied: int
+    files: dict[str, Any]
+    alive: Bits | None
+    patches: Patches
+
+
+@dataclass
+class Manifest:
+    """What one transaction saw."""
+
+    schema: Schema
+    sequence: int
+    next_id: int
+    entries: list[Entry]
+    log: list[tuple[int, str, str, bytes | None]]
+
+
+class Catalogue:
+    """The database of one collection.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    writable : bool
+        Whether this is the one connection that writes.
+    durable : bool
+        Whether a commit waits until it is on the disk. Otherwise a killed process loses nothing, a power cut may lose
+        the last commits, whole.
+    """
+
+    def __init__(self, path: Path, *, writable: bool, durable: bool = True) -> None:
+        self.path, self.writable, self._durable = path, writable, durable
+        self._known: dict[str, tuple[Any, Any]] = {}  # by segment: alive and patches as they are written there
+        self._connection: sqlite3.Connection | None = self._connect()
+
+    def is_blank(self) -> bool:
+        """Whether nothing was ever committed here."""
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return not version and not tables
+
+    def create(self, schema: Schema) -> None:
+        """Make the tables of a new collection, in one commit."""
+        with self.transaction() as sql:
+            for statement in filter(str.strip, _TABLES.split(";")):
+                sql.execute(statement)
+            sql.execute(f"PRAGMA application_id = {_APPLICATION}")
+            sql.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            _configure(sql, schema=schema.to_json(), sequence=0, next_id=0)
+
+    # -- the connection ----------------------------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "rwc" if self.writable else "ro"
+        address = f"file:{quote(str(self.path))}?mode={mode}"
+        connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        try:
+            if self.writable:
+                pragmas = [
+                    "journal_mode = WAL", "wal_autocheckpoint = 0", "secure_delete = ON",
+                    f"synchronous = {'FULL' if self._durable else 'NORMAL'}",
+                ]  # fmt: skip
+                if sys.platform == "darwin" and self._durable:
+                    pragmas += ["fullfsync = ON", "checkpoint_fullfsync = ON"]
+            else:
+                pragmas = ["query_only = ON"]
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+        except sqlite3.DatabaseError as problem:
+            connection.close()
+            raise FormatError(f"{str(self.path)!r} is no catalogue, or damaged: {problem}") from problem
+        return connection
+
+    def abandon(self) -> None:
+        """In a forked child: the parent's connection must not be used, nor closed; one to read with is opened later."""
+        _ABANDONED.append(self._connection)
+        self._connection, self.writable = None, False
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection; the writer's leaves one file, all of it synced."""
+        if self._connection is None:
+            return
+        if self.writable:
+            with suppress(sqlite3.Error):
+                self.checkpoint()
+        self._connection.close()
+
+    def checkpoint(self) -> bool:
+        """Move the write-ahead log into the database and empty it; False where a reader is still at work on it."""
+        busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit everything that the body does, or nothing."""
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _surely(self) -> Iterator[None]:
+        """Commits of the body are on the disk when it ends, whatever was asked for: files are removed after them."""
+        if not self._durable:
+            self.connection.execute("PRAGMA synchronous = FULL")
+        try:
+            yield
+        finally:
+            if not self._durable:
+                self.connection.execute("PRAGMA synchronous = NORMAL")
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self) -> Manifest:
+        """Everything, as one transaction sees it; FormatError where it is damaged or newer."""
+        sql = self.connection
+        try:
+            sql.execute("BEGIN")
+            try:
+                return self._read(sql)
+            finally:
+                if sql.in_transaction:
+                    sql.execute("COMMIT")
+        except sqlite3.DatabaseError as problem:
+            raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
+
+    def _read(self, sql: sqlite3.Connection) -> Manifest:
+        (application,), (version,) = (sql.execute(f"PRAGMA {n}").fetchone() for n in ("application_id", "user_version"))
+        if application != _APPLICATION:
+            raise FormatError(f"{str(self.path)!r} is no catalogue of nearly; pass the folder of a collection")
+        if version > FORMAT_VERSION:
+            raise FormatError(
+                f"{str(self.path)!r} has format version {version}, but this version of nearly reads up to "
+                f"{FORMAT_VERSION}; upgrade nearly"
+            )
+        configured = {name: json.loads(value) for name, value in sql.execute("SELECT name, value FROM configuration")}
+        if not {"schema", "sequence", "next_id"} <= configured.keys():
+            raise FormatError(f"{str(self.path)!r} is damaged: its configuration is not complete")
+        schema = Schema.from_json(configured["schema"])
+        patches: dict[str, dict[int, Any]] = {}
+        for segment, row, changes in sql.execute("SELECT segment, row, changes FROM patches"):
+            patches.setdefault(segment, {})[int(row)] = {
+                name: from_json(schema.columns[name], value) for name, value in json.loads(changes).items()
+            }
+        entries = [
+            Entry(name, rows, applied, json.loads(files), _unpacked(alive, rows), patches.get(name, NO_PATCHES))
+            for name, rows, applied, files, alive in sql.execute(
+                "SELECT name, rows, applied, files, alive FROM segments ORDER BY place"
+            )
+        ]
+        log = list(sql.execute("SELECT sequence, kind, body, vectors FROM log ORDER BY sequence"))
+        return Manifest(schema, configured["sequence"], configured["next_id"], entries, log)
+
+    def knows(self, parts: Iterable[Part]) -> None:
+        """These parts are as the catalogue names them: `write_segments` writes what differs."""
+        self._known = {stored(part).name: (part.alive, part.patches) for part in parts}
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def append(self, records: Sequence[tuple[int, Record]], schema: Schema | None) -> None:
+        """Commit records of the log, and the schema where it changed."""
+        with self.transaction() as sql:
+            _configure(sql, **({} if schema is None else {"schema": schema.to_json()}))
+            _log(sql, records)
+
+    def write_segments(
+        self,
+        parts: Sequence[Part],
+        *,
+        records: Sequence[tuple[int, Record]] = (),
+        schema: Schema | None = None,
+        flushed: int | None = None,
+        next_id: int | None = None,
+    ) -> None:
+        """Commit which segments there are: new ones, those that are gone, and what changed in the others.
+
+        Parameters
+        ----------
+        parts : sequence of Part
+            All segments, in order.
+        records : sequence, optional
+            Go into the log with them.
+        schema : Schema, optional
+            If it changed.
+        flushed : int, optional
+            The log up to this record has become segments, dead rows and patches, so it is emptied.
+        next_id : int, optional
+            The next integer key, where rows came without passing through the log.
+        """
+        named = {stored(part).name: part for part in parts}
+        with self._surely(), self.transaction() as sql:
+            for name in self._known.keys() - named.keys():
+                sql.execute("DELETE FROM segments WHERE name = ?", (name,))
+                sql.execute("DELETE FROM patches WHERE segment = ?", (name,))
+            for name, part in named.items():
+                self._write_segment(sql, name, part, flushed)
+            _log(sql, records)
+            _configure(sql, **({} if schema is None else {"schema": schema.to_json()}))
+            if flushed is not None:
+                sql.execute("DELETE FROM log")
+                _configure(sql, sequence=flushed)
+            _configure(sql, **({} if next_id is None else {"next_id": next_id}))
+        before = self._known
+        self.knows(parts)
+        if flushed is None:  # of those that were there before nothing was written
+            self._known.update({name: before[name] for name in before.keys() & named.keys()})
+
+    def _write_segment(self, sql: sqlite3.Connection, name: str, part: Part, flushed: int | None) -> None:
+        before = self._known.get(name)
+        alive = None if part.n_alive == part.n else _packed(part.alive)
+        if before is None:
+            applied = part.applied if flushed is None else flushed
+            sql.execute(
+                "INSERT INTO segments (name, rows, applied, files, alive) VALUES (?, ?, ?, ?, ?)",
+                (name, part.n, applied, json.dumps(stored(part).files), alive),
+            )
+            _write_patches(sql, name, NO_PATCHES, part.patches)
+        elif flushed is not None:
+            sql.execute("UPDATE segments SET applied = ? WHERE name = ?", (flushed, name))
+            if before[0] is not part.alive:
+                sql.execute("UPDATE segments SET alive = ? WHERE name = ?", (alive, name))
+            _write_patches(sql, name, before[1], part.patches)
+
+    def erased(self) -> list[tuple[bytes, bytes, str]]:
+        """Hash, salt and day of every key that was erased."""
+        return list(self.connection.execute("SELECT hash, salt, day FROM erased"))
+
+    def record_erased(self, records: Sequence[tuple[bytes, bytes, str]]) -> None:
+        """Remember keys whose rows are gone, by hash, salt and day."""
+        with self.transaction() as sql:
+            sql.executemany("INSERT OR REPLACE INTO erased VALUES (?, ?, ?)", records)
+
+    def shrink(self) -> None:
+        """Write all pages anew and give back those that are free, so that nothing is left in any of them."""
+        self.connection.execute("VACUUM")
+        if not self.checkpoint():
+            raise StateError("another process reads the catalogue all the time, so that its log could not be emptied; "
+                             "call erase() again once it is done")  # fmt: skip
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Close the connection while files are read by other means, which would end its locks."""
+        self.close()
+        self._connection = None
+        try:
+            yield
+        finally:
+            self._connection = self._connect()
+
+    def copy(self, path: Path) -> None:
+        """A copy of the database in another file, of one moment."""
+        with closing(sqlite3.connect(path)) as target:
+            self.connection.backup(target)
+            target.execute("PRAGMA journal_mode = WAL")
+
+    def check(self) -> None:
+        """SQLite's own check of all pages; FormatError where it finds something."""
+        (found,) = self.connection.execute("PRAGMA integrity_check").fetchone()
+        if found != "ok":
+            raise FormatError(f"{str(self.path)!r} is damaged: {found}")
+
+
+_ABANDONED: list[sqlite3.Connection | None] = []  # of a parent process; closing them would touch its files
+
+
+def _configure(sql: sqlite3.Connection, **values: Any) -> None:
+    for name, value in values.items():
+        sql.execute("INSERT OR REPLACE INTO configuration VALUES (?, ?)", (name, json.dumps(value)))
+
+
+def _log(sql: sqlite3.Connection, records: Sequence[tuple[int, Record]]) -> None:
+    rows = ((sequence, *record.encode()) for sequence, record in records)
+    sql.executemany("INSERT INTO log (sequence, kind, body, vectors) VALUES (?, ?, ?, ?)", rows)
+
+
+def _write_patches(sql: sqlite3.Connection, name: str, before: Patches, after: Patches) -> None:
+    if before is after:
+        return
+    gone = [(name, row) for row in before.keys() - after.keys()]
+    sql.executemany("DELETE FROM patches WHERE segment = ? AND row = ?", gone)
+    changed = [(name, row, _changes(new)) for row, new in after.items() if before.get(row) is not new]
+    sql.executemany("INSERT OR REPLACE INTO patches VALUES (?, ?, ?)", changed)
+
+
+def _changes(changes: Mapping[str, Any]) -> str:
+    return json.dumps({name: to_json(value) for name, value in changes.items()}, separators=(",", ":"))
+
+
+def _packed(alive: Bits) -> bytes:
+    return zlib.compress(alive.astype("<u8").tobytes(), 1)
+
+
+def _unpacked(blob: bytes | None, n: int) -> Bits | None:
+    if blob is None:
+        return None
+    try:
+        made = np.frombuffer(zlib.decompress(blob), "<u8").astype(np.uint64)
+    except (zlib.error, ValueError) as problem:
+        raise FormatError(f"the catalogue is damaged: it does not say which rows are alive ({problem})") from problem
+    if len(made) != (n + 63) // 64 or (n and bits.count(made & ~bits.all_set(n))):
+        raise FormatError("the catalogue is damaged: rows that there are not are called alive")
+    return made

@@ -1,0 +1,811 @@
+"""The public face: verbs over the state of a collection. What they do is in the modules beside this one."""
+
+import asyncio
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from nearly import arrays, filters
+from nearly.arrays.words import describe, listing
+from nearly.collection import checking, inputs, paging, queries
+from nearly.collection.catalogue import Manifest
+from nearly.collection.checking import Stats, Verification
+from nearly.collection.found import Found, FoundInRange, Joiner, Rows, locators
+from nearly.collection.inputs import Incoming, Names
+from nearly.collection.keys import Keys, as_keys, kind_of
+from nearly.collection.loading import follow, load
+from nearly.collection.locking import FolderLock
+from nearly.collection.maintenance import Maintenance
+from nearly.collection.preparing import (
+    as_documents,
+    located,
+    prepared,
+    prepared_cells,
+    prepared_vectors,
+    spread,
+    vector_columns,
+)
+from nearly.collection.queries import Explanation, Question
+from nearly.collection.reading import Wanted, included, rows_passing
+from nearly.collection.records import Delete, Patch, Put
+from nearly.collection.state import State, stored
+from nearly.collection.tail import Batch
+from nearly.collection.volumes import Folder
+from nearly.collection.writing import Plan, Writer
+from nearly.errors import IdError, InputError, StateError
+from nearly.filters.expressions import Expression
+from nearly.indexes import names as argument_names
+
+__all__ = ["Collection"]
+
+_OPEN: "weakref.WeakSet[Collection]" = weakref.WeakSet()
+_PARSED = 64  # filters in SQL that are remembered
+_OF_MANY = ("where", "parameters", "field", "include", "recall", "exact", "threads")
+
+
+class Collection:
+    """Rows with a key, vectors, metadata and a document each. Made by `nearly.open`.
+
+    Threads may read while one writes, and never wait for it; each call sees one moment. Writes of several threads share
+    commits. Every call is atomic: it is there whole, or not at all, whenever the process ends.
+
+    Examples
+    --------
+    >>> import numpy as np, nearly
+    >>> with nearly.open(metric="cosine") as docs:
+    ...     docs.add(np.eye(3), ids=["a", "b", "c"], documents=["one", "two", "three"])
+    ...     docs.delete("b")
+    ...     docs.search([0, 1, 0.2], k=1).documents.tolist(), len(docs)
+    ['a', 'b', 'c']
+    1
+    (['three'], 2)
+    """
+
+    def __init__(
+        self, path: Path | None, writer: Writer, lock: FolderLock | None, background: bool,
+        manifest: Manifest | None = None,
+    ) -> None:  # fmt: skip
+        self._path, self._writer, self._lock, self._manifest = path, writer, lock, manifest
+        self._maintenance = Maintenance(writer, background)
+        self._closed = False
+        self._parsed: dict[str, Expression] = {}
+        _OPEN.add(self)
+        if manifest is None:
+            self._maintenance.wake()
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str | None:
+        """Its folder; None in memory."""
+        return None if self._path is None else str(self._path)
+
+    @property
+    def mode(self) -> str:
+        """ "a" for a collection that may be changed, "r" for one that is read along."""
+        return "r" if self._manifest is not None else "a"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The type of each column of metadata."""
+        return dict(self._state.schema.columns)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The vector fields."""
+        return dict(self._state.schema.fields)
+
+    @property
+    def _state(self) -> State:
+        if self._closed:
+            raise StateError("this collection was closed; open it again")
+        return self._writer.state
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def __contains__(self, key: object) -> bool:
+        state = self._state
+        wanted: type = str if state.schema.keys == "str" else int
+        if isinstance(key, bool) or not isinstance(key, wanted | np.integer if wanted is int else wanted):
+            return False
+        if wanted is int and not 0 <= int(key) < 2**63:  # type: ignore[call-overload]
+            return False
+        return bool(state.known(as_keys([key], state.schema.keys or "int"))[0])
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"Collection({self.path!r}), closed"
+        state = self._state
+        fields = ", ".join(f"{n}: {f.dim or '?'} dimensions, {f.metric}" for n, f in state.schema.fields.items())
+        columns = ", ".join(f"{n} {t}" for n, t in state.schema.columns.items()) or "none"
+        where = "in memory" if self._path is None else repr(self.path)
+        return (f"Collection {where}: {len(self)} rows, {fields}\n  columns   {columns}\n"
+                f"  segments  {len(state.segments)}, and {state.fresh.n_alive} fresh rows")  # fmt: skip
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Collection cannot be pickled; pass its path and call nearly.open(path, mode='r') there")
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def add(
+        self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
+        document: str = "document", vector: Any = None, progress: Any = None,
+    ) -> list[Any]:  # fmt: skip
+        """Add rows whose keys are new.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n, dim), table, path, or an iterator of these
+            Vectors (a dict of them where there are several fields); or whole rows: a list of dicts, a dict of columns,
+            a pandas or Polars frame, an Arrow table, the path of a Parquet file. An iterator, a file or a reader of
+            batches is taken in batches, each committed by itself.
+        ids : array-like of int or of str, optional
+            All of one kind. None continues after the largest integer ever given.
+        metadata : dict of columns, list of dicts or table, optional
+            Values bool, int, float, str, date, datetime, list of str, or JSON; None, NaN and NaT are null. The first
+            values decide the type of a column; new columns may come at any time.
+        documents : sequence of str, bytes or None, optional
+        id, document : str
+            Columns of a table that hold keys and documents.
+        vector : str or dict of str to str, optional
+            Columns that hold vectors; named as the fields by default.
+        progress : callable, optional
+            Called with rows done, and in all (0 where nobody knows).
+
+        Returns
+        -------
+        list
+            The keys.
+
+        Raises
+        ------
+        IdError
+            If a key is there, or came twice; says which. Nothing of the batch is added then.
+        InputError
+            If anything else does not fit; nothing of the batch is added.
+        """
+        return self._put(rows, ids, metadata, documents, id, document, vector, progress, fresh=True)
+
+    def upsert(
+        self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
+        document: str = "document", vector: Any = None, progress: Any = None,
+    ) -> list[Any]:  # fmt: skip
+        """Add rows, each in the place of the one with its key: vectors, metadata and document.
+
+        Parameters
+        ----------
+        rows, ids, metadata, documents, id, document, vector, progress
+            As for `add`; keys must be given.
+
+        Returns
+        -------
+        list
+            The keys.
+        """
+        return self._put(rows, ids, metadata, documents, id, document, vector, progress, fresh=False)
+
+    def _put(
+        self, rows: Any, ids: Any, metadata: Any, documents: Any, id: str, document: str, vector: Any, progress: Any,
+        *, fresh: bool,
+    ) -> list[Any]:  # fmt: skip
+        schema = self._changing().schema
+        arrays.check_callback(progress, "progress")
+        names = Names(id, document, vector_columns(schema, vector))
+        if not inputs.is_stream(rows):
+            done = self._put_batch(inputs.incoming(rows, ids, metadata, documents, names), fresh)
+            self._maintenance.wake()
+            return done
+        if ids is not None or metadata is not None or documents is not None:
+            raise InputError("ids=, metadata= and documents= go with rows that come at once; put them into the batches")
+        total = len(rows) if hasattr(rows, "__len__") and not isinstance(rows, str) else 0
+        done = []
+        try:
+            for batch in inputs.batches(rows):
+                done += self._put_batch(inputs.incoming(batch, None, None, None, names), fresh)
+                self._maintenance.make_room()
+                if progress is not None:
+                    progress(len(done), total)
+        finally:
+            self._maintenance.wake()  # graphs once for all of it
+        return done
+
+    def _put_batch(self, came: Incoming, fresh: bool) -> list[Any]:
+        vectors = prepared_vectors(came, self._state.schema)
+        if came.ids is None and not fresh:
+            raise InputError("upsert needs ids=: which rows to replace")
+
+        def planned(state: State) -> tuple[State, Batch]:
+            state, batch = prepared(state, came, vectors)
+            if fresh and came.ids is not None:
+                taken = np.flatnonzero(state.known(batch.keys))
+                if len(taken):
+                    raise IdError(
+                        f"{len(taken)} of the ids are taken: {listing(batch.keys.take(taken).tolist())}; pass others, "
+                        "or use upsert to replace"
+                    )
+            return state, batch
+
+        def plan(state: State) -> Plan:
+            state, batch = planned(state)
+            return state, [Put(batch.keys, batch)] if len(batch) else [], batch.keys.tolist()
+
+        n = len(next(iter(vectors.values())))
+        if self._writer.limits.tail_is_full(n, sum(v.array.nbytes for v in vectors.values())):
+            with self._writer.mutex:
+                self._writer.check_process()
+                state, batch = planned(self._writer.state)
+                self._maintenance.put_segment(state, batch)
+            keys = batch.keys.tolist()
+        else:
+            keys = self._writer.submit(plan)
+        return keys
+
+    def update(
+        self, ids: Any = None, *, where: Any = None, parameters: Any = None, metadata: Any = None, vectors: Any = None,
+        documents: Any = None,
+    ) -> int:  # fmt: skip
+        """Change some columns of rows, their documents or their vectors; everything else stays.
+
+        Parameters
+        ----------
+        ids : key or array-like of keys, optional
+        where : str, dict or expression, optional
+            The rows to change instead of ids, as in `search`.
+        parameters
+            Of a ``where`` in SQL.
+        metadata : dict of columns, optional
+            A value for each row, or one for all; None makes null.
+        vectors : array-like of shape (n, dim), or dict of these, optional
+        documents : sequence of str, bytes or None, optional
+
+        Returns
+        -------
+        int
+            Rows changed.
+
+        Raises
+        ------
+        IdError
+            If a key is not there; nothing is changed.
+
+        Notes
+        -----
+        Metadata alone is written as a patch: vectors are not touched.
+        """
+        self._changing()
+        if (ids is None) == (where is None):
+            raise InputError("update takes ids or where=, one of them")
+        if metadata is None and vectors is None and documents is None:
+            raise InputError("update changes nothing: pass metadata=, vectors= or documents=")
+        expression = self._parse(where, parameters)
+
+        def plan(state: State) -> Plan:
+            keys = located(state, ids, "update")[0] if expression is None else self._matching(state, expression)
+            n = len(keys)
+            columns = {name: spread(value, n) for name, value in inputs.columns_of(metadata or {}).items()}  # type: ignore[union-attr]
+            schema, cells = prepared_cells(state.schema, columns, n)
+            for name in columns.keys() - cells.keys():  # all null: of columns that are there
+                if name in schema.columns:
+                    cells |= prepared_cells(schema, {name: [None] * n}, n)[1]
+            state = state if schema is state.schema else replace(state, schema=schema)
+            if not n:
+                return state, [], 0
+            if vectors is None and documents is None:
+                return state, [Patch(keys, cells)] if cells else [], n
+            batch = self._rewritten(state, keys, vectors, documents)
+            return state, [Put(keys, batch), *([Patch(keys, cells)] if cells else [])], n
+
+        changed: int = self._writer.submit(plan)
+        self._maintenance.wake()
+        return changed
+
+    def _rewritten(self, state: State, keys: Keys, vectors: Any, documents: Any) -> Batch:
+        """Rows as they are, with other vectors or documents."""
+        which, rows = state.locate(keys)
+        parts = (*state.segments, state.fresh)
+        at = rows | (which << 32)
+        joiner = Joiner(parts, list(state.schema.columns), state.schema.keys != "str")
+        made = {}
+        given = (
+            vectors
+            if isinstance(vectors, Mapping)
+            else {}
+            if vectors is None
+            else {state.schema.field_named(None): vectors}
+        )
+        if unknown := given.keys() - state.schema.fields.keys():
+            raise InputError(
+                f"vectors names {listing(sorted(unknown))}, but the fields are {', '.join(state.schema.fields)}"
+            )
+        for name, field in state.schema.fields.items():
+            if name in given:
+                made[name] = field.check(given[name], "vectors", len(keys))
+            else:
+                made[name] = field.check(np.stack(joiner.vectors(at, name)), name)
+        _, cells = prepared_cells(state.schema, {n: list(c) for n, c in joiner.metadata(at).items()}, len(keys))
+        kept = as_documents(documents, len(keys)) if documents is not None else joiner.documents(at).tolist()
+        return Batch(keys, made, cells, kept)
+
+    def delete(self, ids: Any = None, *, where: Any = None, parameters: Any = None) -> int:
+        """Delete rows.
+
+        Parameters
+        ----------
+        ids : key or array-like of keys, optional
+        where : str, dict or expression, optional
+            As in `search`.
+        parameters
+            Of a ``where`` in SQL.
+
+        Returns
+        -------
+        int
+            Rows deleted.
+
+        Raises
+        ------
+        IdError
+            If a key is not there; nothing is deleted.
+        """
+        self._changing()
+        if (ids is None) == (where is None):
+            raise InputError("delete takes ids or where=, one of them")
+        expression = self._parse(where, parameters)
+
+        def plan(state: State) -> Plan:
+            keys = located(state, ids, "delete")[0] if expression is None else self._matching(state, expression)
+            return state, [Delete(keys)] if len(keys) else [], len(keys)
+
+        deleted: int = self._writer.submit(plan)
+        self._maintenance.wake()
+        return deleted
+
+    def _changing(self) -> State:
+        state = self._state
+        if self._manifest is not None:
+            raise StateError('this collection is open with mode="r"; open it with mode="a" to change it')
+        self._writer.check_process()
+        return state
+
+    # -- searching ---------------------------------------------------------------------------------------------------
+
+    def search(
+        self, query: Any, k: int = 10, *, where: Any = None, parameters: Any = None, field: str | None = None,
+        recall: float | None = None, exact: bool = False, include: Sequence[str] | None = None,
+        after: str | None = None, threads: int | None = None, **unknown: Any,
+    ) -> Found:  # fmt: skip
+        """Return the k nearest rows of one query, or of each of many.
+
+        Parameters
+        ----------
+        query : array-like of shape (dim,) or (n_queries, dim)
+        k : int, default 10
+        where : str, dict or expression, optional
+            Which rows may be returned: SQL such as ``"year >= 2020 AND lang IN ('de', 'en')"``, a dict such as
+            ``{"year": {"$gte": 2020}}``, or ``F.year >= 2020`` with `nearly.F`.
+        parameters : mapping or sequence, optional
+            Values of ``$name`` or ``?`` in SQL.
+        field : str, optional
+            Which vectors, where rows have several.
+        recall : float, optional
+            Mean share of the true nearest that the answer holds; that of the collection by default.
+        exact : bool, default False
+            Compare with every row.
+        include : sequence of str, optional
+            Columns that ``hits.metadata`` and ``to_pandas`` join; all by default.
+        after : str, optional
+            ``hits.cursor`` of the page before, for the next k of one query.
+        threads : int, optional
+
+        Returns
+        -------
+        Found
+            `nearly.Hits` whose ids are keys, with ``metadata`` and ``documents``. k rows wherever so many match.
+        """
+        argument_names.refuse("search()", unknown, argument_names.known_to(Collection.search))
+        state = self._state
+        asked = self._question(state, where, parameters, field, include, recall=recall, exact=exact, threads=threads)
+        if after is not None:
+            return paging.next_page(
+                after, query, asked, k, len(state), lambda n: queries.search(state, query, n, asked)
+            )
+        hits = queries.search(state, query, k, asked)
+        hits._seen = paging.Seen(query, asked.field, asked.where)
+        return hits
+
+    def search_many(self, searches: Iterable[Mapping[str, Any]], **common: Any) -> list[Found]:
+        """Answer several searches, each with its own filter and k, all at one moment.
+
+        Parameters
+        ----------
+        searches : iterable of dict
+            The arguments of `search`, ``query`` among them.
+        **common
+            Arguments of all that do not say otherwise.
+
+        Returns
+        -------
+        list of Found
+        """
+        state = self._state
+        found = []
+        for i, each in enumerate(searches):
+            if not isinstance(each, Mapping) or "query" not in each:
+                raise InputError(f"searches[{i}] is {describe(each)}, but a dict of arguments with 'query' is wanted")
+            options = {**common, **each}
+            query, k = options.pop("query"), options.pop("k", 10)
+            argument_names.refuse("search_many()", options.keys() - _OF_MANY, [*_OF_MANY, "query", "k"])
+            where, parameters = options.pop("where", None), options.pop("parameters", None)
+            field, include = options.pop("field", None), options.pop("include", None)
+            asked = self._question(state, where, parameters, field, include, **options)
+            found.append(queries.search(state, query, k, asked))
+        return found
+
+    def range_search(
+        self, query: Any, radius: float, *, where: Any = None, parameters: Any = None, field: str | None = None,
+        include: Sequence[str] | None = None, threads: int | None = None,
+    ) -> FoundInRange:  # fmt: skip
+        """Return every row within a radius, in the unit of ``distances``: exact.
+
+        Parameters
+        ----------
+        query : array-like of shape (dim,) or (n_queries, dim)
+        radius : float
+            Inclusive.
+        where, parameters, field, include, threads
+            As for `search`.
+
+        Returns
+        -------
+        FoundInRange
+        """
+        state = self._state
+        asked = self._question(state, where, parameters, field, include, threads=threads)
+        return queries.range_search(state, query, radius, asked)
+
+    def explain(
+        self, query: Any, id: Any, k: int = 10, *, where: Any = None, parameters: Any = None, field: str | None = None,
+        recall: float | None = None,
+    ) -> Explanation:  # fmt: skip
+        """Say why a row is among the k nearest of a query, or why it is not.
+
+        Parameters
+        ----------
+        query : array-like of shape (dim,)
+        id : int or str
+            The key of the row.
+        k, where, parameters, field, recall
+            As for `search`.
+
+        Returns
+        -------
+        Explanation
+        """
+        state = self._state
+        asked = self._question(state, where, parameters, field, None, recall=recall)
+        keys = as_keys([id], state.schema.keys or kind_of([id]))
+        return queries.explain(state, query, id, keys, arrays.check_k(k), asked)
+
+    def _question(
+        self, state: State, where: Any, parameters: Any, field: str | None, include: Any, **options: Any
+    ) -> Question:
+        schema = state.schema
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        names = tuple(schema.columns) if include is None else included(schema, include)
+        return Question(schema.field_named(field), self._parse(where, parameters), given, names, schema.columns)
+
+    def _parse(self, where: Any, parameters: Any) -> Expression | None:
+        """The one place where filters are read."""
+        if where is None:
+            if parameters is not None:
+                raise InputError("parameters came without where=")
+            return None
+        if not isinstance(where, str) or parameters is not None:
+            return filters.parse(where, parameters)
+        parsed = self._parsed.get(where)
+        if parsed is None:
+            parsed = filters.parse(where)
+            while len(self._parsed) >= _PARSED:
+                self._parsed.pop(next(iter(self._parsed)), None)
+            self._parsed[where] = parsed
+        return parsed
+
+    @staticmethod
+    def _matching(state: State, where: Expression) -> Keys:
+        """The keys of all rows that pass."""
+        queries.check_columns(where, state)
+        listed: list[Any] = []
+        for part in state.parts:
+            listed += part.keys_of(rows_passing(part, where, state.schema))
+        return Keys(np.array(listed, np.int64) if state.schema.keys != "str" else listed)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def get(
+        self, ids: Any = None, *, where: Any = None, parameters: Any = None, limit: int | None = None, offset: int = 0,
+        include: Sequence[str] = ("metadata", "document"),
+    ) -> Any:  # fmt: skip
+        """Return rows by their keys, or those that match.
+
+        Parameters
+        ----------
+        ids : key or array-like of keys, optional
+            One key gives one `Row`.
+        where, parameters
+            As for `search`; all rows where neither ids nor where is given.
+        limit, offset : int
+            How many of the matching rows, and from which on. Order is that of writing, until segments are merged.
+        include : sequence of {"metadata", "document", "vector"}
+            What to read; or names of columns, or of fields for their vectors.
+
+        Returns
+        -------
+        Rows or Row
+
+        Raises
+        ------
+        IdError
+            If a key is not there.
+        """
+        state, expression = self._state, self._parse(where, parameters)
+        wanted = Wanted(state.schema, include)
+        if ids is not None:
+            if expression is not None or limit is not None or offset:
+                raise InputError("get takes ids, or where=, limit= and offset=")
+            single = isinstance(ids, str | int | np.integer)
+            _, at = located(state, [ids] if single else ids, "get", unique=False)
+            found = wanted.read((*state.segments, state.fresh) if state.fresh.n_alive else state.segments, at)
+            return found[0] if single else found
+        low = arrays.check_int(offset, "offset", low=0)
+        high = None if limit is None else low + arrays.check_int(limit, "limit", low=0)
+        return wanted.read(state.parts, self._passing(state, expression)[low:high])
+
+    def scan(
+        self, batch_size: int = 1024, *, where: Any = None, parameters: Any = None,
+        include: Sequence[str] = ("metadata", "document"),
+    ) -> Iterator[Rows]:  # fmt: skip
+        """Yield all rows, or those that match, in batches; all of one moment, whatever is written meanwhile.
+
+        Parameters
+        ----------
+        batch_size : int, default 1024
+        where, parameters, include
+            As for `get`.
+
+        Yields
+        ------
+        Rows
+            With ``to_arrow``, ``to_pandas`` and ``to_polars``.
+        """
+        state, expression = self._state, self._parse(where, parameters)
+        size, wanted = arrays.check_int(batch_size, "batch_size", low=1), Wanted(state.schema, include)
+        at = self._passing(state, expression)
+        return (wanted.read(state.parts, at[first : first + size]) for first in range(0, len(at), size))
+
+    def count(self, where: Any = None, *, parameters: Any = None) -> int:
+        """Return how many rows there are, or match.
+
+        Parameters
+        ----------
+        where, parameters
+            As for `search`.
+        """
+        state, expression = self._state, self._parse(where, parameters)
+        queries.check_columns(expression, state)
+        return sum(part.passing(expression, state.schema.columns).n for part in state.parts)
+
+    @staticmethod
+    def _passing(state: State, where: Expression | None) -> Any:
+        queries.check_columns(where, state)
+        found = [locators(i, rows_passing(part, where, state.schema)) for i, part in enumerate(state.parts)]
+        return np.concatenate([*found, np.zeros(0, np.int64)])
+
+    # -- upkeep ------------------------------------------------------------------------------------------------------
+
+    def flush(self, *, progress: Any = None) -> None:
+        """Bring everything into its lasting form: fresh rows into a segment, graphs built, segments merged where due.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with vectors done, and in all, of the graph that is being built.
+        """
+        self._changing()
+        self._maintenance.finish(progress)
+
+    def compact(self, *, progress: Any = None) -> None:
+        """Make one segment of all, without deleted rows and patches: the smallest and quickest form.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            As for `flush`.
+        """
+        self._changing()
+        self._maintenance.compact(progress)
+
+    def refresh(self) -> bool:
+        """See what another process has written since; of use with ``mode="r"``.
+
+        Returns
+        -------
+        bool
+            Whether anything changed.
+        """
+        state, catalogue = self._state, self._writer.catalogue
+        if self._manifest is None or catalogue is None:
+            return False
+        with self._writer.mutex:
+            manifest = catalogue.read()
+            after = follow(state, self._manifest, manifest)
+            if after is None:
+                known = {stored(part).name: stored(part) for part in state.segments}
+                assert isinstance(self._writer.volume, Folder)
+                after, manifest = load(catalogue, self._writer.volume, known)
+            changed = after.sequence != state.sequence or manifest.sequence != self._manifest.sequence
+            changed = changed or [e.name for e in manifest.entries] != [e.name for e in self._manifest.entries]
+            self._writer.state, self._manifest = after, manifest
+            return changed
+
+    def stats(self) -> Stats:
+        """Return sizes, segments, the share of deleted rows and the expected recall."""
+        return checking.stats(self._state, self._path, self._maintenance.problem)
+
+    def verify(self, *, erased: Any = None, sample: int = 100) -> Verification:
+        """Check everything: checksums, structure, that every graph node is reached, and recall on a sample.
+
+        Parameters
+        ----------
+        erased : key or array-like of keys, optional
+            Keys that `erase` was called for: check that nothing of them is left in any file.
+        sample : int, default 100
+            Stored vectors that are searched for, and compared with an exact search.
+
+        Returns
+        -------
+        Verification
+
+        Raises
+        ------
+        FormatError
+            Naming everything that does not fit.
+        """
+        return checking.verify(self._state, self._writer, self._path, erased, arrays.check_int(sample, "sample", low=0))
+
+    def repair(self) -> list[str]:
+        """Mend what can be mended: graphs are built anew from their vectors; segments that are lost are set aside.
+
+        Returns
+        -------
+        list of str
+            What was done; empty where nothing was broken.
+        """
+        self._changing()
+        return checking.repair(self._writer, self._maintenance, self._path)
+
+    def erase(self, ids: Any) -> int:
+        """Delete rows and have every byte of them overwritten or removed now, not at some later merge.
+
+        Parameters
+        ----------
+        ids : key or array-like of keys
+
+        Returns
+        -------
+        int
+            Rows erased. The catalogue keeps a salted hash of each key, as a record that it was erased.
+
+        Raises
+        ------
+        IdError
+            If a key is not there.
+
+        Notes
+        -----
+        It rewrites the segments that held the rows. Snapshots taken before, and blocks that the file system or the
+        drive keep of removed files, are beyond its reach.
+        """
+        self._changing()
+        return checking.erase(self._writer, self._maintenance, located(self._state, ids, "erase")[0])
+
+    def snapshot(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of this moment into a new folder; writers wait, readers do not.
+
+        Parameters
+        ----------
+        path : path-like
+            A folder that is not there yet.
+        """
+        if self._path is None:
+            raise StateError("a collection in memory has no files; open one with a path and add the rows there")
+        checking.snapshot(self._state, self._writer, self._path, Path(os.fsdecode(path)).absolute())
+
+    def close(self) -> None:
+        """End writing and let go of files. What was written stays written; a second call does nothing."""
+        if self._closed:
+            return
+        self._maintenance.stop()
+        with self._writer.mutex:
+            self._closed = True
+            if self._writer.catalogue is not None:
+                self._writer.catalogue.close()
+            if self._lock is not None:
+                self._lock.release()
+
+    def __enter__(self) -> "Collection":
+        self._state  # noqa: B018 - closed?
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- async twins -------------------------------------------------------------------------------------------------
+
+    async def asearch(self, query: Any, k: int = 10, **options: Any) -> Found:
+        """`search` in a thread, for ``await``."""
+        return await asyncio.to_thread(self.search, query, k, **options)
+
+    async def asearch_many(self, searches: Iterable[Mapping[str, Any]], **common: Any) -> list[Found]:
+        """`search_many` in a thread, for ``await``."""
+        return await asyncio.to_thread(self.search_many, searches, **common)
+
+    async def arange_search(self, query: Any, radius: float, **options: Any) -> FoundInRange:
+        """`range_search` in a thread, for ``await``."""
+        return await asyncio.to_thread(self.range_search, query, radius, **options)
+
+    async def aget(self, ids: Any = None, **options: Any) -> Any:
+        """`get` in a thread, for ``await``."""
+        return await asyncio.to_thread(self.get, ids, **options)
+
+    async def aadd(self, rows: Any, **options: Any) -> list[Any]:
+        """`add` in a thread, for ``await``."""
+        return await asyncio.to_thread(self.add, rows, **options)
+
+    async def aupsert(self, rows: Any, **options: Any) -> list[Any]:
+        """`upsert` in a thread, for ``await``."""
+        return await asyncio.to_thread(self.upsert, rows, **options)
+
+    async def aupdate(self, ids: Any = None, **options: Any) -> int:
+        """`update` in a thread, for ``await``."""
+        return await asyncio.to_thread(self.update, ids, **options)
+
+    async def adelete(self, ids: Any = None, **options: Any) -> int:
+        """`delete` in a thread, for ``await``."""
+        return await asyncio.to_thread(self.delete, ids, **options)
+
+
+def _close_all() -> None:
+    """At the end of Python: threads that still build are told to stop."""
+    for collection in list(_OPEN):
+        with contextlib.suppress(Exception):
+            collection.close()
+
+
+def _in_a_child() -> None:
+    """After fork: the parent has the lock and the connections; the child reads on, from what it holds."""
+    for collection in list(_OPEN):
+        writer = collection._writer
+        writer.mutex = threading.RLock()
+        collection._maintenance = Maintenance(writer, False)
+        if writer.catalogue is not None:
+            writer.catalogue.abandon()
+        if collection._lock is not None:
+            collection._lock.forget()
+            collection._lock = None
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_child)

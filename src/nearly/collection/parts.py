@@ -1,0 +1,222 @@
+"""A part of a snapshot: rows of one segment or of the tail, which of them are alive, patches of their metadata."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import filters, storage
+from nearly.arrays import Vectors
+from nearly.collection import bits
+from nearly.collection.bits import Bits
+from nearly.collection.keys import Keys
+from nearly.collection.rows import Document, Rows
+from nearly.collection.tail import Tail
+from nearly.filters.columns import Column
+from nearly.filters.expressions import Expression
+from nearly.indexes import Allowed, Index
+
+__all__ = ["NO_PATCHES", "Part", "Patches", "Source", "Stored"]
+
+Array = NDArray[Any]
+Patches = Mapping[int, Mapping[str, Any]]  # by row: the columns that changed, and their values
+NO_PATCHES: Patches = {}
+_KEPT = 32  # filters whose bits a part remembers
+
+
+class Opener(Protocol):
+    """An index that is made when it is first asked for."""
+
+    def __call__(self) -> Any: ...
+
+
+class Stored:
+    """A segment: rows and an index a field, immutable.
+
+    Parameters
+    ----------
+    name : str
+    rows : Rows
+    openers : mapping of str to callable
+        What makes the index of each field.
+    files : mapping
+        What the catalogue says of its files, and whether its indexes are drafts.
+    opened : sequence of storage.File
+        Those files.
+    """
+
+    def __init__(
+        self, name: str, rows: Rows, openers: Mapping[str, Opener], files: Mapping[str, Any],
+        opened: Sequence[storage.File] = (),
+    ) -> None:  # fmt: skip
+        self.name, self.rows, self.files, self.opened, self._openers = name, rows, files, opened, openers
+        self._indexes: dict[str, Index] = {}
+
+    @property
+    def n(self) -> int:
+        return self.rows.n
+
+    @property
+    def draft(self) -> bool:
+        """Whether its indexes are scans that quicker ones are to replace."""
+        return bool(self.files.get("draft"))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self._openers)
+
+    def index(self, name: str) -> Any:
+        made = self._indexes.get(name)
+        if made is None:
+            made = self._indexes[name] = self._openers[name]()
+        return made
+
+    def find(self, keys: Keys, alive: Bits) -> NDArray[np.int64]:
+        rows = self.rows.keys.find(keys)
+        return np.where(bits.is_set(alive, rows), rows, -1)
+
+    def keys_of(self, rows: Array) -> list[Any]:
+        return self.rows.keys.take(rows)
+
+    def values(self, name: str, rows: Array) -> list[Any]:
+        return self.rows.values(name, rows)
+
+    def documents(self, rows: Array) -> list[Document]:
+        return self.rows.documents(rows)
+
+    def column(self, name: str, type: str, n: int) -> Column:
+        found = self.rows.column(name)
+        return _nulls(name, type, n) if found is None else found
+
+
+Source = Stored | Tail
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one snapshot sees of a source. Changes make another part; unchanged ones are shared by snapshots.
+
+    Attributes
+    ----------
+    source : Stored or Tail
+    n : int
+        Rows seen, dead ones included.
+    alive : ndarray of uint64
+        A bit a row.
+    n_alive : int
+    patches : mapping
+        Rows whose metadata was updated after they were put.
+    applied : int
+        The log up to this record has had its effect on the part as the catalogue names it.
+    """
+
+    source: Source
+    n: int
+    alive: Bits
+    n_alive: int
+    patches: Patches = field(default_factory=dict)
+    applied: int = 0
+    _filters: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def whole(cls, stored: Stored, applied: int) -> "Part":
+        """All rows of a new segment."""
+        return cls(stored, stored.n, bits.all_set(stored.n), stored.n, NO_PATCHES, applied)
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    def without(self, rows: Array) -> "Part":
+        """This part after the death of rows that are alive."""
+        if not len(rows):
+            return self
+        patches = self.patches
+        if patches:
+            gone = set(rows.tolist())
+            if not gone.isdisjoint(patches):
+                patches = {row: changes for row, changes in patches.items() if row not in gone}
+        alive = bits.cleared(self.alive, rows)
+        return self._with(alive=alive, n_alive=self.n_alive - len(rows), patches=patches)
+
+    def patched(self, rows: Array, changes: Sequence[Mapping[str, Any]]) -> "Part":
+        """This part with other metadata in some rows."""
+        if not len(rows):
+            return self
+        patches = dict(self.patches)
+        for row, change in zip(rows.tolist(), changes, strict=True):
+            patches[row] = {**patches.get(row, {}), **change}
+        return self._with(patches=patches)
+
+    def longer(self, n: int) -> "Part":
+        """This part with so many rows more, all alive."""
+        alive = bits.extended(self.alive, self.n, n)
+        return self._with(n=self.n + n, alive=alive, n_alive=self.n_alive + n)
+
+    def _with(self, **changes: Any) -> "Part":
+        kept = self._filters if "patches" not in changes or changes["patches"] is self.patches else {}
+        return replace(self, **changes, _filters=kept if "n" not in changes else {})
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def find(self, keys: Keys) -> NDArray[np.int64]:
+        """The row of each key that is alive here, or -1."""
+        return self.source.find(keys, self.alive)
+
+    def rows(self) -> NDArray[np.int64]:
+        """Rows alive, ascending."""
+        return bits.rows_of(self.alive)
+
+    def keys_of(self, rows: Array) -> list[Any]:
+        return self.source.keys_of(rows)
+
+    def documents(self, rows: Array) -> list[Document]:
+        return self.source.documents(rows)
+
+    def values(self, name: str, rows: Array) -> list[Any]:
+        """Plain values of a column in some rows."""
+        found = self.source.values(name, rows)
+        if self.patches:
+            for i, row in enumerate(rows.tolist()):
+                changes = self.patches.get(row)
+                if changes is not None and name in changes:
+                    found[i] = changes[name]
+        return found
+
+    def vectors(self, name: str, rows: Array) -> Vectors:
+        """Stored vectors of some rows, as they came."""
+        index = self.source.index(name)
+        made = index.get(rows)
+        return Vectors(made, "bits" if index._store.kind == "bits" else str(made.dtype))  # type: ignore[arg-type]
+
+    def passing(self, where: Expression | None, types: Mapping[str, str]) -> Allowed:
+        """The rows alive that pass a filter, as bits."""
+        if where is None:
+            return Allowed(self.alive, self.n_alive)
+        key = where.key
+        found = self._filters.get(key)
+        if found is None:
+            found = self._evaluate(where, types)
+            while len(self._filters) >= _KEPT:
+                self._filters.pop(next(iter(self._filters)), None)
+            self._filters[key] = found
+        passing = found & self.alive[: len(found)]
+        return Allowed(passing, bits.count(passing))
+
+    def _evaluate(self, where: Expression, types: Mapping[str, str]) -> Bits:
+        columns = {name: self.source.column(name, types[name], self.n) for name in where.columns if name in types}
+        found = filters.evaluate_bits(where, columns, self.n)
+        touched = [row for row, changes in self.patches.items() if not where.columns.isdisjoint(changes)]
+        if touched:  # the same question to the rows that were patched, with their new values
+            rows = np.array(touched, np.int64)
+            renewed = {n: Column.from_values(n, self.values(n, rows), types[n]) for n in columns}
+            passes = filters.evaluate(where, renewed, len(rows))
+            mask = bits.unpack(found, self.n).copy()
+            mask[rows] = passes
+            found = bits.pack(mask)
+        return found
+
+
+def _nulls(name: str, type: str, n: int) -> Column:
+    """A column without any value."""
+    return Column.from_values(name, [None] * n, type)
