@@ -1,16 +1,56 @@
-"""The commands and their options. What they do is in the modules beside this one; here is what they are called."""
+"""The commands for indexes. What they do is in the modules beside this one; here is what they are called."""
 
 import time
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 import nearly
-from nearly import arrays, metrics
-from nearly.cli import output
+from nearly import metrics
+from nearly.cli import collections, output
 from nearly.cli.answers import Parts
+from nearly.cli.base import (
+    Ask,
+    BuildRecall,
+    Data,
+    DataQueries,
+    DocumentColumn,
+    Effort,
+    Exact,
+    FieldName,
+    File,
+    Force,
+    IdColumn,
+    Include,
+    IndexFile,
+    Json,
+    Kind,
+    KindOption,
+    Like,
+    Limit,
+    MaybeQueries,
+    MemoryLimit,
+    Metric,
+    Name,
+    Neighbors,
+    Out,
+    OutFolder,
+    Queries,
+    QueryFile,
+    Recall,
+    Recalls,
+    Seed,
+    Threads,
+    TruthFile,
+    TruthName,
+    TypedVector,
+    Typical,
+    VectorColumn,
+    Verify,
+    Where,
+    app,
+)
 from nearly.cli.inputs import (
     check_kind,
     check_output,
@@ -24,114 +64,6 @@ from nearly.cli.inputs import (
 from nearly.cli.measure import TARGETS, Measured, Truth, efforts, exact, measure, measured_table, probes, targets
 
 __all__ = ["app"]
-
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done, 1 failed (unusable data, a damaged or missing file), 2 wrong usage.",
-)
-
-
-class Kind(StrEnum):
-    """Values of --index."""
-
-    auto = "auto"
-    vamana = "vamana"
-    hnsw = "hnsw"
-    ivf = "ivf"
-    flat = "flat"
-
-
-def _known_metric(name: str | None) -> str | None:
-    try:
-        return name and metrics.get(name).name
-    except nearly.InputError as problem:
-        raise typer.BadParameter(str(problem)) from problem
-
-
-def _known_recall(recall: Any) -> Any:
-    try:
-        for one in recall if isinstance(recall, list | tuple) else [] if recall is None else [recall]:
-            arrays.check_fraction(one, "recall")
-    except nearly.InputError as problem:
-        raise typer.BadParameter(str(problem)) from problem
-    return recall
-
-
-def _known_size(text: str | None) -> str | None:
-    if text is not None:
-        parse_size(text)
-    return text
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-IndexFile = Annotated[Path, typer.Argument(help="An index that build or index.save wrote.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Default: all cores.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same bytes. Default: 0.")]
-Neighbors = Annotated[int, typer.Option("-k", min=1, help="Neighbors wanted.")]
-Name = Annotated[str | None, typer.Option(help="Which array, where the file holds several (HDF5, npz, Parquet).")]
-TruthName = Annotated[str | None, typer.Option(help="Which array of the --truth file.")]
-Metric = Annotated[
-    str | None,
-    typer.Option(callback=_known_metric, help=f"{', '.join(metrics.METRICS)}. Default: what the file says, else l2."),
-]
-KindOption = Annotated[Kind, typer.Option("--index", help="auto chooses, and says why.")]
-File = Annotated[Path, typer.Argument(help="Vectors: npy, npz, fvecs, bvecs, fbin, u8bin, i8bin, hdf5, parquet.")]
-Out = Annotated[Path, typer.Argument(help="The index to write; an older index there is replaced.")]
-BuildRecall = Annotated[
-    float | None,
-    typer.Option("--recall", callback=_known_recall, help="What searches deliver on average. Default: 0.95."),
-]
-Recall = Annotated[
-    float | None,
-    typer.Option(callback=_known_recall, help="Share of the true neighbors to find. Default: as built."),
-]
-Recalls = Annotated[
-    list[float] | None,
-    typer.Option("--recall", callback=_known_recall, help="May be repeated. Default: 0.8, 0.9, 0.95, 0.99."),
-]
-Effort = Annotated[int | None, typer.Option(min=1, help="Candidates to keep, instead of a recall.")]
-Exact = Annotated[bool, typer.Option("--exact", help="Compare with every vector.")]
-MemoryLimit = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", callback=_known_size, help="What building may take beyond the input: 500MB, 2GiB."),
-]
-Typical = Annotated[Path | None, typer.Option("--queries", help="Queries like those to come, for calibration.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace OUT even where it is no index.")]
-QueryFile = Annotated[Path | None, typer.Option("--queries", help="A file of queries.")]
-TypedVector = Annotated[list[str] | None, typer.Option(metavar='"1,2,3"', help="A query; may be repeated.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Check every byte against its checksum.")]
-Queries = Annotated[Path, typer.Argument(help="A file of queries.")]
-MaybeQueries = Annotated[Path | None, typer.Argument(help="Default: 500 made from the stored vectors.")]
-TruthFile = Annotated[
-    Path | None, typer.Option(help="Ids of the true neighbors, a row per query. Default: exact search.")
-]
-Data = Annotated[Path | None, typer.Option(help="Your own vectors, in any file that build reads.")]
-DataQueries = Annotated[
-    Path | None, typer.Option("--queries", help="Queries for --data. Default: those in the file, or rows held out.")
-]
-Ask = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TEXT", help="A question in words; may be repeated. Not with --data."),
-]
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder for the page and the index.")]
-Limit = Annotated[int | None, typer.Option(min=1, hidden=True)]
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-) -> None:
-    """Vector search that is as accurate as you ask."""
-    if version:
-        print(f"nearly {nearly.__version__}")
-        raise typer.Exit()
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-        raise typer.Exit(2)
 
 
 @app.command()
@@ -147,9 +79,19 @@ def build(
     seed: Seed = None,
     threads: Threads = None,
     force: Force = False,
+    vector: VectorColumn = None,
+    id: IdColumn = None,
+    document: DocumentColumn = None,
     json: Json = False,
 ) -> None:
-    """Build an index of the vectors in FILE and write it to OUT."""
+    """Build an index of the vectors in FILE and write it to OUT; with --vector or --id a collection of a Parquet file."""
+    if not (vector is id is document is None):
+        for option, given in (("--index", index is not Kind.auto), ("--queries", queries), ("--memory-limit", memory_limit),
+                              ("--name", name), ("--threads", threads), ("--force", force)):  # fmt: skip
+            if given:
+                raise typer.BadParameter(f"{option} is for an index; a collection (--vector, --id) chooses its own")
+        return collections.build(file, out, vector=vector, id=id, document=document, metric=metric, recall=recall,
+                                 seed=seed, json=json)  # fmt: skip
     limit = None if memory_limit is None else parse_size(memory_limit)
     check_kind(index.value, memory_limit=limit, recall=recall, queries=queries, seed=seed)
     check_output(out, force=force)
@@ -179,9 +121,23 @@ def search(
     exact: Exact = False,
     name: Name = None,
     threads: Threads = None,
+    like: Like = None,
+    where: Where = None,
+    field: FieldName = None,
+    include: Include = None,
     json: Json = False,
 ) -> None:
-    """Print the nearest neighbors of queries, one line each."""
+    """Print the nearest neighbors of queries, one line each; in a collection also of a row that is there."""
+    if index.is_dir():
+        if effort is not None:
+            raise typer.BadParameter("--effort is for an index; a collection takes --recall")
+        return collections.search(
+            index, like=like, vector=vector, queries=queries, k=k, where=where, field=field, include=include,
+            recall=recall, exact=exact, name=name, threads=threads, json=json,
+        )  # fmt: skip
+    for option, given in (("--like", like), ("--where", where), ("--field", field), ("--include", include)):
+        if given is not None:
+            raise typer.BadParameter(f"{option} is for collections, and {index} is none; nearly build --id makes one")
     if (queries is None) == (not vector):
         raise typer.BadParameter('pass either --queries FILE or --vector "1,2,3"')
     if sum((recall is not None, effort is not None, exact)) > 1:
@@ -226,7 +182,11 @@ def _settings(index: Any, recall: float | None, effort: int | None, exact: bool)
 
 @app.command()
 def info(index: IndexFile, verify: Verify = False, json: Json = False) -> None:
-    """Say what an index is, and what effort each recall takes."""
+    """Say what an index is, and what effort each recall takes; or what a collection holds."""
+    if index.is_dir():
+        if verify:
+            raise typer.BadParameter("--verify is for an index; nearly verify checks a collection")
+        return collections.describe(collections.folder(index), json)
     opened: Any = nearly.load(index, verify=verify)
     about = {**_described(opened, index), "verified": verify, "recall_targets": _efforts_of(opened)}
     if json:

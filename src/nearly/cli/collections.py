@@ -1,0 +1,439 @@
+"""The commands for collections: folders of documents, metadata and vectors. `build`, `search` and `info` of app.py, which
+serve both, call what stands here when they meet one."""
+
+import json as json_module
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import nearly
+from nearly.cli import output
+from nearly.cli.base import (
+    DocumentColumn,
+    Folder,
+    IdColumn,
+    Json,
+    Keys,
+    VectorColumn,
+    Where,
+    app,
+)
+from nearly.cli.inputs import parse_vectors, read_queries
+from nearly.errors import InputError
+
+__all__ = ["build", "describe", "search"]
+
+_WIDE = 44  # characters of a value in a table for people
+_EXPORTED = 4096  # rows at a time
+Out = Annotated[Path, typer.Argument(help="A folder that is not there yet.")]
+Table = Annotated[Path, typer.Argument(help="A Parquet file with a row each.")]
+
+
+def build(
+    file: Path, out: Path, *, vector: str | None, id: str | None, document: str | None, metric: str | None,
+    recall: float | None, seed: int | None, json: bool,
+) -> None:  # fmt: skip
+    """Make a collection of the rows of a Parquet file; the folder is gone again where that fails."""
+    there = out.exists()
+    started = time.perf_counter()
+    docs = nearly.open(out, metric=metric, recall=recall, seed=seed or 0, mode="a" if there else "x")
+    try:
+        if len(docs):
+            raise typer.BadParameter(f"{out} holds {len(docs):,} rows already; nearly add puts more into it")
+        with docs:
+            docs.add(str(file), **_columns(docs, vector, id, document))
+            docs.flush()
+            described = _described(docs, out)
+    except BaseException:
+        docs.close()
+        if not there:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    _say_what_came(described, time.perf_counter() - started, json)
+
+
+@app.command()
+def add(
+    collection: Folder,
+    file: Table,
+    vector: VectorColumn = None,
+    id: IdColumn = None,
+    document: DocumentColumn = None,
+    upsert: Annotated[bool, typer.Option("--upsert", help="Replace rows whose keys are there.")] = False,
+    json: Json = False,
+) -> None:
+    """Add the rows of a Parquet file to a collection."""
+    started = time.perf_counter()
+    with _writing(collection) as docs:
+        put = docs.upsert if upsert else docs.add
+        put(str(file), **_columns(docs, vector, id, document))
+        docs.flush()
+        described = _described(docs, collection)
+    _say_what_came(described, time.perf_counter() - started, json)
+
+
+def _columns(docs: Any, vector: str | None, id: str | None, document: str | None) -> dict[str, Any]:
+    named = {"vector": vector, "id": id, "document": document}
+    if vector is not None and len(docs.fields) > 1:
+        raise typer.BadParameter(f"--vector: the fields {', '.join(docs.fields)} take the columns of their names")
+    return {name: column for name, column in named.items() if column is not None}
+
+
+def _say_what_came(described: Mapping[str, Any], seconds: float, json: bool) -> None:
+    if json:
+        print(output.as_json({**described, "seconds": seconds}))
+        return
+    print(
+        f"{described['path']}: {described['rows']:,} rows, {output.as_bytes(described['disk_bytes'])}, {seconds:.1f} s"
+    )
+    _print_columns(described)
+
+
+# -- searching ----------------------------------------
+
+
+def search(
+    path: Path, *, like: str | None, vector: list[str] | None, queries: Path | None, k: int, where: str | None,
+    field: str | None, include: list[str] | None, recall: float | None, exact: bool, name: str | None,
+    threads: int | None, json: bool,
+) -> None:  # fmt: skip
+    """Print the nearest rows of a key, of vectors, or of a file of queries."""
+    if sum((like is not None, bool(vector), queries is not None)) != 1:
+        raise typer.BadParameter('pass one of --like KEY, --vector "1,2,3" (or a file), and --queries FILE')
+    settings = {
+        "where": where,
+        "field": field,
+        "recall": recall,
+        "exact": exact,
+        "include": include,
+        "threads": threads,
+    }
+    with _reading(path) as docs:
+        if like is not None:
+            (key,) = _keys(docs, [like])
+            of = field or next(iter(docs.fields))
+            rows = docs.get(key, include=(of,)).vector[None]
+        else:
+            rows = _queries(docs, vector, queries, field, name)
+        started = time.perf_counter()
+        hits = docs.search(rows, k if like is None else k + 1, **{n: v for n, v in settings.items() if v is not None})
+        seconds = time.perf_counter() - started
+        answers = [_answer(one, k, None if like is None else key) for one in hits]
+        about = {"plan": hits.plan, "expected_recall": hits.expected_recall, "seconds": seconds}
+        metric = docs.fields[field or next(iter(docs.fields))].metric
+    if json:
+        print(output.as_json({"k": k, "metric": metric, "queries": answers, **about}))
+        return
+    names = list(answers[0]["metadata"]) if answers else []
+    lines = [
+        [str(query), str(rank), str(one["ids"][rank]), f"{one['distances'][rank]:.6g}", f"{one['scores'][rank]:.6g}"]
+        + [_short(one["metadata"][name][rank]) for name in names]
+        for query, one in enumerate(answers)
+        for rank in range(len(one["ids"]))
+    ]
+    print(output.table(["query", "rank", "id", "distance", "score", *names], lines, indent=""))
+    expected = "" if hits.expected_recall is None else f", expected recall {hits.expected_recall:.3f}"
+    number = "1 query" if len(answers) == 1 else f"{len(answers):,} queries"
+    output.note(f"{number} in {seconds * 1e3:.3g} ms{expected}; {hits.plan}")
+
+
+def _queries(docs: Any, vector: list[str] | None, queries: Path | None, field: str | None, name: str | None) -> Any:
+    described = docs.fields[field or next(iter(docs.fields))]
+    if queries is None and vector and len(vector) == 1 and Path(vector[0]).is_file():
+        queries, vector = Path(vector[0]), None
+    if queries is not None:
+        return read_queries(queries, metric=described.metric, name=name)
+    return parse_vectors(vector or [], metric=described.metric, dim=described.dim)
+
+
+def _answer(hits: Any, k: int, without: Any) -> dict[str, Any]:
+    """One answer as plain values, without the row that was the query."""
+    kept = [i for i, key in enumerate(hits.ids.tolist()) if key != without and i < hits.counts][:k]
+    columns = {name: [values[i] for i in kept] for name, values in hits.metadata.items()}
+    numbers = {name: getattr(hits, name)[kept].tolist() for name in ("ids", "distances", "scores")}
+    return {**numbers, "metadata": columns}
+
+
+# -- reading ----------------------------------------
+
+
+@app.command()
+def get(
+    collection: Folder,
+    keys: Keys = None,
+    where: Where = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="Rows at most. Default: 100 where no keys are given.")
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Rows to pass over.")] = 0,
+    vectors: Annotated[bool, typer.Option("--vectors", help="Their vectors too, with --json.")] = False,
+    json: Json = False,
+) -> None:
+    """Print rows by their keys, or those that match, or the first ones."""
+    with _reading(collection) as docs:
+        include = ("metadata", "document", *(docs.fields if vectors else ()))
+        if keys:
+            if where is not None or limit is not None or offset:
+                raise typer.BadParameter("keys exclude --where, --limit and --offset")
+            rows = docs.get(_keys(docs, keys), include=include)
+        else:
+            rows = docs.get(where=where, limit=100 if limit is None else limit, offset=offset, include=include)
+        if json:
+            print(output.as_json({"rows": [_as_dict(row, docs) for row in rows]}))
+            return
+        names = list(docs.columns)
+        documents = any(row.document is not None for row in rows)
+        lines = [
+            [str(row.id), *(_short(row.metadata[name]) for name in names)] + [_short(row.document)] * documents
+            for row in rows
+        ]
+    print(output.table(["id", *names, *["document"] * documents], lines, left=1, indent=""))
+
+
+def _as_dict(row: Any, docs: Any) -> dict[str, Any]:
+    """A row with its columns beside the key, as JSON has it."""
+    made = {"id": row.id, **row.metadata}
+    if row.document is not None:
+        made["document"] = row.document
+    if row.vector is not None:
+        made |= row.vector if isinstance(row.vector, Mapping) else {next(iter(docs.fields)): row.vector}
+    return {name: _jsonable(value) for name, value in made.items()}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+@app.command()
+def count(collection: Folder, where: Where = None, json: Json = False) -> None:
+    """Say how many rows there are, or match."""
+    with _reading(collection) as docs:
+        n = docs.count(where)
+    print(output.as_json({"count": n}) if json else n)
+
+
+@app.command()
+def stats(collection: Folder, json: Json = False) -> None:
+    """Say how large a collection is, on the disk and in memory, and what is in it."""
+    with _reading(collection) as docs:
+        described = _described(docs, collection)
+    describe(described, json)
+
+
+def describe(described: Mapping[str, Any], json: bool) -> None:
+    """Print what `stats` found."""
+    if json:
+        print(output.as_json(described))
+        return
+    print(f"{described['path']}: {described['rows']:,} rows")
+    print(f"  disk      {output.as_bytes(described['disk_bytes'])}")
+    print(f"  memory    {output.as_bytes(described['memory_bytes'])}, most of it mapped files")
+    sizes = ", ".join(f"{n:,}" for n in described["segments"]) or "none"
+    print(f"  segments  {sizes}; {described['fresh']:,} fresh rows, {described['deleted']:.1%} deleted")
+    if described["expected_recall"] is not None:
+        print(f"  recall    {described['expected_recall']:.3f} expected")
+    _print_columns(described)
+    if described["problem"]:
+        print(f"  problem   {described['problem']}")
+
+
+def _print_columns(described: Mapping[str, Any]) -> None:
+    fields = ", ".join(f"{name} ({about})" for name, about in described["fields"].items())
+    columns = ", ".join(f"{name} {kind}" for name, kind in described["columns"].items()) or "none"
+    print(f"  vectors   {fields}\n  columns   {columns}")
+
+
+def folder(path: Path) -> dict[str, Any]:
+    """What `info` says of a collection."""
+    with _reading(path) as docs:
+        return _described(docs, path)
+
+
+def _described(docs: Any, path: Path) -> dict[str, Any]:
+    found = docs.stats()
+    names = ("rows", "fresh", "segments", "deleted", "disk_bytes", "memory_bytes", "expected_recall", "problem")
+    fields = {
+        name: f"{each.metric}, {'no' if each.dim is None else each.dim} dimensions"
+        for name, each in docs.fields.items()
+    }
+    return {"path": str(path), **{n: getattr(found, n) for n in names}, "fields": fields, "columns": docs.columns}
+
+
+@app.command()
+def export(
+    collection: Folder,
+    file: Annotated[Path, typer.Argument(help="What to write: .parquet (needs pyarrow) or .jsonl.")],
+    where: Where = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE where it is there.")] = False,
+    json: Json = False,
+) -> None:
+    """Write the rows of a collection, vectors and documents included, into one file that any tool can read."""
+    writer = {".parquet": _write_parquet, ".jsonl": _write_json}.get(file.suffix.lower())
+    if writer is None:
+        raise typer.BadParameter(f"{file} ends in {file.suffix!r}; write .parquet or .jsonl")
+    if file.exists() and not force:
+        raise typer.BadParameter(f"{file} is there already; choose another name, or --force")
+    with _reading(collection) as docs:
+        include = ("metadata", "document", *docs.fields)
+        part = file.with_name(file.name + ".part")
+        try:
+            n = writer(part, docs, docs.scan(_EXPORTED, where=where, include=include))
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    size = file.stat().st_size
+    print(output.as_json({"path": str(file), "rows": n, "file_bytes": size}) if json
+          else f"{file}: {n:,} rows, {output.as_bytes(size)}")  # fmt: skip
+
+
+def _write_parquet(path: Path, docs: Any, batches: Iterator[Any]) -> int:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as problem:
+        raise ImportError('writing Parquet needs pyarrow: pip install "nearly[arrow]"; or write .jsonl') from problem
+    writer, n = None, 0
+    try:
+        for rows in batches:
+            table = rows.to_arrow()
+            if writer is None:
+                writer = pq.ParquetWriter(path, table.schema)
+            writer.write_table(table.cast(writer.schema))
+            n += len(rows)
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        raise InputError("no row matches, so there is nothing to write")
+    return n
+
+
+def _write_json(path: Path, docs: Any, batches: Iterator[Any]) -> int:
+    n = 0
+    with path.open("w", encoding="utf-8") as file:
+        for rows in batches:
+            for row in rows:
+                print(output.as_json(_as_dict(row, docs)), file=file)
+            n += len(rows)
+    return n
+
+
+# -- changing and upkeep ----------------------------------------
+
+
+@app.command()
+def delete(collection: Folder, keys: Keys = None, where: Where = None, json: Json = False) -> None:
+    """Delete rows by their keys, or those that match."""
+    if bool(keys) == (where is not None):
+        raise typer.BadParameter("pass keys or --where, one of them")
+    with _writing(collection) as docs:
+        n = docs.delete(_keys(docs, keys)) if keys else docs.delete(where=where)
+    print(output.as_json({"deleted": n}) if json else f"{n:,} rows deleted")
+
+
+@app.command()
+def erase(collection: Folder, keys: Keys = None, json: Json = False) -> None:
+    """Delete rows so that no byte of them is left in any file."""
+    if not keys:
+        raise typer.BadParameter("pass the keys to erase")
+    with _writing(collection) as docs:
+        n = docs.erase(_keys(docs, keys))
+    print(output.as_json({"erased": n}) if json else f"{n:,} rows erased")
+
+
+@app.command()
+def verify(
+    collection: Folder,
+    erased: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Check that nothing of it is left.")] = None,
+    json: Json = False,
+) -> None:
+    """Check every file of a collection, that graphs reach all rows, and recall on a sample."""
+    with _reading(collection) as docs:
+        found = docs.verify(erased=_keys(docs, erased) if erased else None)
+    facts = {"rows": found.rows, "segments": found.segments, "files": found.files, "bytes": found.n_bytes,
+             "recall": found.recall, "erased": found.erased}  # fmt: skip
+    if json:
+        print(output.as_json(facts))
+        return
+    recall = "" if found.recall is None else f", recall {found.recall:.3f} on a sample"
+    gone = f", {found.erased:,} erased keys found nowhere" if erased else ""
+    size = output.as_bytes(found.n_bytes)
+    print(f"{collection}: {found.rows:,} rows in {found.files:,} files, {size}, all in order{recall}{gone}")
+
+
+@app.command()
+def repair(collection: Folder, json: Json = False) -> None:
+    """Mend a damaged collection as far as it can be: say what was done."""
+    with _writing(collection) as docs:
+        done = docs.repair()
+    print(output.as_json({"done": done}) if json else "\n".join(done) or "nothing is broken")
+
+
+@app.command()
+def compact(collection: Folder, json: Json = False) -> None:
+    """Make one segment of all, without what was deleted: the smallest and quickest form."""
+    _upkeep(collection, lambda docs: docs.compact(), json)
+
+
+def _upkeep(path: Path, work: Callable[[Any], object], json: bool) -> None:
+    with _writing(path) as docs:
+        before = docs.stats().disk_bytes
+        work(docs)
+        after = docs.stats().disk_bytes
+    if json:
+        print(output.as_json({"disk_bytes_before": before, "disk_bytes": after}))
+    else:
+        print(f"{path}: {output.as_bytes(before)} before, {output.as_bytes(after)} now")
+
+
+@app.command()
+def snapshot(collection: Folder, out: Out, json: Json = False) -> None:
+    """Copy a collection as it is at this moment into another folder."""
+    with _writing(collection) as docs:
+        docs.snapshot(out)
+        n = len(docs)
+    print(output.as_json({"path": str(out), "rows": n}) if json else f"{out}: {n:,} rows")
+
+
+# -- what they share ----------------------------------------
+
+
+def _reading(path: Path) -> Any:
+    return closing(nearly.open(_folder(path), mode="r"))
+
+
+def _writing(path: Path) -> Any:
+    return closing(nearly.open(_folder(path)))
+
+
+def _folder(path: Path) -> Path:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no collection at {str(path)!r}; nearly build makes one")
+    if not path.is_dir():
+        raise typer.BadParameter(f"{path} is a file, but the folder of a collection is wanted")
+    return path
+
+
+def _keys(docs: Any, texts: list[str]) -> list[Any]:
+    """Keys as they are typed: numbers in a collection whose keys are numbers."""
+    first = next(iter(docs.scan(1, include=())), None)
+    if first is None or first.ids.dtype == object:
+        return list(texts)
+    wrong = [text for text in texts if not text.isdecimal()]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is no key of this collection, whose keys are numbers")
+    return [int(text) for text in texts]
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json_module.dumps(_jsonable(value), ensure_ascii=False, default=str)
+    text = " ".join(text.strip('"').split() if not isinstance(value, str) else text.split())
+    return text if len(text) <= _WIDE else text[: _WIDE - 1] + "…"
