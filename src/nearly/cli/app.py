@@ -84,10 +84,14 @@ def build(
     document: DocumentColumn = None,
     json: Json = False,
 ) -> None:
-    """Build an index of the vectors in FILE and write it to OUT; with --vector or --id a collection of a Parquet file."""
+    """Build an index of the vectors in FILE and write it to OUT.
+
+    With --vector or --id the rows of FILE, a Parquet file, become a collection in the folder OUT.
+    """
     if not (vector is id is document is None):
-        for option, given in (("--index", index is not Kind.auto), ("--queries", queries), ("--memory-limit", memory_limit),
-                              ("--name", name), ("--threads", threads), ("--force", force)):  # fmt: skip
+        unused = {"--index": index is not Kind.auto, "--queries": queries, "--memory-limit": memory_limit,
+                  "--name": name, "--threads": threads, "--force": force}  # fmt: skip
+        for option, given in unused.items():
             if given:
                 raise typer.BadParameter(f"{option} is for an index; a collection (--vector, --id) chooses its own")
         return collections.build(file, out, vector=vector, id=id, document=document, metric=metric, recall=recall,

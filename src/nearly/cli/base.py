@@ -52,28 +52,6 @@ def _known_size(text: str | None) -> str | None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-IndexFolder = Annotated[Path, typer.Argument(help="The folder of a collection.")]
-Keys = Annotated[list[str] | None, typer.Argument(help="Keys of rows.")]
-Where = Annotated[
-    str | None, typer.Option(metavar="SQL", help="Only rows that match: \"year >= 2020 AND lang = 'en'\".")
-]
-VectorColumn = Annotated[str | None, typer.Option("--vector", help="The column of a table that holds vectors.")]
-IdColumn = Annotated[str | None, typer.Option("--id", help="The column of a table that holds keys.")]
-DocumentColumn = Annotated[str | None, typer.Option("--document", help="The column of a table that holds documents.")]
-Like = Annotated[str | None, typer.Option(metavar="KEY", help="Rows like the one with this key (collections).")]
-FieldName = Annotated[str | None, typer.Option("--field", help="Which vectors, where rows have several (collections).")]
-Include = Annotated[list[str] | None, typer.Option(help="A column to show; may be repeated (collections).")]
-File = Annotated[Path, typer.Argument(help="An index that build or index.save wrote.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Default: all cores.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same bytes. Default: 0.")]
-Neighbors = Annotated[int, typer.Option("-k", min=1, help="Neighbors wanted.")]
-Name = Annotated[str | None, typer.Option(help="Which array, where the file holds several (HDF5, npz, Parquet).")]
-TruthName = Annotated[str | None, typer.Option(help="Which array of the --truth file.")]
-Metric = Annotated[
-    str | None,
-    typer.Option(callback=_known_metric, help=f"{', '.join(metrics.METRICS)}. Default: what the file says, else l2."),
-]
-KindOption = Annotated[Kind, typer.Option("--index", help="auto chooses, and says why.")]
 Folder = Annotated[Path, typer.Argument(help="The folder of a collection.")]
 Keys = Annotated[list[str] | None, typer.Argument(help="Keys of rows.")]
 Where = Annotated[
@@ -85,6 +63,17 @@ DocumentColumn = Annotated[str | None, typer.Option("--document", help="The colu
 Like = Annotated[str | None, typer.Option(metavar="KEY", help="Rows like the one with this key (collections).")]
 FieldName = Annotated[str | None, typer.Option("--field", help="Which vectors, where rows have several (collections).")]
 Include = Annotated[list[str] | None, typer.Option(help="A column to show; may be repeated (collections).")]
+IndexFile = Annotated[Path, typer.Argument(help="An index that build or index.save wrote, or a collection.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Default: all cores.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same bytes. Default: 0.")]
+Neighbors = Annotated[int, typer.Option("-k", min=1, help="Neighbors wanted.")]
+Name = Annotated[str | None, typer.Option(help="Which array, where the file holds several (HDF5, npz, Parquet).")]
+TruthName = Annotated[str | None, typer.Option(help="Which array of the --truth file.")]
+Metric = Annotated[
+    str | None,
+    typer.Option(callback=_known_metric, help=f"{', '.join(metrics.METRICS)}. Default: what the file says, else l2."),
+]
+KindOption = Annotated[Kind, typer.Option("--index", help="auto chooses, and says why.")]
 File = Annotated[Path, typer.Argument(help="Vectors: npy, npz, fvecs, bvecs, fbin, u8bin, i8bin, hdf5, parquet.")]
 Out = Annotated[Path, typer.Argument(help="The index, or the folder of a collection, to write.")]
 BuildRecall = Annotated[
@@ -107,36 +96,16 @@ MemoryLimit = Annotated[
 ]
 Typical = Annotated[Path | None, typer.Option("--queries", help="Queries like those to come, for calibration.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT even where it is no index.")]
-QueryFolder = Annotated[Path, typer.Argument(help="The folder of a collection.")]
-Keys = Annotated[list[str] | None, typer.Argument(help="Keys of rows.")]
-Where = Annotated[
-    str | None, typer.Option(metavar="SQL", help="Only rows that match: \"year >= 2020 AND lang = 'en'\".")
-]
-VectorColumn = Annotated[str | None, typer.Option("--vector", help="The column of a table that holds vectors.")]
-IdColumn = Annotated[str | None, typer.Option("--id", help="The column of a table that holds keys.")]
-DocumentColumn = Annotated[str | None, typer.Option("--document", help="The column of a table that holds documents.")]
-Like = Annotated[str | None, typer.Option(metavar="KEY", help="Rows like the one with this key (collections).")]
-FieldName = Annotated[str | None, typer.Option("--field", help="Which vectors, where rows have several (collections).")]
-Include = Annotated[list[str] | None, typer.Option(help="A column to show; may be repeated (collections).")]
-File = Annotated[Path | None, typer.Option("--queries", help="A file of queries.")]
+QueryFile = Annotated[Path | None, typer.Option("--queries", help="A file of queries.")]
 TypedVector = Annotated[
     list[str] | None, typer.Option(metavar='"1,2,3"', help="A query; may be repeated. For a collection also a file.")
 ]
 Verify = Annotated[bool, typer.Option("--verify", help="Check every byte against its checksum.")]
 Queries = Annotated[Path, typer.Argument(help="A file of queries.")]
 MaybeQueries = Annotated[Path | None, typer.Argument(help="Default: 500 made from the stored vectors.")]
-TruthFolder = Annotated[Path, typer.Argument(help="The folder of a collection.")]
-Keys = Annotated[list[str] | None, typer.Argument(help="Keys of rows.")]
-Where = Annotated[
-    str | None, typer.Option(metavar="SQL", help="Only rows that match: \"year >= 2020 AND lang = 'en'\".")
+TruthFile = Annotated[
+    Path | None, typer.Option(help="Ids of the true neighbors, a row per query. Default: exact search.")
 ]
-VectorColumn = Annotated[str | None, typer.Option("--vector", help="The column of a table that holds vectors.")]
-IdColumn = Annotated[str | None, typer.Option("--id", help="The column of a table that holds keys.")]
-DocumentColumn = Annotated[str | None, typer.Option("--document", help="The column of a table that holds documents.")]
-Like = Annotated[str | None, typer.Option(metavar="KEY", help="Rows like the one with this key (collections).")]
-FieldName = Annotated[str | None, typer.Option("--field", help="Which vectors, where rows have several (collections).")]
-Include = Annotated[list[str] | None, typer.Option(help="A column to show; may be repeated (collections).")]
-File = Annotated[Path | None, typer.Option(help="Ids of the true neighbors, a row per query. Default: exact search.")]
 Data = Annotated[Path | None, typer.Option(help="Your own vectors, in any file that build reads.")]
 DataQueries = Annotated[
     Path | None, typer.Option("--queries", help="Queries for --data. Default: those in the file, or rows held out.")

@@ -1,5 +1,7 @@
-"""The commands for collections: folders of documents, metadata and vectors. `build`, `search` and `info` of app.py, which
-serve both, call what stands here when they meet one."""
+"""The commands for collections, the folders of `nearly.open`.
+
+`build`, `search` and `info` of app.py serve both indexes and collections, and call what stands here for the latter.
+"""
 
 import json as json_module
 import shutil
