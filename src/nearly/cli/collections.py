@@ -3,7 +3,6 @@
 `build`, `search` and `info` of app.py serve both indexes and collections, and call what stands here for the latter.
 """
 
-import json as json_module
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -204,13 +203,7 @@ def _as_dict(row: Any, docs: Any) -> dict[str, Any]:
         made["document"] = row.document
     if row.vector is not None:
         made |= row.vector if isinstance(row.vector, Mapping) else {next(iter(docs.fields)): row.vector}
-    return {name: _jsonable(value) for name, value in made.items()}
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return made
 
 
 @app.command()
@@ -436,6 +429,5 @@ def _keys(docs: Any, texts: list[str]) -> list[Any]:
 def _short(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json_module.dumps(_jsonable(value), ensure_ascii=False, default=str)
-    text = " ".join(text.strip('"').split() if not isinstance(value, str) else text.split())
+    text = " ".join((value if isinstance(value, str) else output.as_json(value).strip('"')).split())
     return text if len(text) <= _WIDE else text[: _WIDE - 1] + "…"

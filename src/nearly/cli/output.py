@@ -1,5 +1,6 @@
 """What commands print: aligned text for people, one JSON object for machines."""
 
+import datetime as dt
 import json
 import math
 import sys
@@ -12,7 +13,7 @@ __all__ = ["as_bytes", "as_json", "note", "per_second", "table", "table_in_parts
 
 
 def as_json(value: Any) -> str:
-    """Return JSON on one line, with NumPy values as plain ones and numbers that JSON lacks as null.
+    """Return JSON on one line: NumPy values as plain ones, dates in ISO 8601, numbers that JSON lacks as null.
 
     Examples
     --------
@@ -31,7 +32,9 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return value.isoformat() if isinstance(value, dt.date) else value  # a datetime is a date
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 0, indent: str = "  ") -> str:
