@@ -36,8 +36,7 @@ class RaBitQ final : public Bounded {
 
   void widen(void* prepared, float times) const override;
   void lower(const void* prepared, Row first, size_t n, float bound, float* out) const override;
-  // Half-widths of the bounds around scores.
-  void errors(const void* prepared, const Row* rows, size_t n, float* out) const;
+  void errors(const void* prepared, const Row* rows, size_t n, float* out) const override;
 
   size_t prepared_bytes() const override;
   void prepare(const void* query, void* prepared) const override;
