@@ -44,6 +44,8 @@ RaBitQ::RaBitQ(RaBitQSpec spec, std::shared_ptr<Table> rows)
   further_bits_ = spec_.bits - lead_bits_;
   lead_ = further_bits_ == 0 ? kFirst : kFactors;
   further_ = lead_ + units_ * 8 * static_cast<size_t>(lead_bits_);
+  ones_.assign(units_, 1.0f);
+  for (const int bits : {spec_.bits, lead_bits_}) tops_[bits].assign(units_, static_cast<float>((1 << (bits - 1)) - 1));
   center_square_ = sum_of_squares(spec_.center.data(), spec_.center.size());
 }
 
@@ -58,7 +60,7 @@ size_t RaBitQ::prepared_bytes() const { return sizeof(Query) + size_ * (spec_.bi
 
 RaBitQ::Fit RaBitQ::fit(const float* a, float scale, int bits) const {
   float sums[2];
-  kernels::active().sweep(a, size_, scale, static_cast<float>((1 << (bits - 1)) - 1), sums);
+  kernels::active().sweep(a, units_, scale, tops_[bits].data(), ones_.data(), sums);
   return {scale, sums[0], sums[1]};
 }
 

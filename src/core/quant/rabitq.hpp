@@ -67,6 +67,7 @@ class RaBitQ final : public Bounded {
   size_t size_, units_;     // dimensions after the rotation; 64 of them each
   int lead_bits_, further_bits_;
   size_t lead_, further_;   // where these begin in a row
+  std::vector<float> ones_, tops_[9];  // of each unit, for kernels::Table::sweep: weights, and the largest code of so many bits
   float center_square_;
 };
 

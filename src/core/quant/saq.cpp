@@ -13,6 +13,12 @@ namespace nearly::quant {
 
 namespace {
 
+float largest(const float* x, size_t n) {
+  float most = 0;
+  for (size_t j = 0; j < n; ++j) most = std::max(most, std::fabs(x[j]));
+  return most;
+}
+
 // A length as half a float, rounded up.
 uint16_t rounded_up(double x) {
   const auto bits = std::bit_cast<uint32_t>(to_float(x));
@@ -26,6 +32,16 @@ constexpr size_t kFactors = 24;  // with them
 constexpr float kHead = 0.8f;    // of the variance that the first stage sees, at least
 
 int leading(int bits) { return std::min(bits, kLead); }
+
+// Orthonormal rows as 16-bit whole numbers by one scale, whose lengths are at most kAxisLength.
+constexpr float kAxisLength = 30000;
+kernels::PackedWhole whole_axes(const SaqSpec& spec) {
+  const size_t inputs = spec.input_dim(), even = kernels::PackedWhole::even(inputs), n = spec.axes.size() / inputs;
+  std::vector<int16_t> whole(n * even);
+  for (size_t i = 0; i < n; ++i)
+    kernels::active().round16(spec.axes.data() + i * inputs, inputs, kAxisLength, whole.data() + i * even);
+  return {whole.data(), n, even};
+}
 
 }  // namespace
 
@@ -57,26 +73,30 @@ struct Saq::Left {
   size_t n;
   Row row[kBlock];
   uint8_t place[kBlock];
-  float sum[kBlock], whole[kBlock];
+  float sum[kBlock], whole[kBlock], low[kBlock];
 
-  // Keeps those whose bound, which goes to out, is not above a bound.
-  template <typename Low> void keep(float bound, Low&& low, float* out) {
+  // Keeps those whose lowest is not above a bound. Few are kept, so nothing is moved before it is known what is.
+  void keep(float bound, float* out) {
+    uint8_t from[kBlock];
     size_t kept = 0;
     for (size_t i = 0; i < n; ++i) {
-      const float at = out[place[i]] = low(i);
-      row[kept] = row[i];
-      place[kept] = place[i];
-      sum[kept] = sum[i];
-      whole[kept] = whole[i];
-      kept += !(at > bound);
+      out[place[i]] = low[i];
+      from[kept] = static_cast<uint8_t>(i);
+      kept += !(low[i] > bound);
     }
     n = kept;
+    for (size_t i = 0; i < n; ++i) {
+      row[i] = row[from[i]];
+      place[i] = place[from[i]];
+      sum[i] = sum[from[i]];
+      whole[i] = whole[from[i]];
+    }
   }
 };
 
 Saq::Saq(SaqSpec spec, std::shared_ptr<Table> rows)
     : Bounded(spec.dim, spec.axes.size() / spec.input_dim(), std::move(rows)), spec_(std::move(spec)),
-      axes_(spec_.axes.data(), spec_.axes.size() / spec_.input_dim(), spec_.input_dim()) {
+      axes_(whole_axes(spec_)) {
   for (const Segment& s : spec_.segments) further_ |= s.bits > kLead;
   size_t at = further_ ? kFactors : kFirst;
   double variance = 0, seen = 0, errors = 0, first_errors = 0;
@@ -105,6 +125,10 @@ Saq::Saq(SaqSpec spec, std::shared_ptr<Table> rows)
     part.share /= static_cast<float>(errors);
     part.first_share /= static_cast<float>(first_errors);
   }
+  for (const Part& part : parts_) {
+    tops_.insert(tops_.end(), part.units, static_cast<float>((1 << (part.bits - 1)) - 1));
+    squares_.insert(squares_.end(), part.units, part.step * part.step);
+  }
   while (seen < kHead * variance) {
     const Segment& s = spec_.segments[head_++];
     seen += static_cast<double>(s.variance) * static_cast<double>(s.length);
@@ -126,48 +150,53 @@ size_t Saq::prepared_bytes() const { return sizeof(Query) + size_ * (further_ ? 
 
 // -- coding ------------------------------------------------------------------------------------------------------------
 
-// How the codes of one scale agree with a vector of unit length whose magnitudes, in steps, are a.
-Saq::Fit Saq::fit(const float* a, float scale, bool first) const {
-  Fit made;
-  made.scale = scale;
-  const kernels::Table& k = kernels::active();
-  for (const Part& part : parts_) {
-    const int dropped = first ? part.further : 0;
-    float sums[2];
-    k.sweep(a + part.first, part.size, std::ldexp(scale, -dropped),
-            static_cast<float>((1 << (part.bits - dropped - 1)) - 1), sums);
-    const double wide = std::ldexp(static_cast<double>(part.step), dropped), narrow = part.step;
-    const double product = wide * narrow * static_cast<double>(sums[0]), square = wide * wide * static_cast<double>(sums[1]);
-    const double gain = first ? part.lead_gain : part.gain;
-    made.product += product;
-    made.square += square;
-    made.along += gain * product;
-    made.length += gain * gain * square;
-  }
-  return made;
+// How the codes of one scale, or their leading bits, agree with a vector of unit length whose magnitudes, in steps, are a.
+Saq::Fit Saq::fit(const float* a, float scale) const {
+  float sums[2];
+  kernels::active().sweep(a, size_ / kUnit, scale, tops_.data(), squares_.data(), sums);
+  return {scale, sums[0], sums[1]};
 }
 
-// A scale whose codes point nearly where a does: the best of eight around the usual one, the best of eight around that, and
+// The factors of a row: its scale, and the length of what it misses, for a vector of a norm.
+void Saq::measure(const float* a, float scale, bool first, double norm, float* row_scale, float* error) const {
+  const float one = 1.0f;
+  double along = 0, length = 0;
+  for (const Part& part : parts_) {
+    const float wide = first ? static_cast<float>(1 << part.further) : 1.0f;  // codes of leading bits alone, in steps
+    for (size_t u = 0; u < part.units; ++u) {
+      const auto top = static_cast<float>((1 << ((first ? part.lead : part.bits) - 1)) - 1);
+      float sums[2];
+      kernels::active().sweep(a + part.first + u * kUnit, 1, scale / wide, &top, &one, sums);
+      const double step = static_cast<double>(part.step) * wide, gain = first ? part.lead_gain : part.gain;
+      along += gain * step * part.step * sums[0];
+      length += gain * gain * step * step * sums[1];
+    }
+  }
+  *row_scale = to_float(norm / along);
+  *error = to_float(norm * spec_.epsilon * std::sqrt(std::max(0.0, length / (along * along) - 1.0)));
+}
+
+// A scale whose codes point nearly where a does: the best of six around the usual one, the best of six around that, and
 // then, `rounds` times, the scale that fits the codes of the scale before.
-Saq::Fit Saq::choose_scale(const float* a) const {
-  constexpr int kTries = 8;
+float Saq::choose_scale(const float* a) const {
+  constexpr int kTries = 6;
   Fit best;
   float low = 0.7f, step = 0.8f / (kTries - 1);
   for (int round = 0; round < 2; ++round) {
     const float from = low;
     for (int i = 0; i < kTries; ++i) {
-      const Fit tried = fit(a, from + step * static_cast<float>(i), false);
+      const Fit tried = fit(a, from + step * static_cast<float>(i));
       if (tried.quality() > best.quality()) best = tried;
     }
     step *= 2.0f / kTries;
     low = best.scale - step * (0.5f * (kTries - 1));
   }
   for (int round = 0; round < spec_.rounds && best.product > 0; ++round) {
-    const Fit adjusted = fit(a, static_cast<float>(best.square / best.product), false);
+    const Fit adjusted = fit(a, static_cast<float>(best.square / best.product));
     if (!(adjusted.quality() > best.quality())) break;
     best = adjusted;
   }
-  return best;
+  return best.scale;
 }
 
 void Saq::pack(const float* z, const float* a, float scale, uint8_t* row) const {
@@ -206,45 +235,67 @@ void Saq::encode(const float* z, float add, double square, uint8_t* row) const {
       const double inverse = 1.0 / (norm * static_cast<double>(part.step));
       for (size_t j = part.first; j < part.first + part.size; ++j) a[j] = static_cast<float>(std::fabs(z[j]) * inverse);
     }
-    const Fit all = choose_scale(a.data());
-    pack(z, a.data(), all.scale, row);
-    const auto factors = [&](const Fit& of, float* scale, float* error) {
-      *scale = to_float(norm / of.along);
-      *error = to_float(norm * spec_.epsilon * std::sqrt(std::max(0.0, of.length / (of.along * of.along) - 1.0)));
-    };
-    factors(all, &f.scale, &f.error);
-    if (further_) factors(fit(a.data(), all.scale, true), &f.first_scale, &f.first_error);
+    const float scale = choose_scale(a.data());
+    pack(z, a.data(), scale, row);
+    measure(a.data(), scale, false, norm, &f.scale, &f.error);
+    if (further_) measure(a.data(), scale, true, norm, &f.first_scale, &f.first_error);
   }
   std::memcpy(row, &f, further_ ? kFactors : kFirst);
 }
 
+// The principal components of n residuals, of which the squares are known, each padded to size_ and rotated by segments. By
+// products of 16-bit whole numbers: they are exact, and rounding costs 1e-8 of a square for 384 dimensions.
+void Saq::project(const float* x, const double* squares, size_t n, float* z) const {
+  const size_t inputs = spec_.input_dim(), even = kernels::PackedWhole::even(inputs), width = axes_.width();
+  thread_local std::vector<int16_t> whole;
+  thread_local std::vector<int32_t> tile;
+  float steps[kBlock];
+  whole.assign(n * even, 0);
+  tile.resize(n * width);
+  for (size_t r = 0; r < n; ++r) {
+    const float* from = x + r * inputs;
+    // No number leaves 16 bits and no sum of products, at most the product of the lengths, leaves 32.
+    const double scale = std::min(2147480000.0 / kAxisLength / std::sqrt(squares[r]), 32767.0 / largest(from, inputs));
+    if (!(scale < 1e38)) {  // nothing but zeros, or next to nothing
+      steps[r] = 0;
+      continue;
+    }
+    kernels::active().round16(from, inputs, static_cast<float>(scale), whole.data() + r * even);
+    steps[r] = static_cast<float>(1.0 / (scale * kAxisLength));
+  }
+  std::fill_n(z, n * size_, 0.0f);
+  for (size_t p = 0; p < axes_.panels(); ++p) {
+    axes_.multiply(whole.data(), n, p, tile.data());
+    const size_t count = std::min(width, coded_ - p * width);
+    for (size_t r = 0; r < n; ++r)
+      for (size_t j = 0; j < count; ++j)
+        z[r * size_ + p * width + j] = static_cast<float>(tile[r * width + j]) * steps[r];
+  }
+  for (size_t r = 0; r < n; ++r)
+    for (size_t p = 0; p < parts_.size(); ++p) spec_.segments[p].rotation.rotate(z + r * size_ + parts_[p].first);
+}
+
 void Saq::fill(size_t first, const float* vectors, size_t n) {
-  const size_t inputs = spec_.input_dim(), width = axes_.width();
-  std::vector<float> residual(kBlock * inputs), z(kBlock * size_), tile(kBlock * width);
+  const size_t inputs = spec_.input_dim();
+  std::vector<float> residual(kBlock * inputs), z(kBlock * size_);
+  double squares[kBlock];
   for (size_t i = 0; i < n; i += kBlock) {
     const size_t block = std::min(kBlock, n - i);
     for (size_t r = 0; r < block; ++r) {
       float* x = residual.data() + r * inputs;
       spec_.row(vectors + (i + r) * spec_.dim, x);
-      for (size_t j = 0; j < inputs; ++j) x[j] -= spec_.center[j];
+      squares[r] = kernels::active().center(x, spec_.center.data(), inputs);
     }
-    std::fill(z.begin(), z.end(), 0.0f);
-    for (size_t p = 0; p < axes_.panels(); ++p) {
-      axes_.multiply(residual.data(), block, p, tile.data());
-      const size_t count = std::min(width, coded_ - p * width);
-      for (size_t r = 0; r < block; ++r) std::copy_n(tile.data() + r * width, count, z.data() + r * size_ + p * width);
-    }
+    project(residual.data(), squares, block, z.data());
     for (size_t r = 0; r < block; ++r) {
       const float* x = residual.data() + r * inputs;
-      double square = 0, with_center = 0;
-      for (size_t j = 0; j < inputs; ++j) {
-        square += static_cast<double>(x[j]) * x[j];
-        with_center += static_cast<double>(x[j]) * spec_.center[j];
+      float add = to_float(squares[r]);
+      if (spec_.product()) {
+        double with_center = 0;
+        for (size_t j = 0; j < inputs; ++j) with_center += static_cast<double>(x[j]) * spec_.center[j];
+        add = static_cast<float>(-with_center);
       }
-      float* mine = z.data() + r * size_;
-      for (size_t p = 0; p < parts_.size(); ++p) spec_.segments[p].rotation.rotate(mine + parts_[p].first);
-      const float add = spec_.product() ? static_cast<float>(-with_center) : to_float(square);
-      encode(mine, add, square, rows_->row(first + i + r));
+      encode(z.data() + r * size_, add, squares[r], rows_->row(first + i + r));
     }
   }
 }
@@ -314,21 +365,17 @@ void Saq::prepare(const void* query, void* prepared) const {
   thread_local std::vector<float> x, z;
   const size_t inputs = spec_.input_dim();
   x.resize(inputs);
-  z.assign(size_ + axes_.width(), 0.0f);
+  z.resize(size_);
   spec_.query(static_cast<const float*>(query), x.data());
   const float own = sum_of_squares(x.data(), inputs);
   float with_center = 0;
-  for (size_t j = 0; j < inputs; ++j) {
-    with_center += x[j] * spec_.center[j];
-    x[j] -= spec_.center[j];
-  }
-  for (size_t p = 0; p < axes_.panels(); ++p) axes_.multiply(x.data(), 1, p, z.data() + p * axes_.width());
-  const float square = sum_of_squares(x.data(), inputs);
+  for (size_t j = 0; j < inputs; ++j) with_center += x[j] * spec_.center[j];
+  const double square = kernels::active().center(x.data(), spec_.center.data(), inputs);
+  project(x.data(), &square, 1, z.data());
   const double seen = dot(z.data(), z.data(), size_);
-  for (size_t p = 0; p < parts_.size(); ++p) spec_.segments[p].rotation.rotate(z.data() + parts_[p].first);
   auto* out = static_cast<Query*>(prepared);
-  const double left_out = coded_ < inputs ? std::max(0.0, static_cast<double>(square) - seen) : 0.0;
-  digits(z.data(), left_out, spec_.product() ? -with_center : square, out);
+  const double left_out = coded_ < inputs ? std::max(0.0, square - seen) : 0.0;
+  digits(z.data(), left_out, spec_.product() ? -with_center : to_float(square), out);
   if (spec_.metric == Metric::kCosine) out->unit = 0.5f;  // |q - o|^2 = 2 (1 - <q, o>) of unit vectors
   if (spec_.lengthened()) {  // |q - o|^2 = |q|^2 + norm_bound^2 - 2 <q, o>
     out->unit = 0.5f;
@@ -388,8 +435,7 @@ void Saq::score_block(const Query& query, const uint8_t* base, const Row* rows, 
   const size_t stride = rows_->stride();
   Left left;
   const auto row = [&](size_t i) -> const Factors& { return factors(base + left.row[i] * stride); };
-  const auto first = [&](size_t i) {
-    const Factors& f = row(i);
+  const auto first = [&](const Factors& f, size_t i) {
     return query.constant + f.add - (further_ ? f.first_scale : f.scale) * left.sum[i];
   };
   for (size_t begin = 0; begin < n; begin += kBlock, out += kBlock) {
@@ -400,24 +446,27 @@ void Saq::score_block(const Query& query, const uint8_t* base, const Row* rows, 
       left.sum[i] = left.whole[i] = 0.0f;
     }
     for (size_t p = 0; p < parts_.size(); ++p) {
-      if (p == head_)
-        left.keep(bound, [&](size_t i) {
+      if (p == head_) {
+        for (size_t i = 0; i < left.n; ++i) {
           const Factors& f = row(i);
-          return first(i) - (further_ ? f.first_error : f.error) * query.head - widened(f.rest) * query.rest;
-        }, out);
+          left.low[i] = first(f, i) - (further_ ? f.first_error : f.error) * query.head - widened(f.rest) * query.rest;
+        }
+        left.keep(bound, out);
+      }
       add_leading(query, parts_[p], p, base, &left);
     }
     if (further_) {
-      left.keep(bound, [&](size_t i) {
+      for (size_t i = 0; i < left.n; ++i) {
         const Factors& f = row(i);
-        return first(i) - f.first_error * query.first_width - widened(f.tail) * query.tail;
-      }, out);
+        left.low[i] = first(f, i) - f.first_error * query.first_width - widened(f.tail) * query.tail;
+      }
+      left.keep(bound, out);
       for (size_t p = 0; p < parts_.size(); ++p)
         if (parts_[p].further > 0) add_further(query, parts_[p], p, base, &left);
     }
     for (size_t i = 0; i < left.n; ++i) {
       const Factors& f = row(i);
-      const float estimate = further_ ? query.constant + f.add - f.scale * left.whole[i] : first(i);
+      const float estimate = further_ ? query.constant + f.add - f.scale * left.whole[i] : first(f, i);
       out[left.place[i]] = lowest ? estimate - f.error * query.width - widened(f.tail) * query.tail : estimate;
     }
   }

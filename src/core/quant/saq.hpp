@@ -74,14 +74,15 @@ class Saq final : public Bounded {
   };
   struct Fit {
     float scale = 0;
-    double product = 0, square = 0;  // of codes with the vector and themselves
-    double along = 0, length = 0;    // the same with gains
-    double quality() const { return square > 0 ? product * product / square : 0; }
+    float product = 0, square = 0;  // of codes with the vector and themselves
+    float quality() const { return square > 0 ? product * product / square : 0; }
   };
   const Factors& factors(const uint8_t* row) const { return *reinterpret_cast<const Factors*>(row); }
+  void project(const float* x, const double* squares, size_t n, float* z) const;
   void encode(const float* z, float add, double square, uint8_t* row) const;
-  Fit fit(const float* a, float scale, bool first) const;
-  Fit choose_scale(const float* a) const;
+  Fit fit(const float* a, float scale) const;
+  float choose_scale(const float* a) const;
+  void measure(const float* a, float scale, bool first, double norm, float* row_scale, float* error) const;
   void pack(const float* z, const float* a, float scale, uint8_t* row) const;
   void unpack(const uint8_t* row, float* z) const;
   void digits(float* z, double left_out, float constant, Query* out) const;
@@ -91,8 +92,9 @@ class Saq final : public Bounded {
                    float* out) const;
 
   SaqSpec spec_;
-  kernels::Packed axes_;
+  kernels::PackedWhole axes_;
   std::vector<Part> parts_;
+  std::vector<float> tops_, squares_;  // of each unit: the largest code without its sign, and the step's square
   size_t size_ = 0;     // dimensions after rotations
   size_t coded_ = 0;    // before
   size_t head_ = 0;     // segments of the first stage
