@@ -71,26 +71,25 @@ struct Saq::Query {
 // that have no further ones.
 struct Saq::Left {
   size_t n;
-  Row row[kBlock];
-  uint8_t place[kBlock];
-  float sum[kBlock], whole[kBlock], low[kBlock];
+  Row row[kBlock], place[kBlock];
+  float sum[kBlock], whole[kBlock];
 
-  // Keeps those whose lowest is not above a bound. Few are kept, so nothing is moved before it is known what is.
-  void keep(float bound, float* out) {
-    uint8_t from[kBlock];
+  // Keeps those whose lowest distance is not above a bound. Few are, so nothing is moved before it is known what.
+  void keep(float bound, const float* lowest, float* out) {
+    Row from[kBlock];
     size_t kept = 0;
     for (size_t i = 0; i < n; ++i) {
-      out[place[i]] = low[i];
-      from[kept] = static_cast<uint8_t>(i);
-      kept += !(low[i] > bound);
+      out[place[i]] = lowest[i];
+      from[kept] = static_cast<Row>(i);
+      kept += !(lowest[i] > bound);
     }
-    n = kept;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < kept; ++i) {
       row[i] = row[from[i]];
       place[i] = place[from[i]];
       sum[i] = sum[from[i]];
       whole[i] = whole[from[i]];
     }
+    n = kept;
   }
 };
 
@@ -176,10 +175,10 @@ void Saq::measure(const float* a, float scale, bool first, double norm, float* r
   *error = to_float(norm * spec_.epsilon * std::sqrt(std::max(0.0, length / (along * along) - 1.0)));
 }
 
-// A scale whose codes point nearly where a does: the best of six around the usual one, the best of six around that, and
+// A scale whose codes point nearly where a does: the best of eight around the usual one, the best of eight around that, and
 // then, `rounds` times, the scale that fits the codes of the scale before.
 float Saq::choose_scale(const float* a) const {
-  constexpr int kTries = 6;
+  constexpr int kTries = 8;
   Fit best;
   float low = 0.7f, step = 0.8f / (kTries - 1);
   for (int round = 0; round < 2; ++round) {
@@ -401,11 +400,11 @@ void Saq::add_leading(const Query& query, const Part& part, size_t p, const uint
   kernels::active().packed[part.lead - 1](query.coarse + part.first, base + part.lead_at, rows_->stride(), left->row,
                                           left->n, part.units, dots);
   const Query::Digit& digit = query.digit[p];
-  for (size_t i = 0; i < left->n; ++i)
-    left->sum[i] += digit.lead_weight * (static_cast<float>(dots[i]) - digit.lead_middle);
+  const size_t n = left->n;
+  const float weight = digit.lead_weight, middle = digit.lead_middle;
+  for (size_t i = 0; i < n; ++i) left->sum[i] += weight * (static_cast<float>(dots[i]) - middle);
   if (!further_ || part.further > 0) return;
-  for (size_t i = 0; i < left->n; ++i)
-    left->whole[i] += digit.lead_weight * (static_cast<float>(dots[i]) - digit.lead_middle);
+  for (size_t i = 0; i < n; ++i) left->whole[i] += weight * (static_cast<float>(dots[i]) - middle);
 }
 
 // All bits of a segment that has further ones. Sums are whole numbers: it does not matter which stage took them.
@@ -430,54 +429,63 @@ void Saq::add_further(const Query& query, const Part& part, size_t p, const uint
 }
 
 // Scores, or the lowest that distances can be by their bounds; above `bound` what some of the bits say.
+template <bool kFurther>
 void Saq::score_block(const Query& query, const uint8_t* base, const Row* rows, size_t n, float bound, bool lowest,
                       float* out) const {
   const size_t stride = rows_->stride();
+  const float constant = query.constant;
   Left left;
-  const auto row = [&](size_t i) -> const Factors& { return factors(base + left.row[i] * stride); };
-  const auto first = [&](const Factors& f, size_t i) {
-    return query.constant + f.add - (further_ ? f.first_scale : f.scale) * left.sum[i];
+  float low[kBlock];
+  // What a lowest distance is by leading bits, a width and what they did not see: `tail` says which length that is.
+  const auto lower = [&](float width, float unseen, bool tail) {
+    for (size_t i = 0; i < left.n; ++i) {
+      const Factors& f = factors(base + left.row[i] * stride);
+      low[i] = constant + f.add - (kFurther ? f.first_scale : f.scale) * left.sum[i] -
+               (kFurther ? f.first_error : f.error) * width - widened(tail ? f.tail : f.rest) * unseen;
+    }
   };
   for (size_t begin = 0; begin < n; begin += kBlock, out += kBlock) {
     left.n = std::min(kBlock, n - begin);
+    for (size_t i = 0; i < left.n; ++i) left.row[i] = rows ? rows[begin + i] : static_cast<Row>(begin + i);
     for (size_t i = 0; i < left.n; ++i) {
-      left.row[i] = rows ? rows[begin + i] : static_cast<Row>(begin + i);
-      left.place[i] = static_cast<uint8_t>(i);
+      left.place[i] = static_cast<Row>(i);
       left.sum[i] = left.whole[i] = 0.0f;
     }
     for (size_t p = 0; p < parts_.size(); ++p) {
       if (p == head_) {
-        for (size_t i = 0; i < left.n; ++i) {
-          const Factors& f = row(i);
-          left.low[i] = first(f, i) - (further_ ? f.first_error : f.error) * query.head - widened(f.rest) * query.rest;
-        }
-        left.keep(bound, out);
+        lower(query.head, query.rest, false);
+        left.keep(bound, low, out);
       }
       add_leading(query, parts_[p], p, base, &left);
     }
-    if (further_) {
-      for (size_t i = 0; i < left.n; ++i) {
-        const Factors& f = row(i);
-        left.low[i] = first(f, i) - f.first_error * query.first_width - widened(f.tail) * query.tail;
-      }
-      left.keep(bound, out);
+    if constexpr (kFurther) {
+      lower(query.first_width, query.tail, true);
+      left.keep(bound, low, out);
       for (size_t p = 0; p < parts_.size(); ++p)
         if (parts_[p].further > 0) add_further(query, parts_[p], p, base, &left);
     }
     for (size_t i = 0; i < left.n; ++i) {
-      const Factors& f = row(i);
-      const float estimate = further_ ? query.constant + f.add - f.scale * left.whole[i] : first(f, i);
+      const Factors& f = factors(base + left.row[i] * stride);
+      const float estimate = constant + f.add - f.scale * (kFurther ? left.whole[i] : left.sum[i]);
       out[left.place[i]] = lowest ? estimate - f.error * query.width - widened(f.tail) * query.tail : estimate;
     }
   }
 }
 
+void Saq::score_rows(const Query& query, const uint8_t* base, const Row* rows, size_t n, float bound, bool lowest,
+                     float* out) const {
+  if (further_)
+    score_block<true>(query, base, rows, n, bound, lowest, out);
+  else
+    score_block<false>(query, base, rows, n, bound, lowest, out);
+}
+
 void Saq::score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const {
-  score_block(*static_cast<const Query*>(prepared), rows_->data(), rows, n, bound, false, out);
+  score_rows(*static_cast<const Query*>(prepared), rows_->data(), rows, n, bound, false, out);
 }
 
 void Saq::score_range(const void* prepared, Row first, size_t n, float* out) const {
-  score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, std::numeric_limits<float>::infinity(),
+  score_rows(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, std::numeric_limits<float>::infinity(),
               false, out);
 }
 
@@ -488,7 +496,7 @@ void Saq::widen(void* prepared, float times) const {
 
 void Saq::lower(const void* prepared, Row first, size_t n, float bound, float* out) const {
   const Query& query = *static_cast<const Query*>(prepared);
-  score_block(query, rows_->row(first), nullptr, n, (bound - query.origin) / query.unit, true, out);
+  score_rows(query, rows_->row(first), nullptr, n, (bound - query.origin) / query.unit, true, out);
   for (size_t i = 0; i < n; ++i) out[i] = query.unit * out[i] + query.origin;
 }
 

@@ -88,8 +88,11 @@ class Saq final : public Bounded {
   void digits(float* z, double left_out, float constant, Query* out) const;
   void add_leading(const Query& query, const Part& part, size_t p, const uint8_t* base, Left* left) const;
   void add_further(const Query& query, const Part& part, size_t p, const uint8_t* base, Left* left) const;
+  template <bool kFurther>
   void score_block(const Query& query, const uint8_t* base, const Row* rows, size_t n, float bound, bool lowest,
                    float* out) const;
+  void score_rows(const Query& query, const uint8_t* base, const Row* rows, size_t n, float bound, bool lowest,
+                  float* out) const;
 
   SaqSpec spec_;
   kernels::PackedWhole axes_;

@@ -45,7 +45,7 @@ class SAQ:
     epsilon : float, default 1.9
         Half-width of bounds, in standard deviations of an estimate, as in `RaBitQ`.
     rounds : int, default 6
-        How often codes are adjusted to their step and the step to its codes, at most; 0 leaves the best of 12 steps.
+        How often codes are adjusted to their step and the step to its codes, at most; 0 leaves the best of 16 steps.
 
     Notes
     -----
@@ -107,11 +107,11 @@ def _plan(variances: NDArray[np.float64], bits: float, dim: int) -> tuple[list[i
     units = -(-inputs // _UNIT)
     wide = _UNIT * -(-units // _BLOCKS)  # of a block
     blocks = [float(variances[first : first + wide].sum()) for first in range(0, inputs, wide)]
-    budget = int(bits * -(-dim // wide) + 1e-9)
+    padded = _UNIT * -(-dim // _UNIT)
+    budget = int(bits * padded / wide + 1e-9)
     if budget < 1:
         raise InputError(
-            f"bits is {bits}, which is less than one bit for {wide} of {dim} dimensions; pass at least "
-            f"{1 / -(-dim // wide):.3g}"
+            f"bits is {bits}, which is less than one bit for {wide} of {dim} dimensions; pass at least {wide / padded:.3g}"
         )
     lengths, numbers, at = [], [], 0
     for n_blocks, number in plan_segments(blocks, budget):
