@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import nearly
 from nearly import _core
 from nearly.quantizers import FITTED, QUANTIZERS, from_state
+from nearly.quantizers.specifications import describe, specified
 
 SPECS = [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")]
 SPECS += [nearly.Reduced(), nearly.Reduced(dims=12), nearly.Reduced(dims=10, code=nearly.Scalar(4, "vector"))]
@@ -105,7 +107,8 @@ WRONG = {
 }  # fmt: skip
 
 
-KINDS = [nearly.Reduced(dims=12), nearly.RaBitQ(7), nearly.SAQ(3.5), nearly.Product(4), nearly.Residual(3), nearly.Binary(None)]
+KINDS = [nearly.Reduced(dims=12), nearly.RaBitQ(7), nearly.SAQ(3.5), nearly.Product(4), nearly.Residual(3)]
+KINDS += [nearly.Binary(None)]
 
 
 @pytest.mark.parametrize("spec", KINDS, ids=str)
@@ -170,6 +173,33 @@ def test_specifications_are_values():
     ):  # fmt: skip
         with pytest.raises(nearly.InputError):
             make()
+
+
+@pytest.mark.parametrize("spec", [nearly.Plain(), *SPECS], ids=str)
+def test_specifications_are_described_by_json_and_made_again(spec):
+    assert specified(json.loads(json.dumps(describe(spec, QUANTIZERS))), QUANTIZERS) == spec
+
+
+def test_specifications_that_cannot_be_are_refused_and_those_of_others_not_described():
+    class Own(nearly.Scalar):
+        """What somebody made."""
+
+    assert describe(Own(), QUANTIZERS) is None
+    assert describe(nearly.Transformed(code=Own()), QUANTIZERS) is None
+    for config in (None, [], 5, {}, {"specification": "own"}, {"specification": ["scalar"]},
+                   {"specification": "scalar", "bits": 7}, {"specification": "scalar", "wide": 1},
+                   {"specification": "chain", "transforms": []}, {"specification": "chain"},
+                   {"specification": "reduced", "code": {"specification": "pca"}},
+                   {"specification": "saq", "bits": [3]}):  # fmt: skip
+        with pytest.raises(nearly.FormatError):
+            specified(config, QUANTIZERS)
+
+
+@pytest.mark.parametrize("make", [nearly.Vamana, nearly.IVF, nearly.Flat])
+def test_a_loaded_index_knows_how_its_codes_were_fitted(make, vectors, tmp_path):
+    make(vectors, quantizer=nearly.SAQ(2.5), seed=1).save(tmp_path / "a")
+    loaded = nearly.load(tmp_path / "a")
+    assert (loaded._codes if make is nearly.IVF else loaded._travel).quantizer == nearly.SAQ(2.5)
 
 
 def test_what_cannot_be_fitted_is_refused(vectors):
@@ -242,7 +272,8 @@ def test_by_default_codes_take_a_sixteenth_of_the_vectors(vectors):
     assert nearly.Product().fit(vectors).row_bytes == nearly.Product(bits=4).fit(vectors).row_bytes == 32 * 4 // 16
 
 
-ADDITIVE = [nearly.Product(6), nearly.Product(6, rotation="opq"), nearly.Residual(3), nearly.Binary("itq"), nearly.SAQ(3)]
+ADDITIVE = [nearly.Product(6), nearly.Product(6, rotation="opq"), nearly.Residual(3), nearly.SAQ(3)]
+ADDITIVE += [nearly.Binary("itq")]
 
 
 @pytest.mark.parametrize("spec", ADDITIVE, ids=str)

@@ -24,17 +24,18 @@ from nearly.quantizers.transformed import FittedTransformed, Transformed
 
 __all__ = [
     "FITTED", "QUANTIZERS", "SAQ", "Binary", "Fitted", "FittedAdditive", "FittedBinary", "FittedCodes", "FittedRaBitQ",
-    "FittedSAQ", "FittedTransformed", "Plain", "Product", "Quantizer", "RaBitQ", "Reduced", "Residual", "Scalar", "Transformed",
-    "from_state",
+    "FittedSAQ", "FittedTransformed", "Plain", "Product", "Quantizer", "RaBitQ", "Reduced", "Residual", "Scalar",
+    "Transformed", "from_state",
 ]  # fmt: skip
 
 QUANTIZERS: dict[str, type[Quantizer]] = {
-    "plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ, "saq": SAQ, "product": Product, "residual": Residual,
-    "binary": Binary, "transformed": Transformed,
+    "plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ, "saq": SAQ, "product": Product,
+    "residual": Residual, "binary": Binary, "transformed": Transformed,
 }  # fmt: skip
 # What they become when fitted; several may become the same kind.
 FITTED: dict[str, type[Fitted]] = {
-    fitted.kind: fitted for fitted in (FittedCodes, FittedRaBitQ, FittedSAQ, FittedAdditive, FittedBinary, FittedTransformed)
+    fitted.kind: fitted
+    for fitted in (FittedCodes, FittedRaBitQ, FittedSAQ, FittedAdditive, FittedBinary, FittedTransformed)
 }
 
 

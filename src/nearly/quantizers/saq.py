@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -49,9 +50,9 @@ class SAQ:
 
     Notes
     -----
-    A row takes 16 bytes beside its codes, 24 if a segment has 5 bits or more. Compared with the paper, plans minimize the
-    squared error, not the absolute one; segments share the step of a vector, which leaves more bits for codes (by a
-    quarter of the error at 2 bits); and all dimensions are adjusted at once.
+    A row takes 16 bytes beside its codes, 24 if a segment has 5 bits or more. Compared with the paper, plans minimize
+    the squared error, not the absolute one; segments share the step of a vector, which leaves more bits for codes; and
+    all dimensions are adjusted at once.
 
     Examples
     --------
@@ -88,7 +89,7 @@ class SAQ:
         axes, variances = principal(covariance(rows, mean, threads), inputs, seed, threads)
         lengths, bits = _plan(np.maximum(variances, 0), self.bits, sample.shape[1])
         cuts = np.cumsum([0, *lengths])
-        spread = np.array([variances[first:last].mean() for first, last in zip(cuts, cuts[1:], strict=False)])
+        spread = np.array([variances[first:last].mean() for first, last in pairwise(cuts)])
         spread = np.maximum(spread / max(float(spread.max()), np.finfo(np.float32).tiny), 1e-8)
         signs = [np.empty((length + _UNIT - 1) // _UNIT * 4, np.uint64) for length in lengths]
         for place, drawn in enumerate(signs):
@@ -111,7 +112,8 @@ def _plan(variances: NDArray[np.float64], bits: float, dim: int) -> tuple[list[i
     budget = int(bits * padded / wide + 1e-9)
     if budget < 1:
         raise InputError(
-            f"bits is {bits}, which is less than one bit for {wide} of {dim} dimensions; pass at least {wide / padded:.3g}"
+            f"bits is {bits}, which is less than one bit for {wide} of {dim} dimensions; pass at least "
+            f"{wide / padded:.3g}"
         )
     lengths, numbers, at = [], [], 0
     for n_blocks, number in plan_segments(blocks, budget):
