@@ -175,10 +175,10 @@ def plan_segments(
         loss = fresh
         steps.append(step)
         whole = loss + left_out[:, None]
-        place, used = np.unravel_index(int(np.argmin(whole)), whole.shape)
-        found.append((float(whole[place, used]), count, int(place), int(used)))
+        end = int(np.argmin(whole))
+        found.append((float(whole.flat[end]), count, *divmod(end, budget + 1)))
     best = min(found)[0]
-    _, count, place, used = next(end for end in found if end[0] <= best * (1 + worth))
+    _, count, place, used = next(plan for plan in found if plan[0] <= best * (1 + worth))
     made = [(n - place, 0)] if place < n else []
     while count:
         count -= 1
