@@ -61,7 +61,7 @@ class SAQ:
     >>> vectors = (rng.standard_normal((2000, 256)) @ axes).astype(np.float32)
     >>> fitted = SAQ(bits=2).fit(vectors)
     >>> fitted.row_bytes, fitted.name
-    (96, 'SAQ codes of 256 dimensions: 64 x 5, 64 x 2, 64 x 1 bits')
+    (96, 'SAQ codes of 256 dimensions: 64 x 6, 64 x 2 bits')
     """
 
     bits: float = 4.0
