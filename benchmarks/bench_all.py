@@ -1,9 +1,9 @@
 """Every figure that README.md quotes, anew.   python benchmarks/bench_all.py   or   make bench Q=all
 
 Runs the other benchmarks one after another, each into a file of benchmarks/baselines/, then writes a summary into
-benchmarks/README.md, every table into baselines/tables.md and the chart to docs/pareto.svg. A file is replaced when its
-benchmark has ended well, so a run that was broken off keeps the figures it had. `--only` repeats a part, `--pages`
-none; `--out` writes elsewhere and leaves the pages be.
+benchmarks/README.md, what quantizers lose into docs/quantizers.md, every table into baselines/tables.md and the chart
+to docs/pareto.svg. A file is replaced when its benchmark has ended well, so a run that was broken off keeps the figures
+it had. `--only` repeats a part, `--pages` none; `--out` writes elsewhere and leaves the pages be.
 
 Traps: an hour or more on a quiet machine, and worth nothing on a busy one. The peers of FINALISTS are those that won
 a column of a sweep on two machines: after a large change, sweep first (`make bench Q=peers DATA=...`) and edit it.
@@ -26,7 +26,7 @@ FINALISTS = {
     "wordvec_trivia_64_cosine": ["scann", "rabitqlib-symqg0-l2", "svs-f16"],
     "wordvec_trivia_64_ip": ["svs-f16", "scann"],
 }
-PARTS = ("finalists", "flat", "contract", "overhead", "kernels")
+PARTS = ("finalists", "flat", "contract", "overhead", "kernels", "quantizers")
 
 
 def main() -> None:
@@ -47,6 +47,7 @@ def pages(root: Path = HERE.parent) -> list[str]:
     here = root / "benchmarks"
     files = [str(path) for path in sorted((here / "baselines").glob("*.jsonl"))]
     written = {"--chart": root / "docs" / "pareto.svg", "--into": here / "README.md"}
+    written["--quantizers"] = root / "docs" / "quantizers.md"
     written["--tables"] = here / "baselines" / "tables.md"
     return [*files, *(str(part) for pair in written.items() for part in pair)]
 
@@ -75,6 +76,9 @@ def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
                 found[f"finalists-{name}"] = ["peers", "--data", name, *limit, *rounds, "--finalists", *names]
         elif part in ("flat", "contract"):
             found[part] = [part, "--data", *arguments.data, *limit, *(rounds if part == "flat" else [])]
+        elif part == "quantizers":
+            names = [name for name in arguments.data if name in datasets.CODED] or arguments.data
+            found[part] = [part, "--data", *names, *limit, *rounds]
         else:
             found[part] = [part, *rounds, *(limit if part == "overhead" else [])]
     return found

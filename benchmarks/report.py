@@ -1,8 +1,9 @@
 """JSON lines of the benchmarks to tables and a chart.   python benchmarks/report.py FILE.jsonl ... [--chart A.svg]
 
-Files of bench_peers (sweeps and finalists), bench_flat, bench_contract and bench_overhead; the newest record of each
-kind counts. `--into PAGE.md` writes what matters most between the lines `<!-- figures -->` and
-`<!-- end of figures -->` of a page, `--tables FILE.md` every table, as printed.
+Files of bench_peers (sweeps and finalists), bench_flat, bench_contract, bench_overhead and bench_quantizers; the newest
+record of each kind counts. `--into PAGE.md` writes what matters most between the lines `<!-- figures -->` and
+`<!-- end of figures -->` of a page, `--quantizers PAGE.md` the same of what quantizers lose, `--tables FILE.md` every
+table, as printed.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def markdown(records: list[Record], *, brief: bool = False) -> str:
     machines = {tables.machine(record): None for record in records}
     detailed = [tables.sweep, tables.finalists, tables.asked]
     common = [tables.builds, tables.flat, tables.contract, tables.overhead]
-    parts = [part(records) for part in ([tables.summary] if brief else detailed) + common]
+    parts = [part(records) for part in ([tables.summary] if brief else [*detailed, tables.quantizers]) + common]
     return "\n\n".join([*machines, *filter(None, parts)]) + "\n"
 
 
@@ -102,6 +103,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--chart", type=Path, help="SVG: recall against queries per second, a panel per data set")
     parser.add_argument("--mode", choices=list(MODES), default="batch", help="of the chart (default batch)")
     parser.add_argument("--into", type=Path, help="page to write a summary into")
+    parser.add_argument("--quantizers", type=Path, help="page to write what quantizers lose into")
     parser.add_argument("--tables", type=Path, help="file to write every table to")
     given = parser.parse_args(None if arguments is None else list(arguments))
     records = read(*given.files)
@@ -111,6 +113,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     print(text)
     if given.into is not None:
         given.into.write_text(insert(given.into.read_text(), markdown(records, brief=True)))
+    if given.quantizers is not None:
+        given.quantizers.write_text(insert(given.quantizers.read_text(), tables.quantizers(records)))
     if given.tables is not None:
         given.tables.write_text(text)
     if given.chart is not None and not panels(records, given.mode):

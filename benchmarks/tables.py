@@ -264,6 +264,35 @@ def overhead(records: list[Record]) -> str:
     return section("Overhead: before anything is compared", table(["what", "takes"], rows, words=2))
 
 
+# ---------------------------------------------------------------- quantizers
+
+
+def quantizers(records: list[Record]) -> str:
+    """Return what each quantizer loses, costs and finds, a table per data set."""
+    found = newest(records, "quantizers", "quantizer", "peer")
+    return "\n\n".join(_quantizers(group) for _, group in _groups(found, lambda r: (title(r),)))
+
+
+def _quantizers(found: list[Record]) -> str:
+    depths = [10, 20, 100]
+    rows = []
+    for record in sorted(found, key=lambda r: (r["bits"], "peer" in r)):
+        micro = f"{record['encode_microseconds']:.1f}"
+        if "peer" in record:
+            how = "one fixed step" if record["fast"] else "every step tried"
+            rows.append([f"{record['bits']:g}", f"rabitqlib's RaBitQ, {how}", "", "", micro, "", "", "", "", ""])
+            continue
+        recalls = [f"{record[f'recall_{depth}']:.3f}" for depth in depths]
+        names = ("scan_milliseconds", "scan_gigabytes_per_second")
+        scan = [f"{record[name]:.2f}" for name in names] if names[0] in record else []
+        error = f"{record['error']:.2g}" if record["error"] < 0.001 else f"{record['error']:.4f}"
+        start = [f"{record['bits']:g}", f"`{record['quantizer']}`", str(record["row_bytes"])]
+        rows.append([*start, error, micro, *recalls, *(scan or ["", ""])])
+    data = found[-1]["data"]
+    header = ["bits", "code", "bytes", "error", "coding, µs", *(f"recall, {depth}" for depth in depths)]
+    return section(f"{title(found[-1])}: {data['n']:,} vectors", table([*header, "scan, ms", "GB/s"], rows, words=2))
+
+
 # ---------------------------------------------------------------- what a chart draws
 
 

@@ -7,6 +7,7 @@
 #include "quant/plain.hpp"
 #include "quant/rabitq.hpp"
 #include "quant/rotation.hpp"
+#include "quant/saq.hpp"
 
 #include "bind.hpp"
 
@@ -120,6 +121,50 @@ std::shared_ptr<quant::RaBitQ> make_rabitq(std::shared_ptr<Table> rows, size_t d
   return std::make_shared<quant::RaBitQ>(std::move(s), rows);
 }
 
+// Segments without their variances and rotations: what the size of a row follows from.
+std::vector<quant::Segment> saq_segments(In<uint32_t, 1> lengths, In<uint8_t, 1> bits) {
+  const size_t n = lengths.shape(0);
+  require(n >= 1 && n <= quant::Saq::kSegments && bits.shape(0) == n, "Saq: between 1 and 8 segments");
+  std::vector<quant::Segment> made(n);
+  for (size_t s = 0; s < n; ++s) {
+    const size_t length = lengths.data()[s];
+    require(length >= 1 && length <= 32832 && (length % 64 == 0 || s + 1 == n), "Saq: segments are of 64 * m dimensions");
+    require(bits.data()[s] >= 1 && bits.data()[s] <= 12, "Saq: segments have 1 to 12 bits");
+    made[s].length = length;
+    made[s].bits = bits.data()[s];
+  }
+  return made;
+}
+
+std::shared_ptr<quant::Saq> make_saq(std::shared_ptr<Table> rows, size_t dim, int metric, float norm_bound, float epsilon,
+                                     int rounds, In<float, 1> center, In<float, 2> axes, In<uint32_t, 1> lengths,
+                                     In<uint8_t, 1> bits, In<float, 1> variances, In<uint64_t, 1> signs) {
+  quant::SaqSpec s;
+  static_cast<quant::Form&>(s) = make_form(dim, metric, norm_bound);
+  s.segments = saq_segments(lengths, bits);
+  require(rows->stride() == quant::Saq::row_bytes(s.segments), "Saq: the table's stride is not row_bytes()");
+  require(epsilon > 0 && epsilon < 1e6f && rounds >= 0 && rounds <= 100, "Saq: epsilon or rounds out of range");
+  require(variances.shape(0) == s.segments.size() && center.shape(0) == s.input_dim() && axes.shape(1) == s.input_dim(),
+          "Saq: center and axes are of another dimension, or variances are missing");
+  size_t coded = 0, word = 0;
+  for (size_t i = 0; i < s.segments.size(); ++i) {
+    quant::Segment& segment = s.segments[i];
+    const size_t words = quant::Rotation::n_words(segment.length);
+    require(fits(word, words, signs.shape(0)) && variances.data()[i] > 0 && variances.data()[i] < 1e30f,
+            "Saq: signs hold four bits for each dimension, variances are positive");
+    segment.variance = variances.data()[i];
+    segment.rotation = quant::Rotation(segment.length, {signs.data() + word, signs.data() + word + words});
+    coded += segment.length;
+    word += words;
+  }
+  require(word == signs.shape(0) && coded == axes.shape(0) && coded <= s.input_dim(), "Saq: segments and axes disagree");
+  s.epsilon = epsilon;
+  s.rounds = rounds;
+  s.center = to_vector(center);
+  s.axes.assign(axes.data(), axes.data() + axes.size());
+  return std::make_shared<quant::Saq>(std::move(s), rows);
+}
+
 quant::AdditiveSpec additive_spec(size_t dim, int metric, float norm_bound, size_t books, int bits, bool residual, size_t beam) {
   quant::AdditiveSpec s;
   static_cast<quant::Form&>(s) = make_form(dim, metric, norm_bound);
@@ -154,7 +199,7 @@ std::shared_ptr<quant::Binary> make_binary(std::shared_ptr<Table> rows, size_t d
 }
 
 // Scores and the half-widths of their bounds, above `bound` whatever `score` says: for tests.
-void bounded_scores(const quant::RaBitQ& r, In<float, 1> query, In<uint32_t, 1> rows, float bound, Out<float, 1> out,
+void bounded_scores(const quant::Bounded& r, In<float, 1> query, In<uint32_t, 1> rows, float bound, Out<float, 1> out,
                     Out<float, 1> errors) {
   const size_t n = rows.shape(0);
   require(query.shape(0) == r.dim() && out.shape(0) == n && errors.shape(0) == n, "bounded_scores: shapes disagree");
@@ -228,13 +273,20 @@ void codes(nb::module_& m) {
              return quant::Codes::row_bytes(s);
            }, "dims"_a, "bits"_a, "per_vector"_a, "product"_a = false);
 
-  nb::class_<quant::Bounded, quant::Coded>(m, "Bounded", "Codes whose estimates have bounds.");
+  nb::class_<quant::Bounded, quant::Coded>(m, "Bounded", "Codes whose estimates have bounds.")
+      .def("bounded_scores", &bounded_scores, "query"_a.noconvert(), "rows"_a.noconvert(), "bound"_a, "out"_a.noconvert(),
+           "errors"_a.noconvert());
   nb::class_<quant::RaBitQ, quant::Bounded>(m, "RaBitQ")
       .def(nb::new_(&make_rabitq), "rows"_a, "dim"_a, "bits"_a, "metric"_a, "norm_bound"_a, "epsilon"_a,
            "center"_a.noconvert(), "signs"_a.noconvert())
-      .def_static("row_bytes", &rabitq_row_bytes, "inputs"_a, "bits"_a)
-      .def("bounded_scores", &bounded_scores, "query"_a.noconvert(), "rows"_a.noconvert(), "bound"_a, "out"_a.noconvert(),
-           "errors"_a.noconvert());
+      .def_static("row_bytes", &rabitq_row_bytes, "inputs"_a, "bits"_a);
+  nb::class_<quant::Saq, quant::Bounded>(m, "Saq")
+      .def(nb::new_(&make_saq), "rows"_a, "dim"_a, "metric"_a, "norm_bound"_a, "epsilon"_a, "rounds"_a,
+           "center"_a.noconvert(), "axes"_a.noconvert(), "lengths"_a.noconvert(), "bits"_a.noconvert(),
+           "variances"_a.noconvert(), "signs"_a.noconvert())
+      .def_static("row_bytes", [](In<uint32_t, 1> lengths, In<uint8_t, 1> bits) {
+             return quant::Saq::row_bytes(saq_segments(lengths, bits));
+           }, "lengths"_a.noconvert(), "bits"_a.noconvert());
 
   nb::class_<quant::Additive, quant::Coded>(m, "Additive")
       .def(nb::new_(&make_additive), "rows"_a, "dim"_a, "metric"_a, "norm_bound"_a, "bits"_a, "residual"_a, "beam"_a,

@@ -117,9 +117,11 @@ void rotate(Out<float, 2> rows, In<uint64_t, 1> signs) {
   for (size_t i = 0; i < rows.shape(0); ++i) k::active().rotate(rows.data() + i * dim, signs.data(), dim);
 }
 
-void sweep(In<float, 1> magnitudes, float scale, float top, Out<float, 1> out) {
-  require(magnitudes.shape(0) % 16 == 0 && out.shape(0) == 2, "sweep: 16 * m magnitudes, two sums");
-  k::active().sweep(magnitudes.data(), magnitudes.shape(0), scale, top, out.data());
+void sweep(In<float, 1> magnitudes, float scale, In<float, 1> tops, In<float, 1> weights, Out<float, 1> out) {
+  const size_t units = tops.shape(0);
+  require(magnitudes.shape(0) == units * 64 && weights.shape(0) == units && out.shape(0) == 2,
+          "sweep: 64 magnitudes, a top and a weight for each unit, two sums");
+  k::active().sweep(magnitudes.data(), units, scale, tops.data(), weights.data(), out.data());
 }
 
 void fastscan(In<uint8_t, 2> tables, In<uint8_t, 3> packed, Out<uint16_t, 2> out) {
@@ -269,7 +271,8 @@ void kernels(nb::module_& m) {
   m.def("packed_dots", &packed_dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert(),
         "chosen"_a.noconvert() = nb::none());
   m.def("rotate", &rotate, "rows"_a.noconvert(), "signs"_a.noconvert());
-  m.def("sweep", &sweep, "magnitudes"_a.noconvert(), "scale"_a, "top"_a, "out"_a.noconvert());
+  m.def("sweep", &sweep, "magnitudes"_a.noconvert(), "scale"_a, "tops"_a.noconvert(), "weights"_a.noconvert(),
+        "out"_a.noconvert());
   m.def("fastscan", &fastscan, "tables"_a.noconvert(), "packed"_a.noconvert(), "out"_a.noconvert());
   m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
   m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);

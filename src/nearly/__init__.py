@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
 from nearly.hits import Hits, RangeHits
 from nearly.indexes import HNSW, IVF, Estimate, Flat, Vamana, build, estimate, load
-from nearly.quantizers import Binary, Plain, Product, RaBitQ, Reduced, Residual, Scalar, Transformed
+from nearly.quantizers import SAQ, Binary, Plain, Product, RaBitQ, Reduced, Residual, Scalar, Transformed
 from nearly.runtime import get_threads, set_threads, show_versions, simd_target, simd_targets, use_simd_target
 from nearly.transforms import Chain, Matryoshka, Pca, Rotation
 
 __all__ = [
     "HNSW",
     "IVF",
+    "SAQ",
     "Binary",
     "Chain",
     "DimensionError",

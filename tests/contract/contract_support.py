@@ -17,6 +17,7 @@ VARIANTS: dict[str, list[Any]] = {
     "scalar": [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")],
     "reduced": [nearly.Reduced(), nearly.Reduced(dims=12), nearly.Reduced(dims=16, code=nearly.Scalar(4, "vector"))],
     "rabitq": [nearly.RaBitQ(bits) for bits in (1, 4, 7)],
+    "saq": [nearly.SAQ(bits) for bits in (2, 7.5)],
     "product": [nearly.Product(), nearly.Product(bits=4), nearly.Product(m=5, rotation="opq")],
     "residual": [nearly.Residual(3), nearly.Residual(9, bits=4, beam=2)],
     "binary": [nearly.Binary(rotation) for rotation in ("random", "itq", None)],

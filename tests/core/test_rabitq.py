@@ -200,19 +200,22 @@ def test_the_choice_of_a_step_is_near_the_best_there_is(rng):
         assert (1 - reached) <= (1 - optimum) * 1.02 + 1e-6
 
 
-@pytest.mark.parametrize("n", [16, 64, 768])
-def test_sweep_matches_numpy_on_every_target(rng, n):
-    a = np.abs(rng.standard_normal(n, dtype=np.float32))
-    a[3] = 0
+@pytest.mark.parametrize("units", [1, 2, 12])
+def test_sweep_matches_numpy_on_every_target(rng, units):
+    a = np.abs(rng.standard_normal((units, 64), dtype=np.float32))
+    a[0, 3] = 0
+    weights = rng.uniform(0.1, 1, units).astype(np.float32)
     before, seen = _core.simd_target(), []
     try:
         for target in _core.simd_targets():
             _core.use_simd_target(target)
-            for scale, top in ((0.3, 1.0), (11.7, 15.0), (1e30, 127.0)):
+            for scale, top in ((0.3, 1.0), (11.7, 15.0), (1e30, 2047.0)):
                 out = np.full(2, np.nan, np.float32)
-                _core.sweep(a, scale, top, out)
-                k = np.minimum(np.floor(a * np.float32(scale)), np.float32(top)).astype(np.float64) + 0.5
-                np.testing.assert_allclose(out, [(k * a).sum(), (k * k).sum()], rtol=1e-5)
+                tops = np.float32(top) - np.arange(units, dtype=np.float32) % 2
+                _core.sweep(a.reshape(-1), scale, tops, weights, out)
+                k = np.minimum(np.floor(a * np.float32(scale)), tops[:, None]).astype(np.float64) + 0.5
+                expected = (k * a).sum(axis=1) @ weights, (k * k).sum(axis=1) @ weights
+                np.testing.assert_allclose(out, expected, rtol=1e-5)
                 seen.append(bits(out))
     finally:
         _core.use_simd_target(before)

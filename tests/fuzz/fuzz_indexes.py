@@ -71,6 +71,7 @@ def originals(folder: Path) -> list[bytes]:
         nearly.IVF(floats[:0]),
         nearly.Flat(bits, metric="jaccard"),
         nearly.Flat(floats, quantizer=nearly.RaBitQ(2)),
+        nearly.Flat(floats, quantizer=nearly.SAQ(5.5)),
         nearly.Flat(floats[:0]),
         nearly.Vamana(floats, **quick, quantizer=nearly.Reduced(dims=4), metric="ip"),
         nearly.Vamana(floats, **quick, quantizer=nearly.RaBitQ(3), metric="cosine"),

@@ -239,11 +239,13 @@ def test_turns_are_drawn_where_recorded_and_speeds_at_targets_where_not():
 
 # ---------------------------------------------------------------- the pages
 
+PAGES = ("benchmarks/README.md", "benchmarks/baselines/tables.md", "docs/pareto.svg", "docs/quantizers.md")
+
 
 @pytest.mark.skipif(not (ROOT / "benchmarks" / "baselines").exists(), reason="the records are not in this archive")
 def test_the_pages_show_what_the_committed_records_say(tmp_path):
     """If this fails: python benchmarks/bench_all.py --pages"""
-    for name in ("benchmarks/README.md", "benchmarks/baselines/tables.md", "docs/pareto.svg"):
+    for name in PAGES:
         copy = tmp_path / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text((ROOT / name).read_text())
@@ -252,14 +254,14 @@ def test_the_pages_show_what_the_committed_records_say(tmp_path):
 
     report.main(bench_all.pages(tmp_path))
 
-    for name in ("benchmarks/README.md", "benchmarks/baselines/tables.md", "docs/pareto.svg"):
+    for name in PAGES:
         assert (tmp_path / name).read_text() == (ROOT / name).read_text(), f"{name} is stale"
 
 
 def test_everything_that_is_quoted_can_be_measured_anew(tmp_path):
     given = bench_all.argparse.Namespace(only=bench_all.PARTS, data=["synthetic"], rounds=1, limit=700, out=None)
     found = bench_all.commands(given)
-    assert list(found) == ["finalists-synthetic", "flat", "contract", "overhead", "kernels"]
+    assert list(found) == ["finalists-synthetic", "flat", "contract", "overhead", "kernels", "quantizers"]
     for command in found.values():
         assert (ROOT / "benchmarks" / f"bench_{command[0]}.py").exists()
 

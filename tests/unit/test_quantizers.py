@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import pytest
 import nearly
 from nearly import _core
 from nearly.quantizers import FITTED, QUANTIZERS, from_state
+from nearly.quantizers.specifications import describe, specified
 
 SPECS = [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")]
 SPECS += [nearly.Reduced(), nearly.Reduced(dims=12), nearly.Reduced(dims=10, code=nearly.Scalar(4, "vector"))]
 SPECS += [nearly.RaBitQ(bits) for bits in (1, 2, 5, 8)]
+SPECS += [nearly.SAQ(bits) for bits in (1.0, 2.5, 8.0)]
 SPECS += [nearly.Product(), nearly.Product(7), nearly.Product(16, bits=4), nearly.Product(8, rotation="opq")]
 SPECS += [nearly.Residual(4), nearly.Residual(12, bits=4, beam=2)]
 SPECS += [nearly.Binary(rotation) for rotation in ("random", "itq", None)]
@@ -28,6 +31,8 @@ def allowed_loss(spec):
         return 0.12
     if isinstance(spec, nearly.Binary):
         return LOSSES[1]
+    if isinstance(spec, nearly.SAQ):
+        return LOSSES[int(spec.bits)]
     return LOSSES[spec.code.bits if isinstance(spec, nearly.Reduced | nearly.Transformed) else spec.bits]
 
 
@@ -65,6 +70,7 @@ FINER = {
     },
     "reduced": [nearly.Reduced(dims=6), nearly.Reduced(dims=12)],
     "rabitq": [nearly.RaBitQ(bits) for bits in range(1, 9)],
+    "saq": [nearly.SAQ(bits) for bits in range(1, 9)],
     "product": [nearly.Product(m) for m in (4, 8, 16)],
     "product of 4 bits": [nearly.Product(m, bits=4) for m in (8, 16, 32)],
     "residual": [nearly.Residual(levels) for levels in (1, 2, 4, 8)],
@@ -96,12 +102,13 @@ def test_the_same_seed_gives_the_same_quantizer_and_its_state_gives_it_again(spe
 WRONG = {
     "dim": [0, -1, 33, 2**40, "x", None, 1e400], "dims": [0, -3, 13, 2**40, None], "bits": [0, 9, 16, -8, None],
     "metric": ["l1", "", None, 5], "norm_bound": ["x", None], "energy": ["x", None],
-    "epsilon": [0, -1, "x", None, 1e300], "beam": [0, -1, 257, "x", None],
+    "epsilon": [0, -1, "x", None, 1e300], "rounds": [-1, 101, "x", None], "beam": [0, -1, 257, "x", None],
     "books": [0, 2, 40, "x", None],
 }  # fmt: skip
 
 
-KINDS = [nearly.Reduced(dims=12), nearly.RaBitQ(7), nearly.Product(4), nearly.Residual(3), nearly.Binary(None)]
+KINDS = [nearly.Reduced(dims=12), nearly.RaBitQ(7), nearly.SAQ(3.5), nearly.Product(4), nearly.Residual(3)]
+KINDS += [nearly.Binary(None)]
 
 
 @pytest.mark.parametrize("spec", KINDS, ids=str)
@@ -148,7 +155,7 @@ def test_specifications_are_values():
     with pytest.raises(dataclasses.FrozenInstanceError):
         nearly.Scalar().bits = 4
     assert set(QUANTIZERS) == {
-        "plain", "scalar", "reduced", "rabitq", "product", "residual", "binary", "transformed"
+        "plain", "scalar", "reduced", "rabitq", "saq", "product", "residual", "binary", "transformed"
     }  # fmt: skip
     for make in (
         lambda: nearly.Scalar(bits=7), lambda: nearly.Scalar(bits=True), lambda: nearly.Scalar(scale="row"),
@@ -159,10 +166,40 @@ def test_specifications_are_values():
         lambda: nearly.Residual(beam=0), lambda: nearly.Binary("opq"), lambda: nearly.Binary(rotation=True),
         lambda: nearly.Transformed(code=nearly.Binary()),
         lambda: nearly.Transformed(code=nearly.Product(rotation="opq")),
+        lambda: nearly.SAQ(bits=0), lambda: nearly.SAQ(bits=8.5), lambda: nearly.SAQ(bits="4"),
+        lambda: nearly.SAQ(epsilon=0), lambda: nearly.SAQ(rounds=-1), lambda: nearly.SAQ(rounds=1.5),
+        lambda: nearly.Transformed(code=nearly.SAQ()),
         lambda: nearly.RaBitQ(epsilon=0), lambda: nearly.RaBitQ(epsilon="wide"),
     ):  # fmt: skip
         with pytest.raises(nearly.InputError):
             make()
+
+
+@pytest.mark.parametrize("spec", [nearly.Plain(), *SPECS], ids=str)
+def test_specifications_are_described_by_json_and_made_again(spec):
+    assert specified(json.loads(json.dumps(describe(spec, QUANTIZERS))), QUANTIZERS) == spec
+
+
+def test_specifications_that_cannot_be_are_refused_and_those_of_others_not_described():
+    class Own(nearly.Scalar):
+        """What somebody made."""
+
+    assert describe(Own(), QUANTIZERS) is None
+    assert describe(nearly.Transformed(code=Own()), QUANTIZERS) is None
+    for config in (None, [], 5, {}, {"specification": "own"}, {"specification": ["scalar"]},
+                   {"specification": "scalar", "bits": 7}, {"specification": "scalar", "wide": 1},
+                   {"specification": "chain", "transforms": []}, {"specification": "chain"},
+                   {"specification": "reduced", "code": {"specification": "pca"}},
+                   {"specification": "saq", "bits": [3]}):  # fmt: skip
+        with pytest.raises(nearly.FormatError):
+            specified(config, QUANTIZERS)
+
+
+@pytest.mark.parametrize("make", [nearly.Vamana, nearly.IVF, nearly.Flat])
+def test_a_loaded_index_knows_how_its_codes_were_fitted(make, vectors, tmp_path):
+    make(vectors, quantizer=nearly.SAQ(2.5), seed=1).save(tmp_path / "a")
+    loaded = nearly.load(tmp_path / "a")
+    assert (loaded._codes if make is nearly.IVF else loaded._travel).quantizer == nearly.SAQ(2.5)
 
 
 def test_what_cannot_be_fitted_is_refused(vectors):
@@ -174,6 +211,7 @@ def test_what_cannot_be_fitted_is_refused(vectors):
         lambda: nearly.Scalar().fit(np.full((3, 4), np.nan, np.float32)),
         lambda: nearly.Reduced(dims=33).fit(vectors),
         lambda: nearly.Product(33).fit(vectors),
+        lambda: nearly.SAQ(0.9).fit(vectors),  # less than a bit for the 64 dimensions that a code has at least
         lambda: nearly.Plain().fit(vectors),
         lambda: nearly.Scalar().fit(vectors).encode(vectors[:, :5]),
         lambda: nearly.Scalar().fit(vectors).decode(np.zeros((2, 3), np.uint8)),
@@ -217,15 +255,16 @@ def test_axes_do_not_depend_on_the_size_of_numbers(vectors, power):
     assert fitted.energy == expected.energy
 
 
-def test_codes_of_rabitq_do_not_depend_on_threads_or_on_their_company(vectors):
-    fitted = nearly.RaBitQ(5).fit(vectors)
+@pytest.mark.parametrize("spec", [nearly.RaBitQ(5), nearly.SAQ(5)], ids=str)
+def test_codes_with_bounds_do_not_depend_on_threads_or_on_their_company(spec, vectors):
+    fitted = spec.fit(vectors)
     seen = []
     for threads in (1, 2, 5):
         table = _core.Table(fitted.row_bytes, len(vectors), len(vectors))
         fitted.scorer(table).encode(0, vectors, threads)
         seen.append(np.array(table.array()).tobytes())
     assert seen == [fitted.encode(vectors).tobytes()] * 3
-    other = nearly.RaBitQ(5).fit(vectors, seed=1)
+    other = spec.fit(vectors, seed=1)
     assert other.encode(vectors).tobytes() != seen[0]
 
 
@@ -233,7 +272,8 @@ def test_by_default_codes_take_a_sixteenth_of_the_vectors(vectors):
     assert nearly.Product().fit(vectors).row_bytes == nearly.Product(bits=4).fit(vectors).row_bytes == 32 * 4 // 16
 
 
-ADDITIVE = [nearly.Product(6), nearly.Product(6, rotation="opq"), nearly.Residual(3), nearly.Binary("itq")]
+ADDITIVE = [nearly.Product(6), nearly.Product(6, rotation="opq"), nearly.Residual(3), nearly.SAQ(3)]
+ADDITIVE += [nearly.Binary("itq")]
 
 
 @pytest.mark.parametrize("spec", ADDITIVE, ids=str)

@@ -205,3 +205,11 @@ def test_specifications_are_values():
 def test_what_makes_no_sense_is_refused(make, vectors):
     with pytest.raises(nearly.InputError):
         make(vectors)
+
+
+def test_axes_of_vectors_that_differ_in_one_direction_are_numbers():
+    vectors = np.zeros((50, 200), np.float32)
+    vectors[7] = 1  # each step of the decomposition leaves less of a matrix of rank one, until its squares underflow
+    fitted = Pca().fit(vectors)
+    assert np.isfinite(fitted.apply(vectors)).all()
+    np.testing.assert_allclose(fitted.restore(fitted.apply(vectors)), vectors, atol=1e-4)

@@ -59,8 +59,9 @@ struct Table {
   void (*interleave)(const uint8_t* base, size_t stride, const uint32_t* rows, size_t n, size_t bytes, uint8_t* out);
   // A rotation of n floats, a multiple of 64, by 4 * n random bits: round r uses the words from signs[r * n / 64].
   void (*rotate)(float* x, const uint64_t* signs, size_t n);
-  // How well the codes floor(scale * a[j]), at most `top`, of n magnitudes point in their direction: body/sweep.inl.hpp.
-  void (*sweep)(const float* a, size_t n, float scale, float top, float* out);
+  // How well codes of one scale point in the direction of magnitudes, in units of 64 that have a largest code and a weight
+  // each: body/sweep.inl.hpp.
+  void (*sweep)(const float* a, size_t units, float scale, const float* tops, const float* weights, float* out);
   // out[i * out_stride + j] = <row i, column j> for n rows of `dim` floats and one packed panel of `panel` columns.
   void (*products)(const float* rows, size_t row_stride, size_t n, const float* packed, size_t dim, float* out,
                    size_t out_stride);

@@ -42,6 +42,8 @@ class Bounded : public Coded {
   // out[i] = a bound below the distance of row first + i, in the metric's own unit of comparison (that of quant::Plain).
   // Above `bound` any value above it will do.
   virtual void lower(const void* prepared, Row first, size_t n, float bound, float* out) const = 0;
+  // Half-widths of the bounds around scores, in the unit of scores.
+  virtual void errors(const void* prepared, const Row* rows, size_t n, float* out) const = 0;
 };
 
 }  // namespace nearly::quant

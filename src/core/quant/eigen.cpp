@@ -40,7 +40,7 @@ double dot(const double* x, const double* y, size_t n) {
 double reflect(double* x, size_t n, double* factor) {
   const double rest = dot(x + 1, x + 1, n - 1);
   *factor = 0;
-  if (rest == 0) return x[0];
+  if (rest < 1e-140) return x[0];  // what rounding left of a matrix of low rank: (2 / rest)^2 may be infinite
   const double length = std::sqrt(x[0] * x[0] + rest), left = x[0] > 0 ? -length : length;
   x[0] -= left;
   *factor = 2 / (x[0] * x[0] + rest);

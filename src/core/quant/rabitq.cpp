@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/table.hpp"
+#include "quant/packed.hpp"
 
 namespace nearly::quant {
 
@@ -30,76 +31,8 @@ struct RaBitQ::Query {
 namespace {
 
 constexpr size_t kBlock = 64;     // rows scored together; their sums wait on the stack
-constexpr int kLead = 4;          // leading bits
 constexpr size_t kFirst = 12;     // bytes of the factors without further bits
 constexpr size_t kFactors = 20;   // with them
-constexpr float kLimit = 63;      // see kernels::Table::packed
-constexpr int kFineBits = 5;      // from which on seven bits for the query would be the larger error
-constexpr float kFineLimit = 63 * 64 + 31;
-
-// Steps of the best uniform quantizers of a normal variable, for 1 to 8 bits (Max, IRE Transactions 1960; those of more than
-// 32 levels computed likewise): the sweep looks for a vector's own step around them.
-constexpr float kSteps[9] = {0, 1.596f, 0.9957f, 0.586f, 0.3352f, 0.1881f, 0.1041f, 0.0569f, 0.0308f};
-
-// x[0, 64) as codes of `bits` bits, at most 7, in the layout of kernels::Table::packed.
-void pack_unit(const uint8_t* x, int bits, uint8_t* out) {
-  if (bits & 4) {
-    const int low = bits & 3;
-    for (size_t i = 0; i < 32; ++i) out[i] = static_cast<uint8_t>((x[i] >> low) | (x[32 + i] >> low) << 4);
-    out += 32;
-  }
-  if (bits & 2) {
-    const int low = bits & 1;
-    for (size_t i = 0; i < 16; ++i)
-      out[i] = static_cast<uint8_t>((x[i] >> low & 3) | (x[16 + i] >> low & 3) << 2 | (x[32 + i] >> low & 3) << 4 |
-                                    (x[48 + i] >> low & 3) << 6);
-    out += 16;
-  }
-  if (bits & 1) {
-    for (size_t i = 0; i < 8; ++i) {
-      uint64_t eight;
-      std::memcpy(&eight, x + i * 8, 8);
-      out[i] = static_cast<uint8_t>((eight & 0x0101010101010101ull) * 0x0102040810204080ull >> 56);  // bit 8j to 56 + j
-    }
-  }
-}
-
-void unpack_unit(const uint8_t* in, int bits, uint8_t* x) {
-  std::memset(x, 0, 64);
-  if (bits & 4) {
-    for (size_t i = 0; i < 32; ++i) x[i] = in[i] & 15, x[32 + i] = in[i] >> 4;
-    in += 32;
-  }
-  if (bits & 2) {
-    for (size_t part = 0; part < 4; ++part)
-      for (size_t i = 0; i < 16; ++i)
-        x[part * 16 + i] = static_cast<uint8_t>(x[part * 16 + i] << 2 | (in[i] >> (2 * part) & 3));
-    in += 16;
-  }
-  if (bits & 1)
-    for (size_t i = 0; i < 8; ++i) {
-      const uint64_t places = in[i] * 0x0101010101010101ull & 0x8040201008040201ull;  // byte j holds bit j, in its place
-      const uint64_t ones = (places + 0x7f7f7f7f7f7f7f7full) >> 7 & 0x0101010101010101ull;
-      uint64_t eight;
-      std::memcpy(&eight, x + i * 8, 8);
-      eight = (eight << 1 & 0xfefefefefefefefeull) | ones;
-      std::memcpy(x + i * 8, &eight, 8);
-    }
-}
-
-float half_of_codes(int bits) { return 0.5f * static_cast<float>((1 << bits) - 1); }
-
-double dot(const float* a, const float* b, size_t n) {
-  double part[4] = {};
-  for (size_t j = 0; j < n; j += 4)  // n is a multiple of 64, or b is padded
-    for (size_t i = 0; i < 4; ++i) part[i] += static_cast<double>(a[j + i]) * b[j + i];
-  return (part[0] + part[2]) + (part[1] + part[3]);
-}
-
-float to_float(double x) {  // numbers that overflowed on their way are as large as can be
-  constexpr double kMost = std::numeric_limits<float>::max();
-  return static_cast<float>(x < kMost ? x : kMost);
-}
 
 }  // namespace
 
@@ -111,6 +44,8 @@ RaBitQ::RaBitQ(RaBitQSpec spec, std::shared_ptr<Table> rows)
   further_bits_ = spec_.bits - lead_bits_;
   lead_ = further_bits_ == 0 ? kFirst : kFactors;
   further_ = lead_ + units_ * 8 * static_cast<size_t>(lead_bits_);
+  ones_.assign(units_, 1.0f);
+  for (const int bits : {spec_.bits, lead_bits_}) tops_[bits].assign(units_, static_cast<float>((1 << (bits - 1)) - 1));
   center_square_ = sum_of_squares(spec_.center.data(), spec_.center.size());
 }
 
@@ -125,7 +60,7 @@ size_t RaBitQ::prepared_bytes() const { return sizeof(Query) + size_ * (spec_.bi
 
 RaBitQ::Fit RaBitQ::fit(const float* a, float scale, int bits) const {
   float sums[2];
-  kernels::active().sweep(a, size_, scale, static_cast<float>((1 << (bits - 1)) - 1), sums);
+  kernels::active().sweep(a, units_, scale, tops_[bits].data(), ones_.data(), sums);
   return {scale, sums[0], sums[1]};
 }
 
@@ -257,18 +192,9 @@ void RaBitQ::decode(Row row, float* out) const {
 void RaBitQ::digits(const int16_t* whole, bool fine, float step, float norm, float constant, Query* out) const {
   const float factor = spec_.product() ? 1.0f : 2.0f;
   *out = {constant, factor * step, factor * norm, 1.0f, 0.0f, 0, 0, fine, {}};
-  int32_t coarse_sum = 0, sum = 0;  // |whole| is below 4096, and there are at most 2^15 + 64
-  for (size_t j = 0; j < size_; ++j) {
-    const int high = fine ? (whole[j] + 32) >> 6 : whole[j];
-    out->coarse[j] = static_cast<int8_t>(high);
-    coarse_sum += high;
-    sum += whole[j];
-  }
-  out->coarse_sum = coarse_sum;
-  out->sum = sum;
-  if (!fine) return;
-  int8_t* low = out->coarse + size_;
-  for (size_t j = 0; j < size_; ++j) low[j] = static_cast<int8_t>(whole[j] - out->coarse[j] * 64);
+  const Digits made = split(whole, size_, fine, out->coarse, out->coarse + size_);
+  out->coarse_sum = made.coarse_sum;
+  out->sum = made.sum;
 }
 
 // With o = center + r: |q - o|^2 = |q - center|^2 + |r|^2 - 2 <q - center, r>, and
@@ -290,7 +216,7 @@ void RaBitQ::prepare(const void* query, void* prepared) const {
   thread_local std::vector<int16_t> whole;
   whole.resize(size_);
   const bool fine = spec_.bits >= kFineBits;
-  const float step = kernels::active().quantize16(z.data(), size_, fine ? kFineLimit : kLimit, whole.data());
+  const float step = kernels::active().quantize16(z.data(), size_, fine ? kFineLimit : kCoarseLimit, whole.data());
   auto* out = static_cast<Query*>(prepared);
   digits(whole.data(), fine, step, std::sqrt(sum_of_squares(z.data(), size_)), constant, out);
   if (spec_.metric == Metric::kCosine) out->unit = 0.5f;  // |q - o|^2 = 2 (1 - <q, o>) of unit vectors
@@ -308,7 +234,7 @@ void RaBitQ::prepare_row(Row row, void* prepared) const {
   const uint8_t* from = rows_->row(row);
   const double square = decode_codes(from, v.data()), length = nearest_length(from, square);
   const float add = factors(from).add, constant = spec_.product() ? add - center_square_ : add;
-  const bool fine = (1 << spec_.bits) - 1 > static_cast<int>(kLimit);
+  const bool fine = (1 << spec_.bits) - 1 > static_cast<int>(kCoarseLimit);
   digits(v.data(), fine, static_cast<float>(0.5 * length), static_cast<float>(length * std::sqrt(square)), constant,
          static_cast<Query*>(prepared));
 }

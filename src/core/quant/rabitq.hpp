@@ -36,8 +36,7 @@ class RaBitQ final : public Bounded {
 
   void widen(void* prepared, float times) const override;
   void lower(const void* prepared, Row first, size_t n, float bound, float* out) const override;
-  // Half-widths of the bounds around scores.
-  void errors(const void* prepared, const Row* rows, size_t n, float* out) const;
+  void errors(const void* prepared, const Row* rows, size_t n, float* out) const override;
 
   size_t prepared_bytes() const override;
   void prepare(const void* query, void* prepared) const override;
@@ -68,6 +67,7 @@ class RaBitQ final : public Bounded {
   size_t size_, units_;     // dimensions after the rotation; 64 of them each
   int lead_bits_, further_bits_;
   size_t lead_, further_;   // where these begin in a row
+  std::vector<float> ones_, tops_[9];  // of each unit, for kernels::Table::sweep: weights, and the largest code of so many bits
   float center_square_;
 };
 

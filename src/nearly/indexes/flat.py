@@ -38,7 +38,7 @@ class Flat(Index):
         Not negative, each once; 0..n-1 by default.
     metric : str, default "l2"
         A name in `nearly.metrics.METRICS`.
-    quantizer : RaBitQ or Plain, optional
+    quantizer : RaBitQ, SAQ or Plain, optional
         Codes to scan, for l2, cosine and ip. None, like ``Plain()``, scans the vectors.
     recall : float, default 0.95
         With codes: mean share of the true nearest that a search should deliver, unless told otherwise.
@@ -79,8 +79,8 @@ class Flat(Index):
             check_quantizer(quantizer, self._store.metric.name)
         coded = quantizer is not None and not isinstance(quantizer, Plain)
         if coded and not getattr(quantizer, "bounded", False):
-            raise InputError(f"Flat scans codes whose estimates have bounds, and those of {type(quantizer).__name__} "
-                             "have none; use nearly.RaBitQ, or a graph such as nearly.Vamana")  # fmt: skip
+            raise InputError(f"Flat scans codes whose estimates have bounds, and {type(quantizer).__name__} has none; "
+                             "use nearly.RaBitQ, nearly.SAQ, or a graph such as nearly.Vamana")  # fmt: skip
         if coded and quantizer is not None:
             self._recall, self._travel = target, Travel(quantizer, self._store, seed)
         placed = self._place(made, given)
@@ -293,7 +293,8 @@ class Flat(Index):
             self._recall = storage.config_float(file, ("flat", "recall"), 0.0, 1.0)
             self._travel = Travel.restore(file, self._store, self._n_nodes, 0)
             fitted = self._travel.fitted
-            if fitted is None or not 0 < (fitted.epsilon_of_bounds or 0) < np.inf:
+            bounded = getattr(self._travel.quantizer, "bounded", isinstance(self._travel.quantizer, Plain))
+            if fitted is None or not bounded or not 0 < (fitted.epsilon_of_bounds or 0) < np.inf:
                 raise FormatError(f"{file.path} is damaged: its codes have no bounds")
             self._publish()
         return self

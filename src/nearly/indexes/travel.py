@@ -11,6 +11,7 @@ from nearly.errors import FormatError, InputError
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.quantizers import QUANTIZERS, Fitted, Plain, Quantizer, Reduced, Scalar, from_state
 from nearly.quantizers.base import CODED, SAMPLE, common_norm, squares
+from nearly.quantizers.specifications import describe, specified
 
 __all__ = ["LINE", "NOBODY", "Travel", "check_quantizer", "usual_quantizer"]
 
@@ -169,7 +170,9 @@ class Travel:
             return {}, {}
         fitted, values = self.fitted.state()
         named = {f"quantizer_{name}": array for name, array in fitted.items()}
-        return {"codes": self.codes.array()[:n], **named}, {"quantizer": values}
+        described = describe(self.quantizer, QUANTIZERS)
+        specification = {} if described is None else {"specification": described}
+        return {"codes": self.codes.array()[:n], **named}, {"quantizer": values, **specification}
 
     @classmethod
     def restore(cls, file: storage.File, store: Store, n: int, seed: int) -> Self:
@@ -181,6 +184,10 @@ class Travel:
             fitted = from_state(parts, file.config["quantizer"])
             if fitted.dim != store.dim or fitted.metric != store.metric.name:
                 raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
+            if "specification" in file.config:  # older files do not say how their codes were fitted
+                self.quantizer = specified(file.config["specification"], QUANTIZERS)
+                if not hasattr(self.quantizer, "fit_floats"):
+                    raise FormatError(f"{file.path} is damaged: its codes are said to be fitted by {self.quantizer!r}")
             self.fitted = fitted
             self.codes = _core.Table.borrow(storage.require(file, "codes", np.uint8, (n, fitted.row_bytes)))
             self.scorer = fitted.scorer(self.codes)

@@ -18,22 +18,24 @@ from nearly.quantizers.product import Product
 from nearly.quantizers.rabitq import FittedRaBitQ, RaBitQ
 from nearly.quantizers.reduced import Reduced
 from nearly.quantizers.residual import Residual
+from nearly.quantizers.saq import SAQ, FittedSAQ
 from nearly.quantizers.scalar import Scalar
 from nearly.quantizers.transformed import FittedTransformed, Transformed
 
 __all__ = [
-    "FITTED", "QUANTIZERS", "Binary", "Fitted", "FittedAdditive", "FittedBinary", "FittedCodes", "FittedRaBitQ",
-    "FittedTransformed", "Plain", "Product", "Quantizer", "RaBitQ", "Reduced", "Residual", "Scalar", "Transformed",
-    "from_state",
+    "FITTED", "QUANTIZERS", "SAQ", "Binary", "Fitted", "FittedAdditive", "FittedBinary", "FittedCodes", "FittedRaBitQ",
+    "FittedSAQ", "FittedTransformed", "Plain", "Product", "Quantizer", "RaBitQ", "Reduced", "Residual", "Scalar",
+    "Transformed", "from_state",
 ]  # fmt: skip
 
 QUANTIZERS: dict[str, type[Quantizer]] = {
-    "plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ, "product": Product, "residual": Residual,
-    "binary": Binary, "transformed": Transformed,
+    "plain": Plain, "scalar": Scalar, "reduced": Reduced, "rabitq": RaBitQ, "saq": SAQ, "product": Product,
+    "residual": Residual, "binary": Binary, "transformed": Transformed,
 }  # fmt: skip
 # What they become when fitted; several may become the same kind.
 FITTED: dict[str, type[Fitted]] = {
-    fitted.kind: fitted for fitted in (FittedCodes, FittedRaBitQ, FittedAdditive, FittedBinary, FittedTransformed)
+    fitted.kind: fitted
+    for fitted in (FittedCodes, FittedRaBitQ, FittedSAQ, FittedAdditive, FittedBinary, FittedTransformed)
 }
 
 

@@ -53,8 +53,7 @@ class RaBitQ:
 
     def __post_init__(self) -> None:
         check_int(self.bits, "bits", low=1, high=8)
-        if not 0 < check_real(self.epsilon, "epsilon") < 1e6:
-            raise InputError(f"epsilon is {self.epsilon}; pass a positive number, for example 1.9")
+        check_epsilon(self.epsilon)
 
     def fit(self, vectors: Any, *, metric: str = "l2", seed: int = 0) -> Fitted:
         """Fit to vectors of shape (n, dim) under l2, cosine or ip; the same seed gives the same quantizer."""
@@ -125,7 +124,7 @@ class FittedRaBitQ(Fitted):
         """Make a quantizer of what `state` gave: see `Fitted.from_state`."""
         try:
             made = cls(
-                center=np.ascontiguousarray(arrays["center"], np.float32), signs=_words(arrays["signs"]),
+                center=np.ascontiguousarray(arrays["center"], np.float32), signs=words(arrays["signs"]),
                 dim=int(config["dim"]), bits=int(config["bits"]), epsilon=float(config["epsilon"]),
                 metric=str(config["metric"]), norm_bound=float(config["norm_bound"]),
             )  # fmt: skip
@@ -139,7 +138,14 @@ class FittedRaBitQ(Fitted):
         return made
 
 
-def _words(signs: NDArray[Any]) -> NDArray[np.uint64]:
+def check_epsilon(epsilon: Any) -> None:
+    """Refuse what is no half-width of bounds."""
+    if not 0 < check_real(epsilon, "epsilon") < 1e6:
+        raise InputError(f"epsilon is {epsilon}; pass a positive number, for example 1.9")
+
+
+def words(signs: NDArray[Any]) -> NDArray[np.uint64]:
+    """The random bits of rotations, as files hold them; TypeError if they are none."""
     if signs.dtype != np.uint64:
         raise TypeError(f"signs are {signs.dtype}")
     return np.ascontiguousarray(signs)

@@ -14,6 +14,7 @@ from nearly.quantizers.base import Fitted, Floats, Quantizer, check_metric, fit,
 from nearly.quantizers.plain import Plain
 from nearly.quantizers.rabitq import RaBitQ
 from nearly.quantizers.reduced import Reduced
+from nearly.quantizers.saq import SAQ
 from nearly.transforms import FittedTransform, Pca, Transform
 from nearly.transforms.base import fit_rows
 
@@ -33,8 +34,8 @@ class Transformed:
     transform : Transform, default Pca()
         What vectors go through: `Pca`, `Rotation`, `Matryoshka`, or a `Chain` of them.
     code : Quantizer, default RaBitQ()
-        How their images are coded: anything but `Plain`, `Reduced` (whose projection is a transform itself) and another
-        ``Transformed`` (take a `Chain`).
+        How their images are coded: anything but `Plain`, `Reduced` and `SAQ` (whose projections are transforms
+        themselves) and another ``Transformed`` (take a `Chain`).
 
     Examples
     --------
@@ -53,8 +54,9 @@ class Transformed:
             raise InputError(f"transform is {self.transform!r}; pass for example nearly.Pca(64)")
         if isinstance(self.code, type) or not hasattr(self.code, "fit_floats"):
             raise InputError(f"code is {self.code!r}; pass for example nearly.RaBitQ(bits=4)")
-        if isinstance(self.code, Plain | Reduced | Transformed):
+        if isinstance(self.code, Plain | Reduced | SAQ | Transformed):
             instead = {Plain: "a code such as nearly.Scalar()", Reduced: "nearly.Pca in the transform, and code.code",
+                       SAQ: "SAQ as it is, or a code such as nearly.RaBitQ()",
                        Transformed: "one nearly.Transformed of a nearly.Chain"}[type(self.code)]  # fmt: skip
             raise InputError(f"{type(self.code).__name__} cannot follow a transform; use {instead}")
         if getattr(self.code, "rotation", None) is not None:
@@ -165,7 +167,7 @@ class FittedTransformed(Fitted):
         from nearly.quantizers import from_state  # knows all kinds, this one too
 
         try:
-            if not isinstance(config["code"], Mapping) or config["code"].get("kind") == cls.kind:
+            if not isinstance(config["code"], Mapping) or config["code"].get("kind") in (cls.kind, "saq"):
                 raise ValueError("a transform of transformed codes")
             made = cls(
                 transform=FittedTransform.from_state(_named(arrays, "transform_"), config["transform"]),

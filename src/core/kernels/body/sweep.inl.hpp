@@ -1,19 +1,29 @@
-// How well the codes of one scale point in a direction: with k = min(floor(scale * a[j]), top) for n magnitudes a,
-// out[0] = sum (k + 1/2) * a[j] and out[1] = sum (k + 1/2)^2, so that out[0]^2 / out[1] is their squared cosine times |a|^2.
-// n is a multiple of 16. Sixteen sums on every target, added up in one order: the same bits on all.
-void sweep(const float* a, size_t n, float scale, float top, float* out) {
+// How well the codes of one scale point in a direction: with k = min(floor(scale * a[j]), top) for the magnitudes a,
+// out[0] = sum weight * (k + 1/2) * a[j] and out[1] = sum weight * (k + 1/2)^2, so that out[0]^2 / out[1] is their squared
+// cosine times |a|^2 (where all weights are 1). Each unit of 64 has its top and its weight. Sixteen sums on every target,
+// added up in one order: the same bits on all.
+void sweep(const float* a, size_t units, float scale, const float* tops, const float* weights, float* out) {
   constexpr size_t kSums = 16 / kLanes;
-  const Floats scales = splat(scale), most = splat(top), half = splat(0.5f);
+  const Floats scales = splat(scale), half = splat(0.5f);
   Floats product[kSums], square[kSums];
   NEARLY_UNROLL for (size_t i = 0; i < kSums; ++i) product[i] = square[i] = Floats{};
-  for (size_t j = 0; j < n; j += 16)
+  for (size_t u = 0; u < units; ++u, a += 64) {
+    const Floats most = splat(tops[u]), weight = splat(weights[u]);
+    Floats along[kSums], length[kSums];
+    NEARLY_UNROLL for (size_t i = 0; i < kSums; ++i) along[i] = length[i] = Floats{};
+    for (size_t j = 0; j < 64; j += 16)
+      NEARLY_UNROLL for (size_t i = 0; i < kSums; ++i) {
+        const Floats x = load(a + j + i * kLanes), scaled = x * scales;
+        const Floats inside = scaled < most ? scaled : most;  // before it is made whole: no number is too large then
+        const Floats k = __builtin_convertvector(__builtin_convertvector(inside, Ints), Floats) + half;
+        along[i] += k * x;
+        length[i] += k * k;
+      }
     NEARLY_UNROLL for (size_t i = 0; i < kSums; ++i) {
-      const Floats x = load(a + j + i * kLanes), scaled = x * scales;
-      const Floats inside = scaled < most ? scaled : most;  // before it is made whole: no number is too large then
-      const Floats u = __builtin_convertvector(__builtin_convertvector(inside, Ints), Floats) + half;
-      product[i] += u * x;
-      square[i] += u * u;
+      product[i] += weight * along[i];
+      square[i] += weight * length[i];
     }
+  }
   float sums[2][16];
   memcpy(sums[0], product, sizeof sums[0]);
   memcpy(sums[1], square, sizeof sums[1]);
