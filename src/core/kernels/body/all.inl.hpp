@@ -24,6 +24,7 @@ namespace {
 #include "kernels/body/nearest.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
+#include "kernels/body/listed.inl.hpp"
 }  // namespace
 
 #define NEARLY_STRING_(x) #x
@@ -54,6 +55,9 @@ const Table table = {
      packed_dots<8>},
     fastscan,
     interleave,
+    scan_listed,
+    lookups,
+    byte_tables,
     rotate,
     sweep,
     panel_products,
