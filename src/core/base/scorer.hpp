@@ -45,13 +45,12 @@ class ListScorer {
   virtual void prepare(const void* query, void* prepared) const = 0;
   // out[i] = about the distance from the center of list `first` + i: squared, or a product, less what is the same for all.
   virtual void centers(const void* prepared, size_t first, size_t n, float* out) const = 0;
-  // What a list adds to the distances of its slots.
-  virtual float base(const void* prepared, size_t list) const = 0;
   // The slots among n from `first`, a multiple of kUnit, whose distances are not above `bound`, as words: a distance's bits
-  // in the order of floats, then twice the slot. `out` has n places; returns how many it took.
+  // in the order of floats, then twice the slot. `base` is what `centers` says of their list. `out` has n places; returns
+  // how many it took.
   virtual size_t scan(const void* prepared, float base, Row first, size_t n, float bound, int64_t* out) const = 0;
-  // A hint that a list is scanned next.
-  virtual void prefetch(size_t list, Row first, size_t n) const = 0;
+  // A hint that these slots are scanned next.
+  virtual void prefetch(Row first, size_t n) const = 0;
 };
 
 }  // namespace nearly

@@ -14,7 +14,7 @@ namespace nearly::lists {
 namespace {
 
 constexpr size_t kBlock = 256;  // slots scored at a time
-constexpr size_t kGrain = 4;    // queries that a thread takes at a time
+constexpr size_t kGrain = 8;    // queries that a thread takes at a time
 constexpr size_t kAhead = 8;    // rows of the next list that are asked for; the hardware follows
 
 // What distances from centers are divided by: products grow with the query, the order of lists does not.
@@ -158,7 +158,7 @@ class Inverted::Answer {
   void ask(Row list) const {
     const Chunk& chunk = *index_.at(list);
     const size_t count = __atomic_load_n(&chunk.count, __ATOMIC_ACQUIRE);
-    if (index_.blocks_) return index_.blocks_->prefetch(list, chunk.first, count);
+    if (index_.blocks_) return index_.blocks_->prefetch(chunk.first, count);
     Row rows[kAhead];
     const size_t n = std::min<size_t>(kAhead, count);
     for (size_t i = 0; i < n; ++i)
@@ -205,14 +205,8 @@ class Inverted::Answer {
 
   void by_blocks(size_t q, Work& work) {
     const ListScorer& blocks = *index_.blocks_;
-    Row list = kNone;
-    float base = 0;
-    by_estimates(q, work, [&](Row of, Row first, size_t n, int64_t* out) {
-      if (of != list) {
-        list = of;
-        base = blocks.base(codes_.get(), list);
-      }
-      return blocks.scan(codes_.get(), base, first, n, bound_, out);
+    by_estimates(q, work, [&](Row list, Row first, size_t n, int64_t* out) {
+      return blocks.scan(codes_.get(), from_[list], first, n, bound_, out);
     });
   }
 

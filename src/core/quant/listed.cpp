@@ -7,7 +7,7 @@
 
 namespace nearly::quant {
 
-// Followed by tables of groups * 16 bytes, a row to compare center codes with, and the query in the metric's form.
+// Followed by tables of groups * 16 bytes, and a row to compare center codes with.
 struct alignas(64) Listed::Query {
   float step, offset;
   float constant, factor;  // of center codes
@@ -157,7 +157,7 @@ void Listed::fill(const float* vectors, const uint32_t* slots, const uint32_t* l
 // -- comparing ---------------------------------------------------------------------------------------------------------
 
 size_t Listed::prepared_bytes() const {
-  return sizeof(Query) + spec_.groups() * 16 + center_codes_->stride() + spec_.dim * 4 + 64;
+  return sizeof(Query) + spec_.groups() * 16 + center_codes_->stride() + 64;
 }
 
 void Listed::project(const float* input, float* out) const {
@@ -182,11 +182,11 @@ void Listed::prepare(const void* query, void* prepared) const {
   const kernels::Table& k = kernels::active();
   auto* made = static_cast<Query*>(prepared);
   auto* row = reinterpret_cast<int8_t*>(made->tables() + spec_.groups() * 16);
-  auto* form = reinterpret_cast<float*>(row + center_codes_->stride());
-  spec_.query(static_cast<const float*>(query), form);
-  thread_local std::vector<float> image, parts, products, about;
+  thread_local std::vector<float> form, image, parts, products, about;
+  form.resize(spec_.dim);
+  spec_.query(static_cast<const float*>(query), form.data());
   image.resize(spec_.dims);
-  project(form, image.data());
+  project(form.data(), image.data());
   const float weight = spec_.metric == Metric::kDot ? -1.0f : -2.0f;
   const size_t width = spec_.width();
   parts.assign(spec_.books * width, 0.0f);
@@ -198,29 +198,23 @@ void Listed::prepare(const void* query, void* prepared) const {
   std::memset(made->tables() + spec_.books * 16, 0, (spec_.groups() - spec_.books) * 16);
   made->step = k.byte_tables(products.data(), spec_.books, made->tables(), &made->offset);
 
+  // |q - c|^2 of images about the middle of all centers, or -<q, c - middle>.
+  const bool product = spec_.metric == Metric::kDot;
   about.resize(spec_.dims);
-  for (size_t j = 0; j < spec_.dims; ++j) about[j] = image[j] - middle_[j];
+  for (size_t j = 0; j < spec_.dims; ++j) about[j] = product ? image[j] : image[j] - middle_[j];
   std::memset(row, 0, center_codes_->stride());
   const float unit = k.quantize8(about.data(), spec_.dims, kCenterLimit, row);
   int32_t sum = 0;
   for (size_t j = 0; j < spec_.dims; ++j) sum += row[j];
   made->factor = weight * unit * step_;
-  made->constant = (weight < -1 ? sum_of_squares(about.data(), spec_.dims) : 0.0f) - 127.5f * made->factor * static_cast<float>(sum);
+  made->constant = product ? 0.0f : sum_of_squares(about.data(), spec_.dims);
+  made->constant -= 127.5f * made->factor * static_cast<float>(sum);
 }
 
 void Listed::centers(const void* prepared, size_t first, size_t n, float* out) const {
   const auto& query = *static_cast<const Query*>(prepared);
   kernels::active().codes8(reinterpret_cast<const int8_t*>(query.tables() + spec_.groups() * 16), center_codes_->row(first),
                            center_codes_->stride(), nullptr, n, query.constant, query.factor, out);
-}
-
-float Listed::base(const void* prepared, size_t list) const {
-  const auto& query = *static_cast<const Query*>(prepared);
-  const kernels::Table& k = kernels::active();
-  float out;
-  (spec_.metric == Metric::kDot ? k.dot : k.l2_squared)[kernels::kFloat32](
-      query.tables() + spec_.groups() * 16 + center_codes_->stride(), centers_->row(list), centers_->stride(), nullptr, 1, spec_.dim, &out);
-  return out;
 }
 
 size_t Listed::scan(const void* prepared, float base, Row first, size_t n, float bound, int64_t* out) const {
@@ -235,16 +229,16 @@ void Listed::score(const void* prepared, const uint32_t* slots, const uint32_t* 
     uint32_t sum = 0;
     for (size_t b = 0; b < spec_.books; ++b) sum += query.tables()[b * 16 + code(slots[i], b)];
     const float* own = factors(slots[i]);
-    out[i] = (base(prepared, lists[i]) + own[kUnit]) + own[0] * (query.step * static_cast<float>(sum) + query.offset);
+    float base;
+    centers(prepared, lists[i], 1, &base);
+    out[i] = (base + own[kUnit]) + own[0] * (query.step * static_cast<float>(sum) + query.offset);
   }
 }
 
-void Listed::prefetch(size_t list, Row first, size_t n) const {
-  constexpr size_t kLines = 8;  // the hardware follows
+void Listed::prefetch(Row first, size_t n) const {
+  constexpr size_t kLines = 12;  // the hardware follows
   const uint8_t* block = blocks_->row(first / kUnit);
   for (size_t line = 0; line < kLines && n > 0; ++line) __builtin_prefetch(block + line * 64);
-  const uint8_t* center = centers_->row(list);
-  for (size_t line = 0; line < std::min(kLines, (spec_.dim + 15) / 16); ++line) __builtin_prefetch(center + line * 64);
 }
 
 }  // namespace nearly::quant

@@ -6,6 +6,7 @@
 //   |q - x|^2 = |q - c|^2 + |r|^2 + 2 <c - m, r> - 2 <q - m, r>,   -<q, x> = -<q, c> - <q, r>,
 // and what does not depend on the query is one number a slot; m is the mean of all, so that tables hold small numbers. So
 // one set of tables serves all lists, and the error grows with |q - c| only: both last products are estimated by the code.
+// The distance from c is that by which lists are chosen, of images as bytes: its error is small beside that of codes.
 // A block is the codes as kernels::Table::fastscan has them, 32 scales and 32 numbers to add.
 #pragma once
 #include <memory>
@@ -55,9 +56,8 @@ class Listed final : public ListScorer {
   size_t prepared_bytes() const override;
   void prepare(const void* query, void* prepared) const override;
   void centers(const void* prepared, size_t first, size_t n, float* out) const override;
-  float base(const void* prepared, size_t list) const override;
   size_t scan(const void* prepared, float base, Row first, size_t n, float bound, int64_t* out) const override;
-  void prefetch(size_t list, Row first, size_t n) const override;
+  void prefetch(Row first, size_t n) const override;
 
  private:
   struct Query;

@@ -25,7 +25,7 @@ from nearly.tuning import Probing
 __all__ = ["IVF"]
 
 _DEAD = 0.2  # share of dead nodes at which lists are packed anew
-_PER_ROOT = 6.0  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
+_PER_ROOT = 3.2  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
 _LEAST_IN_LIST = 8  # vectors that a list holds on average, where there are few
 _MOST_LISTS = 1 << 20
 _SHORT = 8  # dimensions below which a byte for each is little enough
@@ -51,8 +51,8 @@ class IVF(Index):
         Number of lists; None takes about 6 sqrt(n). They are made anew when more vectors came than there were.
     quantizer : Quantizer, optional
         What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves.
-        ``Product(m, bits=4)`` codes what vectors are beyond the centers of their lists, and is looked up 32 vectors at a
-        time. None takes it with ``rotation="opq"`` for l2, cosine and ip.
+        ``Product(m, bits=4)`` codes what vectors are beyond the centers of their lists, and is looked up 32 vectors at
+        a time. None takes it with ``rotation="opq"`` for l2, cosine and ip.
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -198,7 +198,8 @@ class IVF(Index):
         """What comparing with a code, and ranking a vector, cost in comparisons of vectors that lie side by side."""
         if self._codes.fitted is None:
             return 1.0, 0.0
-        return max(0.05, self._codes.fitted.row_bytes / self._store.vectors.stride), 2.0
+        share = self._codes.fitted.row_bytes / self._store.vectors.stride
+        return (max(0.05, share / 2), 3.0) if self._codes.blocks is not None else (max(0.05, share), 2.0)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 

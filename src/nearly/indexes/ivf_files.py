@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from nearly import _core, storage
 from nearly.errors import FormatError
-from nearly.indexes.ivf_contract import ListContract
 from nearly.indexes import list_codes
+from nearly.indexes.ivf_contract import ListContract
 from nearly.indexes.lists import CHUNK, Lists
 from nearly.indexes.store import NONE
 

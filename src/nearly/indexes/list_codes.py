@@ -21,10 +21,10 @@ __all__ = ["BlockCodes", "ListCodes", "codes_by", "restore"]
 
 def codes_by(quantizer: Quantizer, store: Store, seed: int) -> "ListCodes":
     """What lists hold by a quantizer: product codes of 4 bits are of residuals, and in blocks."""
-    if isinstance(quantizer, Product) and quantizer.bits == 4 and (quantizer.m or 0) <= MOST_BOOKS:
-        if quantizer.m is not None or store.dim <= 2 * MOST_BOOKS:
-            return BlockCodes(quantizer, store, seed)
-    return ListCodes(quantizer, store, seed)
+    if not isinstance(quantizer, Product) or quantizer.bits != 4:
+        return ListCodes(quantizer, store, seed)
+    books = -(-store.dim // 2) if quantizer.m is None else quantizer.m
+    return (BlockCodes if books <= MOST_BOOKS else ListCodes)(quantizer, store, seed)
 
 
 def restore(file: storage.File, store: Store, n_slots: int, seed: int) -> "ListCodes":

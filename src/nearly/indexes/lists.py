@@ -100,7 +100,9 @@ class Lists:
             self.n_slots = max(self.n_slots, int(ends.max()))
 
     @classmethod
-    def build(cls, store: Store, centers: NDArray[Any], labels: NDArray[np.uint32], nodes: Nodes, unit: int = 1) -> Self:
+    def build(
+        cls, store: Store, centers: NDArray[Any], labels: NDArray[np.uint32], nodes: Nodes, unit: int = 1
+    ) -> Self:
         """Lists of nodes, each in one chunk, as tight as they can be."""
         order = np.argsort(labels, kind="stable")
         counts = np.bincount(labels, minlength=len(centers))

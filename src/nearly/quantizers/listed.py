@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core, metrics
-from nearly.errors import FormatError
+from nearly.errors import FormatError, InputError
 from nearly.kmeans import kmeans
 from nearly.quantizers.base import CODED, Floats
 from nearly.quantizers.product import Product, learn_rotation, padded_books, parts_of
@@ -64,11 +64,13 @@ class FittedListed:
         """Fit to vectors in the metric's form, and what they are beyond the centers of their lists."""
         dim = vectors.shape[1]
         books = quantizer.m if quantizer.m is not None else -(-dim // 2)
+        if books > dim:
+            raise InputError(f"m is {books}, but the vectors have {dim} dimensions; pass at most that, or None")
         mean = np.zeros(dim) if metric == "ip" else vectors.mean(axis=0, dtype=np.float64)
         rotates = quantizer.rotation == "opq"
         matrix, scale, images = _EMPTY, np.zeros(0, np.float32), residuals
         if rotates:
-            whole, scale = _projection(residuals, books, seed, threads)
+            whole, scale = _projection(vectors, residuals, books, seed, threads)
             matrix, mean = byte_layout(whole), (whole * scale[:, None]).astype(np.float64) @ mean
             images = np.empty((len(residuals), len(whole)), np.float32)
             _core.products(residuals, np.ascontiguousarray(whole, np.float32), images, threads)
@@ -127,10 +129,16 @@ class FittedListed:
         return made
 
 
-def _projection(residuals: Floats, books: int, seed: int, threads: int) -> tuple[NDArray[np.int8], Floats]:
-    """Directions that hold most of the variance, rotated for codes of so many books: whole numbers, and their unit."""
+def _projection(
+    vectors: Floats, residuals: Floats, books: int, seed: int, threads: int
+) -> tuple[NDArray[np.int8], Floats]:
+    """Directions that hold most of the variance, rotated for codes of so many books: whole numbers, and their unit.
+
+    Of the vectors' variance, as centers are compared by their images too.
+    """
     dim = residuals.shape[1]
-    axes, variances = principal(covariance(residuals, np.zeros(dim, np.float32), threads), dim, seed, threads)
+    mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    axes, variances = principal(covariance(vectors, mean, threads), dim, seed, threads)
     held = np.cumsum(np.maximum(variances, 0))
     enough = int(np.searchsorted(held, _ENERGY * held[-1])) + 1
     dims = min(dim, max(-(-enough // 16) * 16, books))
