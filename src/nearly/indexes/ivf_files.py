@@ -70,8 +70,8 @@ def restore(index: "IVF", file: storage.File) -> None:
     if len(chunks) < n_lists or not np.array_equal(following, np.arange(n_lists, len(chunks))):
         raise FormatError(f"{file.path} is damaged: its lists are not chains of chunks")
     index._codes = list_codes.restore(file, store, len(members), index._seed)
-    tables = map(_core.Table.borrow, (chunks, members))
-    index._lists = Lists(store, np.array(centers), *tables, unit=index._codes.unit)
+    borrowed = _core.Table.borrow(chunks), _core.Table.borrow(members)
+    index._lists = Lists(store, np.array(centers), *borrowed, index._codes.unit)
     index._codes.join(index._lists)
     try:
         index._assemble()

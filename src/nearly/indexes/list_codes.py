@@ -83,6 +83,7 @@ class BlockCodes(ListCodes):
     """
 
     unit: ClassVar[int] = BLOCK
+    quantizer: Product
     fitted: Any = None  # a FittedListed
 
     def fit(self, store: Store, n: int, threads: int) -> None:
