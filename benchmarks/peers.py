@@ -487,7 +487,7 @@ class Pynndescent(Peer):
 
 
 def _graph(kind: str, quantizer: Callable[[Any, int], Any] = lambda nearly, dim: None, **build: Any) -> dict[str, Any]:
-    """A graph of ours with a fixed build. Not calibrated, as no peer has that, unless `calibrate=True`."""
+    """An index of ours with a fixed build. Not calibrated, as no peer has that, unless `calibrate=True`."""
 
     def make(nearly: Any, rows: Floats, **common: Any) -> Any:
         codes = quantizer(nearly, rows.shape[1])
@@ -511,6 +511,7 @@ PEERS: dict[str, tuple[type[Peer], dict[str, Any]]] = {
     "nearly-vamana-reduced2": (Nearly, _graph("Vamana", _reduced(2))),
     "nearly-vamana-reduced4": (Nearly, _graph("Vamana", _reduced(4))),
     "nearly-hnsw": (Nearly, _graph("HNSW")),
+    "nearly-ivf": (NearlyAsked, _graph("IVF", calibrate=True)),
     "nearly-flat": (Nearly, {"make": lambda nearly, rows, **common: nearly.Flat(rows, **common), "exact": True}),
     "rabitqlib-symqg0": (Symqg, {"bits": 0}),
     "rabitqlib-symqg8": (Symqg, {"bits": 8}),

@@ -2,6 +2,7 @@
 #include "quant/additive.hpp"
 #include "quant/binary.hpp"
 #include "quant/codes.hpp"
+#include "quant/listed.hpp"
 #include "quant/map.hpp"
 #include "quant/mapped.hpp"
 #include "quant/plain.hpp"
@@ -211,6 +212,70 @@ void bounded_scores(const quant::Bounded& r, In<float, 1> query, In<uint32_t, 1>
   r.errors(prepared, rows.data(), n, errors.data());
 }
 
+quant::ListedSpec listed_spec(size_t dim, int metric, size_t dims, size_t books) {
+  quant::ListedSpec s;
+  static_cast<quant::Form&>(s) = make_form(dim, metric, 0.0f);
+  require(books >= 1 && books <= kernels::kLookups && dims >= books && dims <= dim, "Listed: books or dims out of range");
+  s.dims = dims;
+  s.books = books;
+  return s;
+}
+
+std::shared_ptr<quant::Listed> make_listed(std::shared_ptr<Table> centers, std::shared_ptr<Table> blocks, int metric,
+                                           In<int8_t, 1> matrix, In<float, 1> matrix_scale, In<float, 1> mean,
+                                           In<float, 3> codewords) {
+  require(centers->stride() % 4 == 0, "Listed: centers are floats");
+  quant::ListedSpec s = listed_spec(centers->stride() / 4, metric, mean.shape(0), codewords.shape(0));
+  require(codewords.shape(1) == 16 && codewords.shape(2) == s.width(), "Listed: codewords have another shape");
+  const bool projects = matrix.shape(0) > 0;
+  require(projects ? matrix.shape(0) == s.padded_input() * s.padded_dims() && matrix_scale.shape(0) == s.dims
+                   : s.dims == s.dim, "Listed: the projection's shapes disagree");
+  require(blocks->stride() == s.block_bytes(), "Listed: the table's stride is not block_bytes()");
+  s.matrix = to_vector(matrix);
+  s.matrix_scale = to_vector(matrix_scale);
+  s.mean = to_vector(mean);
+  s.codewords.assign(codewords.data(), codewords.data() + codewords.size());
+  return std::make_shared<quant::Listed>(std::move(s), centers, blocks);
+}
+
+void check_slots(const quant::Listed& c, In<uint32_t, 1> slots, In<uint32_t, 1> lists) {
+  require(slots.shape(0) == lists.shape(0), "Listed: as many slots as lists");
+  for (size_t i = 0; i < slots.shape(0); ++i)
+    require(slots.data()[i] < c.n_slots() && lists.data()[i] < c.n_lists(), "Listed: a slot or a list out of range");
+}
+
+// Codes rows of the store: slots[i], rising, becomes the code of row nodes[i] in lists[i].
+void fill_slots(quant::Listed& c, const quant::Plain& store, In<uint32_t, 1> slots, In<uint32_t, 1> nodes,
+                In<uint32_t, 1> lists, size_t threads) {
+  const size_t n = slots.shape(0);
+  check_slots(c, slots, lists);
+  require(nodes.shape(0) == n && c.spec().dim == store.dim() && !c.blocks()->borrowed(),
+          "Listed.fill: lengths or dim disagree, or the table is borrowed");
+  for (size_t i = 0; i < n; ++i)
+    require(nodes.data()[i] < store.n_rows() && (i == 0 || slots.data()[i] > slots.data()[i - 1]),
+            "Listed.fill: a node out of range, or slots that do not rise");
+  std::vector<size_t> begins;  // a task begins with a block, as slots of one share bytes
+  for (size_t i = 0; i < n; ++i)
+    if (i == 0 || (slots.data()[i] / ListScorer::kUnit != slots.data()[i - 1] / ListScorer::kUnit &&
+                   i >= begins.back() + kBlock)) begins.push_back(i);
+  nb::gil_scoped_release release;
+  parallel_for(begins.size(), 1, threads, [&](size_t first, size_t last) {
+    const size_t begin = begins[first], end = last < begins.size() ? begins[last] : n;
+    std::vector<float> wide((end - begin) * store.dim());
+    for (size_t i = begin; i < end; ++i) store.decode(nodes.data()[i], wide.data() + (i - begin) * store.dim());
+    c.fill(wide.data(), slots.data() + begin, lists.data() + begin, end - begin);
+  }, poll());
+}
+
+void score_slots(const quant::Listed& c, In<float, 1> query, In<uint32_t, 1> slots, In<uint32_t, 1> lists, Out<float, 1> out) {
+  check_slots(c, slots, lists);
+  require(query.shape(0) == c.spec().dim && out.shape(0) == slots.shape(0), "Listed.score: shapes disagree");
+  std::vector<uint8_t> memory(c.prepared_bytes() + 64);
+  auto* prepared = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+  c.prepare(query.data(), prepared);
+  c.score(prepared, slots.data(), lists.data(), slots.shape(0), out.data());
+}
+
 void add_affine(quant::Map& map, In<float, 2> matrix, In<float, 1> offset) {
   require(matrix.shape(0) >= 1 && matrix.shape(0) <= 32832 && matrix.shape(1) == map.outputs() && offset.shape(0) == matrix.shape(0),
           "Map: the matrix has a row and the offset a number for each output");
@@ -301,6 +366,17 @@ void codes(nb::module_& m) {
       .def_static("row_bytes", [](size_t dim, int metric, float norm_bound) {
              return quant::Binary::row_bytes(make_form(dim, metric, norm_bound));
            }, "dim"_a, "metric"_a, "norm_bound"_a);
+
+  nb::class_<ListScorer>(m, "ListScorer", "Codes in the slots of inverted lists.");
+  nb::class_<quant::Listed, ListScorer>(m, "Listed")
+      .def(nb::new_(&make_listed), "centers"_a, "blocks"_a, "metric"_a, "matrix"_a.noconvert(), "matrix_scale"_a.noconvert(),
+           "mean"_a.noconvert(), "codewords"_a.noconvert())
+      .def_static("block_bytes", [](size_t dim, size_t dims, size_t books) {
+             return listed_spec(dim, 0, dims, books).block_bytes();
+           }, "dim"_a, "dims"_a, "books"_a)
+      .def("fill", &fill_slots, "store"_a, "slots"_a.noconvert(), "nodes"_a.noconvert(), "lists"_a.noconvert(),
+           "threads"_a = 0)
+      .def("score", &score_slots, "query"_a.noconvert(), "slots"_a.noconvert(), "lists"_a.noconvert(), "out"_a.noconvert());
 
   nb::class_<quant::Map>(m, "Map", "What vectors go through before they are coded.")
       .def(nb::new_([](size_t inputs) {

@@ -14,12 +14,14 @@ using Words = std::optional<In<uint64_t, 1>>;
 
 std::shared_ptr<Inverted> make(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists,
                                std::shared_ptr<Scorer> centers, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
-                               std::shared_ptr<Rows> rows) {
+                               std::shared_ptr<Rows> rows, std::shared_ptr<ListScorer> blocks) {
   require(chunks->stride() == sizeof(Chunk) && members->stride() == 4, "Inverted: chunks are 16 bytes, members 4");
   require(n_lists >= 1 && n_lists <= chunks->rows() && n_lists <= centers->n_rows(), "Inverted: a chunk and a center a list");
   require(centers->query_bytes() == store->query_bytes() && codes->query_bytes() == store->query_bytes(),
           "Inverted: scorers are for different queries");
-  return std::make_shared<Inverted>(chunks, members, n_lists, centers, codes, store, rows);
+  require(!blocks || (blocks->query_bytes() == store->query_bytes() && blocks->n_lists() >= n_lists),
+          "Inverted: blocks are for other queries or lists");
+  return std::make_shared<Inverted>(chunks, members, n_lists, centers, blocks, codes, store, rows);
 }
 
 lists::Request request(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t threads) {
@@ -37,7 +39,7 @@ using Counters = std::tuple<uint64_t, uint64_t, uint64_t>;
 
 // Distances compared, lists read, vectors ranked; None when the lists were retired: their successors are to be searched.
 std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
-                               float reach, size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances,
+                               float reach, size_t depth, bool all_held, Out<int64_t, 2> ids, Out<float, 2> distances,
                                Out<uint32_t, 1> counts, Words filter, size_t threads) {
   lists::Request r = request(index, query_bytes, queries, metric, threads);
   r.k = ids.shape(1);
@@ -47,7 +49,7 @@ std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uin
   r.ids = ids.data();
   r.distances = distances.data();
   r.counts = counts.data();
-  const lists::Effort effort{width, reach, std::max(depth, r.k)};
+  const lists::Effort effort{width, reach, std::max(depth, r.k), all_held};
   nb::gil_scoped_release release;
   const auto work = unless_retired([&] { return index.search(r, effort, poll()); });
   if (!work) return std::nullopt;
@@ -69,7 +71,7 @@ const Chunk& chunk_of(const Inverted& index, size_t chunk) {
 // Whether a chunk's slots are in all tables that hold something of a slot.
 bool has_place(const Inverted& index, const Chunk& chunk) {
   return fits(chunk.first, chunk.capacity, index.members().rows()) &&
-         (!index.coded() || fits(chunk.first, chunk.capacity, index.codes().n_rows()));
+         fits(chunk.first, chunk.capacity, index.n_slots()) && chunk.first % index.unit() == 0;
 }
 
 void extend(Inverted& index, In<uint32_t, 1> chunks, In<uint32_t, 1> counts) {
@@ -127,9 +129,10 @@ size_t check(const Inverted& index, size_t n_chunks, size_t n_nodes) {
 
 void inverted(nb::module_& m) {
   nb::class_<Inverted>(m, "Inverted", "Lists of nodes by their nearest center, searched through scorers.")
-      .def(nb::new_(&make), "chunks"_a, "members"_a, "n_lists"_a, "centers"_a, "codes"_a, "store"_a, "rows"_a)
+      .def(nb::new_(&make), "chunks"_a, "members"_a, "n_lists"_a, "centers"_a, "codes"_a, "store"_a, "rows"_a,
+           "blocks"_a.none() = nb::none())
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "reach"_a, "depth"_a,
-           "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
+           "all_held"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
            "threads"_a = 0)
       .def("gaps", &gaps, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "out"_a.noconvert(), "threads"_a = 0)
       .def("extend", &extend, "chunks"_a.noconvert(), "counts"_a.noconvert())

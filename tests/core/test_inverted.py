@@ -35,11 +35,11 @@ class Made:
     def chunk(self, i):
         return self.chunks.array().view(np.uint32)[i]
 
-    def search(self, queries, *, k=K, width=1000, reach=np.inf, depth=50, filter=None, threads=1):
+    def search(self, queries, *, k=K, width=1000, reach=np.inf, depth=50, all_held=False, filter=None, threads=1):
         answer = empty_answer(len(queries), k)
         work = self.core.search(
             queries.shape[1] * queries.itemsize, as_bytes(queries), METRICS.index(self.metric), width, reach, depth,
-            answer.ids, answer.distances, answer.counts, filter, threads,
+            all_held, answer.ids, answer.distances, answer.counts, filter, threads,
         )  # fmt: skip
         return answer, work
 

@@ -67,6 +67,7 @@ def originals(folder: Path) -> list[bytes]:
         smaller,
         listed,
         nearly.IVF(floats, lists=7, quantizer=nearly.RaBitQ(2), metric="cosine", calibrate=False),
+        nearly.IVF(floats, lists=7, calibrate=False),
         nearly.IVF(bits, metric="hamming"),
         nearly.IVF(floats[:0]),
         nearly.Flat(bits, metric="jaccard"),

@@ -28,6 +28,7 @@ KINDS: dict[str, Any] = {
         vectors, ids=ids, degree=4, beam=8, quantizer=nearly.Scalar(4, "vector")
     ),
     "ivf": lambda vectors, ids: nearly.IVF(vectors, ids=ids, lists=5, quantizer=nearly.Plain()),
+    "ivf-blocks": lambda vectors, ids: nearly.IVF(vectors, ids=ids, lists=3, quantizer=nearly.Product(2, bits=4)),
     "ivf-codes": lambda vectors, ids: nearly.IVF(vectors, ids=ids, lists=3, quantizer=nearly.Scalar(4, "vector")),
     "hnsw": lambda vectors, ids: nearly.HNSW(vectors, ids=ids, M=2, ef_construction=8),
 }
@@ -203,4 +204,5 @@ TestVamana = machine("vamana")
 TestVamanaCodes = machine("vamana-codes")
 TestIVF = machine("ivf")
 TestIVFCodes = machine("ivf-codes")
+TestIVFBlocks = machine("ivf-blocks")
 TestHNSW = machine("hnsw")

@@ -31,4 +31,26 @@ class Scorer {
   virtual void prefetch(const Row* rows, size_t n) const { (void)rows, (void)n; }
 };
 
+// Codes of what vectors are beyond the center of the list that they are in, in slots of which a list has some in a row.
+class ListScorer {
+ public:
+  static constexpr size_t kUnit = 32;  // slots looked up together; lists begin at multiples of it
+
+  virtual ~ListScorer() = default;
+  virtual size_t n_slots() const = 0;
+  virtual size_t n_lists() const = 0;
+  virtual size_t n_bytes() const = 0;
+  virtual size_t query_bytes() const = 0;
+  virtual size_t prepared_bytes() const = 0;
+  virtual void prepare(const void* query, void* prepared) const = 0;
+  // out[i] = about the distance from the center of list `first` + i: squared, or a product, less what is the same for all.
+  virtual void centers(const void* prepared, size_t first, size_t n, float* out) const = 0;
+  // The slots among n from `first`, a multiple of kUnit, whose distances are not above `bound`, as words: a distance's bits
+  // in the order of floats, then twice the slot. `base` is what `centers` says of their list. `out` has n places; returns
+  // how many it took.
+  virtual size_t scan(const void* prepared, float base, Row first, size_t n, float bound, int64_t* out) const = 0;
+  // A hint that these slots are scanned next.
+  virtual void prefetch(Row first, size_t n) const = 0;
+};
+
 }  // namespace nearly

@@ -57,6 +57,14 @@ struct Table {
   // Such a block of n rows, at least one and at most 32; what is past them repeats the last. `bytes`, a multiple of 8, are
   // taken of each row; byte j holds groups 2j (low bits) and 2j + 1.
   void (*interleave)(const uint8_t* base, size_t stride, const uint32_t* rows, size_t n, size_t bytes, uint8_t* out);
+  // Such blocks, each followed by 32 scales and 32 numbers to add: the distances base + add + scale * (step * sum + offset) of
+  // n rows from `first` that are not above a bound, as candidates (below). `out` has n places.
+  size_t (*scan_listed)(const uint8_t* tables, const uint8_t* blocks, size_t groups, uint32_t first, size_t n, float base,
+                        float step, float offset, float bound, int64_t* out);
+  // Products of the parts of z with the 16 codewords of each of at most kLookups books, and tables of bytes made of such:
+  // body/listed.inl.hpp.
+  void (*lookups)(const float* z, const float* codewords, size_t books, size_t width, float* out);
+  float (*byte_tables)(const float* x, size_t books, uint8_t* out, float* least);
   // A rotation of n floats, a multiple of 64, by 4 * n random bits: round r uses the words from signs[r * n / 64].
   void (*rotate)(float* x, const uint64_t* signs, size_t n);
   // How well codes of one scale point in the direction of magnitudes, in units of 64 that have a largest code and a weight

@@ -3,22 +3,19 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <numeric>
 
+#include "kernels/table.hpp"
 #include "lists/best.hpp"
 
 namespace nearly::lists {
 namespace {
 
 constexpr size_t kBlock = 256;  // slots scored at a time
-constexpr size_t kGrain = 4;    // queries that a thread takes at a time
+constexpr size_t kGrain = 8;    // queries that a thread takes at a time
 constexpr size_t kAhead = 8;    // rows of the next list that are asked for; the hardware follows
-
-struct Near {
-  float distance;
-  Row at;
-};
-bool before(const Near& a, const Near& b) { return a.distance != b.distance ? a.distance < b.distance : a.at < b.at; }
 
 // What distances from centers are divided by: products grow with the query, the order of lists does not.
 float length(const Request& r, size_t q) {
@@ -29,53 +26,102 @@ float length(const Request& r, size_t q) {
   return sum > 0 ? static_cast<float>(std::sqrt(sum)) : 1.0f;
 }
 
-// Distances of a query from all centers, in the unit of `reach`. Under cosine centers are compared by squared distance,
-// whatever the length of what codes compare; what is no number is far away.
-void from_centers(const Scorer& centers, const Request& r, size_t q, size_t n, void* prepared, float* out) {
-  centers.prepare(r.queries + q * r.query_bytes, prepared);
-  for (size_t i = 0; i < n; i += kBlock)
-    centers.score_range(prepared, static_cast<Row>(i), std::min(kBlock, n - i), out + i);
-  const float scale = 1.0f / length(r, q);
-  const bool squared = r.metric == Metric::kL2 || r.metric == Metric::kCosine;
-  for (size_t i = 0; i < n; ++i) {
-    const float d = squared ? std::sqrt(std::max(out[i], 0.0f)) : out[i] * scale;
-    out[i] = std::isnan(d) ? std::numeric_limits<float>::infinity() : d;
-  }
+bool squared(const Request& r) { return r.metric == Metric::kL2 || r.metric == Metric::kCosine; }
+
+// A distance from a center in the unit of `reach`, and what is the farthest that is within reach of the nearest. Under cosine
+// centers are compared by squared distance, whatever the length of what codes compare; what is no number is far away.
+float in_reach(const Request& r, size_t q, float distance) {
+  if (std::isnan(distance)) return std::numeric_limits<float>::infinity();
+  return squared(r) ? std::sqrt(std::max(distance, 0.0f)) : distance / length(r, q);
+}
+float farthest(const Request& r, size_t q, float nearest, float reach) {
+  const float most = in_reach(r, q, nearest) + reach;
+  return std::max(nearest, squared(r) ? most * most * 1.000001f : most * length(r, q));  // gaps equal to the reach are within
+}
+
+// The least of n numbers; NaN is none.
+float least(const float* x, size_t n) {
+  constexpr size_t kLanes = 8;
+  float low[kLanes];
+  std::fill_n(low, kLanes, std::numeric_limits<float>::infinity());
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (size_t j = 0; j < kLanes; ++j) low[j] = x[i + j] < low[j] ? x[i + j] : low[j];
+  for (; i < n; ++i) low[0] = x[i] < low[0] ? x[i] : low[0];
+  return *std::min_element(low, low + kLanes);
+}
+
+// What is near: a distance's bits in the order of floats, then twice the row (kernels::Table::within).
+int64_t word(float distance, Row row) {
+  int32_t bits;
+  const float d = std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance;
+  std::memcpy(&bits, &d, sizeof bits);
+  return static_cast<int64_t>(bits ^ ((bits >> 31) & 0x7fffffff)) << 32 | static_cast<int64_t>(row) << 1;
+}
+Row row_of(int64_t word) { return static_cast<Row>(word & 0xffffffff) >> 1; }
+float distance_of(int64_t word) {
+  const auto ordered = static_cast<int32_t>(word >> 32);
+  const int32_t bits = ordered ^ ((ordered >> 31) & 0x7fffffff);
+  float d;
+  std::memcpy(&d, &bits, sizeof d);
+  return d;
 }
 
 }  // namespace
+
+// Distances of a prepared query from all centers as they are compared: squared, or products.
+void Inverted::from_centers(const void* prepared, float* out) const {
+  if (blocks_) return blocks_->centers(prepared, 0, n_lists_, out);
+  for (size_t i = 0; i < n_lists_; i += kBlock)
+    centers_->score_range(prepared, static_cast<Row>(i), std::min(kBlock, n_lists_ - i), out + i);
+}
 
 // One query at a time, with memory that serves the next one too.
 class Inverted::Answer {
  public:
   Answer(const Inverted& index, const Request& request, const Effort& effort)
       : index_(index), r_(request), effort_(effort), centers_(buffer(index.centers_->prepared_bytes())),
-        codes_(buffer(index.codes_->prepared_bytes())), store_(buffer(index.store_->prepared_bytes())),
-        from_(index.n_lists_) {}
+        codes_(buffer(index.blocks_ ? index.blocks_->prepared_bytes() : index.codes_->prepared_bytes())),
+        store_(buffer(index.store_->prepared_bytes())), from_(index.n_lists_), numbers_(index.n_lists_) {
+    std::iota(numbers_.begin(), numbers_.end(), Row{0});
+  }
 
   void answer(size_t q, Work& work) {
+    const uint8_t* query = r_.queries + q * r_.query_bytes;
+    if (index_.blocks_)
+      index_.blocks_->prepare(query, codes_.get());
+    else
+      index_.centers_->prepare(query, centers_.get());
     choose(q);
     work.distances += index_.n_lists_;
-    if (index_.coded())
+    if (index_.blocks_)
+      by_blocks(q, work);
+    else if (index_.codes_ != index_.store_)
       by_codes(q, work);
     else
       by_vectors(q, work);
   }
 
  private:
-  // The lists to look at, nearest first.
+  // The lists to look at, nearest first: those within reach, and at most `width`.
   void choose(size_t q) {
     const size_t n = index_.n_lists_;
-    from_centers(*index_.centers_, r_, q, n, centers_.get(), from_.data());
-    const float limit = *std::min_element(from_.begin(), from_.end()) + effort_.reach;
-    lists_.clear();
-    for (size_t i = 0; i < n; ++i)
-      if (from_[i] <= limit) lists_.push_back({from_[i], static_cast<Row>(i)});
-    if (lists_.size() > effort_.width) {
-      std::nth_element(lists_.begin(), lists_.begin() + static_cast<ptrdiff_t>(effort_.width), lists_.end(), before);
-      lists_.resize(effort_.width);
+    index_.from_centers(index_.blocks_ ? codes_.get() : centers_.get(), from_.data());
+    const float nearest = least(from_.data(), n);
+    float bound = farthest(r_, q, nearest, effort_.reach);
+    const size_t room = 2 * effort_.width;
+    lists_.resize(std::min(room, n) + kBlock);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i += kBlock) {
+      kept += kernels::active().within(from_.data() + i, numbers_.data() + i, std::min(kBlock, n - i), bound, lists_.data() + kept);
+      if (kept <= room && (i + kBlock < n || kept <= effort_.width)) continue;
+      const auto last = lists_.begin() + static_cast<ptrdiff_t>(effort_.width);
+      std::nth_element(lists_.begin(), last - 1, lists_.begin() + static_cast<ptrdiff_t>(kept));
+      bound = distance_of(*(last - 1));
+      kept = effort_.width;
     }
-    std::sort(lists_.begin(), lists_.end(), before);
+    lists_.resize(kept);
+    std::sort(lists_.begin(), lists_.end());
     n_read_ = 0;
   }
 
@@ -85,35 +131,39 @@ class Inverted::Answer {
     if (n_read_ == lists_.size()) {  // the nearest are the first of all
       const size_t wanted = std::min(2 * n_read_ + 2, index_.n_lists_);
       lists_.resize(index_.n_lists_);
-      for (size_t i = 0; i < lists_.size(); ++i) lists_[i] = {from_[i], static_cast<Row>(i)};
-      std::partial_sort(lists_.begin(), lists_.begin() + static_cast<ptrdiff_t>(wanted), lists_.end(), before);
+      for (size_t i = 0; i < lists_.size(); ++i) lists_[i] = word(from_[i], static_cast<Row>(i));
+      std::partial_sort(lists_.begin(), lists_.begin() + static_cast<ptrdiff_t>(wanted), lists_.end());
       lists_.resize(wanted);
     }
     return true;
   }
 
-  // Calls take(first slot, n) for blocks of the lists that were chosen and not yet read.
-  template <typename Take> void for_each_block(Work& work, Take take) {
+  // Calls take(list, first slot, n) for chunks of the lists that were chosen and not yet read.
+  template <typename Take> void for_each_chunk(Work& work, Take take) {
     work.lists += lists_.size() - n_read_;
     for (; n_read_ < lists_.size(); ++n_read_) {
       const size_t i = n_read_;
-      if (i + 1 < lists_.size()) ask(*index_.at(lists_[i + 1].at));
-      for (size_t c = lists_[i].at; c != kNone;) {
+      const Row list = row_of(lists_[i]);
+      if (i + 1 < lists_.size()) ask(row_of(lists_[i + 1]));
+      for (size_t c = list; c != kNone;) {
         const Chunk& chunk = *index_.at(c);
         const size_t count = __atomic_load_n(&chunk.count, __ATOMIC_ACQUIRE);
-        for (size_t j = 0; j < count; j += kBlock)
-          take(chunk.first + static_cast<Row>(j), std::min(kBlock, count - j));
+        take(list, chunk.first, count);
         work.distances += count;
         c = __atomic_load_n(&chunk.next, __ATOMIC_ACQUIRE);
       }
     }
   }
 
-  void ask(const Chunk& chunk) const {
+  void ask(Row list) const {
+    const Chunk& chunk = *index_.at(list);
+    const size_t count = __atomic_load_n(&chunk.count, __ATOMIC_ACQUIRE);
+    if (index_.blocks_) return index_.blocks_->prefetch(chunk.first, count);
     Row rows[kAhead];
-    const size_t n = std::min<size_t>(kAhead, __atomic_load_n(&chunk.count, __ATOMIC_ACQUIRE));
+    const size_t n = std::min<size_t>(kAhead, count);
     for (size_t i = 0; i < n; ++i)
-      rows[i] = index_.coded() ? chunk.first + static_cast<Row>(i) : *index_.members_->as<Row>(chunk.first + i);
+      rows[i] = index_.codes_ != index_.store_ ? chunk.first + static_cast<Row>(i)
+                                               : *index_.members_->as<Row>(chunk.first + i);
     index_.codes_->prefetch(rows, n);
   }
 
@@ -123,13 +173,16 @@ class Inverted::Answer {
     store.prepare(r_.queries + q * r_.query_bytes, store_.get());
     Best best(r_.k);
     do {
-      for_each_block(work, [&](Row first, size_t n) {
-        const Row* members = index_.members_->as<Row>(first);
-        store.score(store_.get(), members, n, best.bound(), distance_);
-        for (size_t i = 0; i < n; ++i) {
-          if (distance_[i] > best.bound()) continue;
-          const Row row = rows.first_passing(members[i], r_.filter);
-          if (row != kNone) best.offer({distance_[i], members[i], rows.id(row)});
+      for_each_chunk(work, [&](Row, Row first, size_t count) {
+        for (size_t from = 0; from < count; from += kBlock) {
+          const Row* members = index_.members_->as<Row>(first + from);
+          const size_t n = std::min(kBlock, count - from);
+          store.score(store_.get(), members, n, best.bound(), distance_);
+          for (size_t i = 0; i < n; ++i) {
+            if (distance_[i] > best.bound()) continue;
+            const Row row = rows.first_passing(members[i], r_.filter);
+            if (row != kNone) best.offer({distance_[i], members[i], rows.id(row)});
+          }
         }
       });
     } while (best.found().size() < r_.k && more());
@@ -138,47 +191,69 @@ class Inverted::Answer {
 
   void by_codes(size_t q, Work& work) {
     const Scorer& codes = *index_.codes_;
-    const uint8_t* query = r_.queries + q * r_.query_bytes;
-    codes.prepare(query, codes_.get());
+    codes.prepare(r_.queries + q * r_.query_bytes, codes_.get());
+    by_estimates(q, work, [&](Row, Row first, size_t n, int64_t* out) {
+      codes.score_range(codes_.get(), first, n, distance_);
+      size_t kept = 0;
+      for (size_t i = 0; i < n; ++i) {  // without a branch to guess
+        out[kept] = word(distance_[i], first + static_cast<Row>(i));
+        kept += !(distance_[i] > bound_);
+      }
+      return kept;
+    });
+  }
+
+  void by_blocks(size_t q, Work& work) {
+    const ListScorer& blocks = *index_.blocks_;
+    by_estimates(q, work, [&](Row list, Row first, size_t n, int64_t* out) {
+      return blocks.scan(codes_.get(), from_[list], first, n, bound_, out);
+    });
+  }
+
+  // scan(list, first slot, n, out) puts words of the slots out that are not above bound_, and returns how many.
+  template <typename Scan> void by_estimates(size_t q, Work& work, Scan scan) {
     const size_t room = 2 * effort_.depth + kBlock;
     near_.resize(room + kBlock);
-    size_t n_near = 0, looked_at = 0;
-    float bound = std::numeric_limits<float>::infinity();
-    // Only those with rows that pass are kept, and of these the nearest.
-    const auto cut = [&] {
-      const auto end = std::remove_if(near_.begin() + static_cast<ptrdiff_t>(looked_at),
-                                      near_.begin() + static_cast<ptrdiff_t>(n_near), [&](const Near& c) {
-        return index_.rows_->first_passing(*index_.members_->as<Row>(c.at), r_.filter) == kNone;
-      });
-      n_near = static_cast<size_t>(end - near_.begin());
-      if (n_near > effort_.depth) {
-        const auto last = near_.begin() + static_cast<ptrdiff_t>(effort_.depth);
-        std::nth_element(near_.begin(), last - 1, near_.begin() + static_cast<ptrdiff_t>(n_near), before);
-        n_near = effort_.depth;
-        bound = near_[n_near - 1].distance;
-      }
-      looked_at = n_near;
-    };
+    n_near_ = n_held_ = 0;
+    bound_ = std::numeric_limits<float>::infinity();
     do {
-      for_each_block(work, [&](Row first, size_t n) {
-        codes.score_range(codes_.get(), first, n, distance_);
-        for (size_t i = 0; i < n; ++i) {  // without a branch to guess
-          near_[n_near] = {distance_[i], first + static_cast<Row>(i)};
-          n_near += distance_[i] <= bound;
+      for_each_chunk(work, [&](Row list, Row first, size_t count) {
+        for (size_t from = 0; from < count; from += kBlock) {
+          n_near_ += scan(list, first + static_cast<Row>(from), std::min(kBlock, count - from), near_.data() + n_near_);
+          if (n_near_ >= room) cut();
         }
-        if (n_near >= room) cut();
       });
       cut();
-    } while (n_near < r_.k && more());
-    rank(q, n_near, work);
+    } while (n_near_ < r_.k && more());
+    rank(q, work);
+  }
+
+  // Only those with rows that pass are kept, and of these the nearest.
+  void cut() {
+    const auto begin = near_.begin();
+    if (r_.filter.bits || !effort_.all_held) {
+      const auto end = std::remove_if(begin + static_cast<ptrdiff_t>(n_held_), begin + static_cast<ptrdiff_t>(n_near_),
+                                      [&](int64_t w) {
+        return index_.rows_->first_passing(*index_.members_->as<Row>(row_of(w)), r_.filter) == kNone;
+      });
+      n_near_ = static_cast<size_t>(end - begin);
+    }
+    if (n_near_ > effort_.depth) {
+      const auto last = begin + static_cast<ptrdiff_t>(effort_.depth);
+      std::nth_element(begin, last - 1, begin + static_cast<ptrdiff_t>(n_near_));
+      n_near_ = effort_.depth;
+      bound_ = distance_of(near_[n_near_ - 1]);
+    }
+    n_held_ = n_near_;
   }
 
   // Compares the nearest by their vectors.
-  void rank(size_t q, size_t n, Work& work) {
+  void rank(size_t q, Work& work) {
     const Rows& rows = *index_.rows_;
     const Scorer& store = *index_.store_;
-    nodes_.clear();
-    for (size_t i = 0; i < n; ++i) nodes_.push_back(*index_.members_->as<Row>(near_[i].at));
+    const size_t n = n_near_;
+    nodes_.resize(n);
+    for (size_t i = 0; i < n; ++i) nodes_[i] = *index_.members_->as<Row>(row_of(near_[i]));
     store.prefetch(nodes_.data(), n);
     store.prepare(r_.queries + q * r_.query_bytes, store_.get());
     exact_.resize(n);
@@ -198,8 +273,12 @@ class Inverted::Answer {
   const Effort& effort_;
   Buffer centers_, codes_, store_;
   std::vector<float> from_, exact_;
-  std::vector<Near> lists_, near_;
+  std::vector<Row> numbers_;    // 0, 1, 2, ...
+  std::vector<int64_t> lists_;  // words, nearest first
   size_t n_read_ = 0;  // of lists_
+  std::vector<int64_t> near_;
+  size_t n_near_ = 0, n_held_ = 0;  // words in near_; the first of them are known to pass
+  float bound_ = 0;                 // what is above it is not among the nearest by codes
   std::vector<Row> nodes_;
   float distance_[kBlock];
 };
@@ -224,12 +303,14 @@ Work Inverted::search(const Request& r, const Effort& effort, const Poll& poll) 
 
 void Inverted::gaps(const Request& r, float* out, const Poll& poll) const {
   parallel_for(r.n, kGrain, r.threads, [&](size_t begin, size_t end) {
-    const Buffer prepared = buffer(centers_->prepared_bytes());
+    const Buffer prepared = buffer(blocks_ ? blocks_->prepared_bytes() : centers_->prepared_bytes());
     for (size_t q = begin; q < end; ++q) {
       float* row = out + q * n_lists_;
-      from_centers(*centers_, r, q, n_lists_, prepared.get(), row);
-      const float nearest = *std::min_element(row, row + n_lists_);
-      for (size_t i = 0; i < n_lists_; ++i) row[i] -= nearest;
+      const uint8_t* query = r.queries + q * r.query_bytes;
+      blocks_ ? blocks_->prepare(query, prepared.get()) : centers_->prepare(query, prepared.get());
+      from_centers(prepared.get(), row);
+      const float nearest = in_reach(r, q, least(row, n_lists_));
+      for (size_t i = 0; i < n_lists_; ++i) row[i] = in_reach(r, q, row[i]) - nearest;
     }
   }, poll);
 }

@@ -25,6 +25,7 @@ struct Effort {
   size_t width;
   float reach;
   size_t depth;  // nearest by codes that are compared by their vectors
+  bool all_held;  // whether rows hang on all nodes of the lists; those that lose theirs meanwhile are passed over late
 };
 
 struct Work {
@@ -33,11 +34,13 @@ struct Work {
 
 class Inverted {
  public:
-  // Slot s holds members[s], a node, and row s of `codes`; where codes are the store itself, its row is the node.
+  // Slot s holds members[s], a node, and slot s of `blocks`, or else row s of `codes`; where codes are the store itself, its
+  // row is the node.
   Inverted(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists, std::shared_ptr<Scorer> centers,
-           std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store, std::shared_ptr<Rows> rows)
+           std::shared_ptr<ListScorer> blocks, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
+           std::shared_ptr<Rows> rows)
       : chunks_(std::move(chunks)), members_(std::move(members)), n_lists_(n_lists), centers_(std::move(centers)),
-        codes_(std::move(codes)), store_(std::move(store)), rows_(std::move(rows)) {}
+        blocks_(std::move(blocks)), codes_(std::move(codes)), store_(std::move(store)), rows_(std::move(rows)) {}
 
   // A query is one reader; throws Retired.
   Work search(const Request& request, const Effort& effort, const Poll& poll) const;
@@ -49,11 +52,12 @@ class Inverted {
   // A chunk that is filled in follows another one.
   void chain(size_t chunk, uint32_t next) { __atomic_store_n(&at(chunk)->next, next, __ATOMIC_RELEASE); }
 
-  bool coded() const { return codes_ != store_; }
+  // How many slots there are codes for, or a place; chunks begin at multiples of `unit`.
+  size_t n_slots() const { return blocks_ ? blocks_->n_slots() : codes_ != store_ ? codes_->n_rows() : members_->rows(); }
+  size_t unit() const { return blocks_ ? ListScorer::kUnit : 1; }
   size_t n_lists() const { return n_lists_; }
   const Table& chunks() const { return *chunks_; }
   const Table& members() const { return *members_; }
-  const Scorer& codes() const { return *codes_; }
   const Scorer& store() const { return *store_; }
 
   void retire() { validity_.retire(*rows_->readers()); }
@@ -61,11 +65,14 @@ class Inverted {
 
  private:
   class Answer;
+  void from_centers(const void* prepared, float* out) const;
   Chunk* at(size_t chunk) const { return chunks_->as<Chunk>(chunk); }
 
   std::shared_ptr<Table> chunks_, members_;
   size_t n_lists_;
-  std::shared_ptr<Scorer> centers_, codes_, store_;
+  std::shared_ptr<Scorer> centers_;
+  std::shared_ptr<ListScorer> blocks_;
+  std::shared_ptr<Scorer> codes_, store_;
   std::shared_ptr<Rows> rows_;
   Validity validity_;
 };

@@ -9,24 +9,26 @@ from nearly import _core, arrays, storage
 from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
-from nearly.indexes import calibration, ivf_files, lists
+from nearly.indexes import calibration, ivf_files, list_codes, lists
 from nearly.indexes.base import Index, Placed, Progress, surely
 from nearly.indexes.ivf_contract import ListContract, Probe
-from nearly.indexes.lists import ListCodes, Lists
+from nearly.indexes.list_codes import ListCodes
+from nearly.indexes.lists import Lists
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, as_bytes
 from nearly.indexes.travel import check_quantizer
-from nearly.quantizers import Plain, Quantizer, RaBitQ, Scalar
+from nearly.quantizers import Plain, Product, Quantizer, Scalar
 from nearly.quantizers.base import CODED
+from nearly.quantizers.listed import MOST_BOOKS
 from nearly.tuning import Probing
 
 __all__ = ["IVF"]
 
 _DEAD = 0.2  # share of dead nodes at which lists are packed anew
-_PER_ROOT = 6.0  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
+_PER_ROOT = 3.2  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
 _LEAST_IN_LIST = 8  # vectors that a list holds on average, where there are few
 _MOST_LISTS = 1 << 20
-_SHORT = 64  # dimensions up to which codes of 8 bits are read as fast as those of 4 bits of RaBitQ, which fill up to 64
+_SHORT = 8  # dimensions below which a byte for each is little enough
 
 
 class IVF(Index):
@@ -48,8 +50,9 @@ class IVF(Index):
     lists : int, optional
         Number of lists; None takes about 6 sqrt(n). They are made anew when more vectors came than there were.
     quantizer : Quantizer, optional
-        What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves. None
-        takes ``RaBitQ(4)`` for l2, cosine and ip, and 8-bit codes where they are as short.
+        What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves.
+        ``Product(m, bits=4)`` codes what vectors are beyond the centers of their lists, and is looked up 32 vectors at
+        a time. None takes it with ``rotation="opq"`` for l2, cosine and ip.
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -115,11 +118,11 @@ class IVF(Index):
         if quantizer is not None:
             check_quantizer(quantizer, self._store.metric.name)
         elif self._store.metric.name in CODED:
-            quantizer = Scalar(bits=8) if self.dim <= _SHORT else RaBitQ(bits=4)
+            quantizer = Product(m=_books(self.dim), bits=4, rotation="opq") if self.dim >= _SHORT else Scalar(bits=8)
         placed = self._place(made, given)
         self._show(placed)
         del made
-        self._codes = ListCodes(quantizer or Plain(), self._store, self._seed)
+        self._codes = list_codes.codes_by(quantizer or Plain(), self._store, self._seed)
         self._cluster(placed.fresh, workers, reporter(progress, len(placed.fresh)))
         if calibrate and self._n_nodes and (probes is not None or self._contract.due(self._n_nodes)):
             self._contract.measure_lists(self, probes, threads=workers)
@@ -137,7 +140,7 @@ class IVF(Index):
         n_lists = self._wanted or round(_PER_ROOT * len(nodes) ** 0.5)
         n_lists = max(1, min(n_lists, len(nodes) // _LEAST_IN_LIST if self._wanted is None else len(nodes)))
         centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads, report=report)
-        made = Lists.build(self._store, centers, labels, nodes)
+        made = Lists.build(self._store, centers, labels, nodes, self._codes.unit)
         codes = self._codes.of(made)
         if codes.fitted is None:
             codes.fit(self._store, self._n_nodes, threads)
@@ -148,7 +151,7 @@ class IVF(Index):
     def _install(self, made: Lists, codes: ListCodes, **more: Any) -> None:
         """Have readers search the core's lists over these tables from now on, if they do not yet."""
         store, old = self._store, self._core
-        parts = (made.chunks, made.members, made.scorer, codes.scorer, store.scorer, store.rows)
+        parts = (made.chunks, made.members, made.scorer, codes.scorer, store.scorer, store.rows, codes.blocks)
         if old is not None and all(a is b for a, b in zip(parts, self._parts, strict=True)):
             return
         core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:])
@@ -195,7 +198,8 @@ class IVF(Index):
         """What comparing with a code, and ranking a vector, cost in comparisons of vectors that lie side by side."""
         if self._codes.fitted is None:
             return 1.0, 0.0
-        return max(0.05, self._codes.fitted.row_bytes / self._store.vectors.stride), 2.0
+        share = self._codes.fitted.row_bytes / self._store.vectors.stride
+        return (max(0.05, share / 2), 3.0) if self._codes.blocks is not None else (max(0.05, share), 2.0)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -270,8 +274,8 @@ class IVF(Index):
         bits = None if chosen is None else chosen[0]
         while work is None:  # until the lists that were searched are not retired meanwhile
             work = self._core.search(
-                store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, ids, distances, counts,
-                bits, threads,
+                store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, not self._n_removed, ids,
+                distances, counts, bits, threads,
             )  # fmt: skip
         plan, expected = how.context.plan, how.context.expected_recall
         short = np.flatnonzero(counts < min(k, passing))
@@ -346,8 +350,8 @@ class IVF(Index):
             if self._distinct is not None:
                 self._distinct.erase(freed)  # first: no vector may come back to a node that is in no list
             if not kept.all():
-                made = Lists.build(self._store, self._lists.centers, owners[kept], nodes[kept])
-                self._install(made, self._codes.of(made, slots[kept]))
+                made = Lists.build(self._store, self._lists.centers, owners[kept], nodes[kept], self._codes.unit)
+                self._install(made, self._codes.of(made, self._store))
             self._core.wait_for_readers()
             self.__dict__.update(
                 _spare_nodes=[*self._spare_nodes, *freed.tolist()], _spare_rows=[*self._spare_rows, *self._pending],
@@ -404,3 +408,8 @@ class IVF(Index):
         outside = np.setdiff1d(alive, self._lists.nodes(self._lists.in_use()[0]))
         if len(outside):
             raise FormatError(f"{name} is damaged: {len(outside)} vectors are in no list")
+
+
+def _books(dim: int) -> int:
+    """Codebooks of 4 bits that the best speed at recall 0.95 took: levers table of benchmarks/README.md."""
+    return min(MOST_BOOKS, max(min(dim // 2, 32), dim // 6 // 4 * 4))

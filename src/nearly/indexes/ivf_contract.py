@@ -186,7 +186,7 @@ def _kept(
     for factor in probing.DEPTHS:
         index._core.search(
             store.query_bytes, rows, store.metric.number, len(index._lists.centers), np.inf,
-            math.ceil(_RANKED * factor), ids, found, np.empty(n, np.uint32), bits, threads,
+            math.ceil(_RANKED * factor), False, ids, found, np.empty(n, np.uint32), bits, threads,
         )  # fmt: skip
         shares.append((found <= truth[:, k - 1 : k]).mean())
         if shares[-1] >= 1 - _LOSS:

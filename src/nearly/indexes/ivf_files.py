@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from nearly import _core, storage
 from nearly.errors import FormatError
+from nearly.indexes import list_codes
 from nearly.indexes.ivf_contract import ListContract
-from nearly.indexes.lists import CHUNK, ListCodes, Lists
+from nearly.indexes.lists import CHUNK, Lists
 from nearly.indexes.store import NONE
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def restore(index: "IVF", file: storage.File) -> None:
     if not n_lists:
         if n:
             raise FormatError(f"{file.path} is damaged: it holds vectors and no lists")
-        index._codes = ListCodes.restore(file, store, 0, index._seed)
+        index._codes = list_codes.restore(file, store, 0, index._seed)
         return
     bits = store.metric.input == "bits"
     centers = storage.require(file, "centers", np.uint8 if bits else np.float32, (n_lists, store.dim))
@@ -68,8 +69,10 @@ def restore(index: "IVF", file: storage.File) -> None:
     # Every further chunk follows one other: no way from the first chunks leads back.
     if len(chunks) < n_lists or not np.array_equal(following, np.arange(n_lists, len(chunks))):
         raise FormatError(f"{file.path} is damaged: its lists are not chains of chunks")
-    index._codes = ListCodes.restore(file, store, len(members), index._seed)
-    index._lists = index._codes.lists = Lists(store, np.array(centers), *map(_core.Table.borrow, (chunks, members)))
+    index._codes = list_codes.restore(file, store, len(members), index._seed)
+    borrowed = _core.Table.borrow(chunks), _core.Table.borrow(members)
+    index._lists = Lists(store, np.array(centers), *borrowed, index._codes.unit)
+    index._codes.join(index._lists)
     try:
         index._assemble()
     except ValueError as problem:

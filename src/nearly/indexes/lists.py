@@ -1,6 +1,5 @@
-"""Inverted lists: centers, the chunks of slots that hold the nodes near to each, and the codes of these in slots."""
+"""Inverted lists: centers, and the chunks of slots that hold the nodes near to each."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Self, cast
 
@@ -9,11 +8,10 @@ from numpy.typing import NDArray
 
 from nearly import _core, kmeans
 from nearly.indexes.store import NONE, Store, as_bytes, grow_or_copy, new_table
-from nearly.indexes.travel import Travel
-from nearly.quantizers import Fitted, Scalar
+from nearly.quantizers import Scalar
 from nearly.quantizers.base import CODED
 
-__all__ = ["Change", "ListCodes", "Lists", "cluster", "in_space"]
+__all__ = ["Change", "Lists", "assign", "cluster", "in_space"]
 
 CHUNK = np.dtype([("first", "<u4"), ("count", "<u4"), ("capacity", "<u4"), ("next", "<u4")])  # as the core has it
 _PER_LIST = 48  # vectors that a center is found by: beyond about 40, recall per vector compared hardly grows
@@ -26,6 +24,7 @@ Nodes = NDArray[np.uint32]
 class Change(NamedTuple):
     """What adding nodes means for chunks: counts to publish, chunks to chain to others, and what there is then."""
 
+    lists: Nodes  # of each node that is added
     slots: Nodes
     extended: Nodes
     counts: Nodes
@@ -80,14 +79,16 @@ class Lists:
         Chunks of slots, and the node of each slot.
     scorer
         The core's scorer over the centers.
+    unit : int
+        Chunks begin at multiples of so many slots.
     tails, sizes : ndarray of shape (n_lists,)
         The last chunk of each list, and how many nodes it holds.
     n_chunks, n_slots : int
         In use; tables may have more rows, which mean nothing.
     """
 
-    def __init__(self, store: Store, centers: NDArray[Any], chunks: Any, members: Any) -> None:
-        self.centers, self.chunks, self.members = centers, chunks, members
+    def __init__(self, store: Store, centers: NDArray[Any], chunks: Any, members: Any, unit: int = 1) -> None:
+        self.centers, self.chunks, self.members, self.unit = centers, chunks, members, unit
         self.scorer = _scorer(store, centers)
         self.tails, self.sizes = np.arange(len(self.centers), dtype=np.uint32), np.zeros(len(self.centers), np.int64)
         self.n_chunks = self.n_slots = 0
@@ -99,17 +100,21 @@ class Lists:
             self.n_slots = max(self.n_slots, int(ends.max()))
 
     @classmethod
-    def build(cls, store: Store, centers: NDArray[Any], labels: NDArray[np.uint32], nodes: Nodes) -> Self:
+    def build(
+        cls, store: Store, centers: NDArray[Any], labels: NDArray[np.uint32], nodes: Nodes, unit: int = 1
+    ) -> Self:
         """Lists of nodes, each in one chunk, as tight as they can be."""
         order = np.argsort(labels, kind="stable")
         counts = np.bincount(labels, minlength=len(centers))
         made = np.empty(len(centers), CHUNK)
-        made["first"], made["next"] = np.cumsum(counts) - counts, NONE
-        made["count"] = made["capacity"] = counts
-        chunks, members = new_table(CHUNK.itemsize, len(centers)), new_table(4, len(nodes))
+        room = -(-counts // unit) * unit
+        first = np.cumsum(room) - room
+        made["first"], made["count"], made["capacity"], made["next"] = first, counts, room, NONE
+        chunks, members = new_table(CHUNK.itemsize, len(centers)), new_table(4, int(room.sum()))
         chunks.array()[:] = made.view(np.uint8).reshape(-1, CHUNK.itemsize)
-        members.array().view(np.uint32)[:, 0] = nodes[order]
-        return cls(store, centers, chunks, members)
+        within = np.arange(len(nodes)) - np.repeat(np.cumsum(counts) - counts, counts)
+        members.array().view(np.uint32)[np.repeat(first, counts) + within, 0] = nodes[order]
+        return cls(store, centers, chunks, members, unit)
 
     @property
     def table(self) -> NDArray[Any]:
@@ -170,6 +175,7 @@ class Lists:
                 slots.append(np.arange(here) + int(table["first"][tail]) + used)
             if count > here:
                 capacity = max(count - here, _LEAST_ROOM, int(sizes[label]) // 4)
+                capacity = -(-capacity // self.unit) * self.unit
                 added.append((n_slots, 0, capacity, NONE))
                 published.append((n_chunks, count - here))
                 chained.append((tail, n_chunks))
@@ -185,7 +191,7 @@ class Lists:
         places[order] = np.concatenate(slots)
         pairs = (np.array(p, np.uint32).reshape(-1, 2).T.copy() for p in (published, chained))
         (extended, published_counts), (before, after) = pairs
-        return Change(places, extended, published_counts, before, after, tails, sizes, n_chunks, n_slots)
+        return Change(labels, places, extended, published_counts, before, after, tails, sizes, n_chunks, n_slots)
 
     def commit(self, change: Change, core: Any) -> None:
         """Let readers see what is in the reserved slots now. Once more changes nothing."""
@@ -199,44 +205,6 @@ class Lists:
         self.chunks = grow_or_copy(self.chunks, self.chunks.rows)
         self.members = grow_or_copy(self.members, self.members.rows)
         return borrowed
-
-
-class ListCodes(Travel):
-    """Codes in slots, so that those of a list follow one another."""
-
-    lists: Lists
-
-    def _code_all(self, fitted: Fitted, store: Store, n: int, threads: int) -> None:
-        codes = new_table(fitted.row_bytes, self.lists.n_slots)
-        scorer = fitted.scorer(codes)
-        slots, _ = self.lists.in_use()
-        scorer.gather(store.scorer, slots, self.lists.nodes(slots), threads)
-        self.__dict__.update(fitted=fitted, codes=codes, scorer=scorer)  # in one go: Ctrl-C comes before or after
-
-    def of(self, lists: Lists, slots: NDArray[np.uint32] | None = None) -> Self:
-        """The same codes for other lists: to be coded anew, or those of the slots that stand there in this order."""
-        made = copy.copy(self)
-        made.lists = lists
-        if slots is not None and self.codes is not None and self.fitted is not None:
-            made.codes = new_table(self.fitted.row_bytes, len(slots))
-            made.codes.array()[:] = self.codes.array()[slots]
-            made.scorer = self.fitted.scorer(made.codes)
-        return made
-
-    def put(self, store: Store, change: Change, nodes: Nodes, threads: int) -> None:
-        """Code nodes in slots that were reserved for them."""
-        if self.codes is not None:
-            self._sized(change.n_slots)
-            order = np.argsort(change.slots)
-            self.scorer.gather(store.scorer, change.slots[order], nodes[order], threads)
-
-    def _places(self, nodes: Nodes) -> Nodes:
-        if self.codes is None:
-            return nodes
-        slots, _ = self.lists.in_use()
-        held = self.lists.nodes(slots)
-        order = np.argsort(held)
-        return slots[order[np.searchsorted(held[order], nodes)]]
 
 
 def _scorer(store: Store, centers: NDArray[Any]) -> Any:

@@ -1,5 +1,6 @@
 """What a graph travels by: the vectors themselves, or codes fitted to them, checked against what is added later."""
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -150,15 +151,22 @@ class Travel:
         rng = np.random.default_rng(self._seed)
         probes, like = rng.permutation(nodes)[:48], rng.permutation(nodes)[:2000]
         crowd = np.union1d(like, rng.permutation(others)[:1000]).astype(np.uint32)
-        exact, coded = np.empty(len(crowd), np.float32), np.empty(len(crowd), np.float32)
-        places = self._places(crowd)
+        exact = np.empty(len(crowd), np.float32)
         shares = []
-        for probe, place in zip(probes, self._places(probes), strict=True):
+        for probe, coded in zip(probes, self._compared(store, probes, crowd), strict=True):
             store.scorer.between(int(probe), crowd, exact)
-            self.scorer.between(int(place), places, coded)
             nearest = np.argsort(exact, kind="stable")[1:11]
             shares.append(np.isin(nearest, np.argsort(coded, kind="stable")[:21]).mean())
         return float(np.mean(shares)) if shares else 1.0
+
+    def _compared(
+        self, store: Store, probes: NDArray[np.uint32], crowd: NDArray[np.uint32]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Distances by code of each probe from the crowd."""
+        places, coded = self._places(crowd), np.empty(len(crowd), np.float32)
+        for place in self._places(probes):
+            self.scorer.between(int(place), places, coded)
+            yield coded
 
     def _places(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Where the codes of nodes are."""

@@ -19,7 +19,7 @@ from nearly.transforms.pca import covariance, principal
 from nearly.transforms.procrustes import closest_rotation
 from nearly.transforms.steps import Affine
 
-__all__ = ["Product"]
+__all__ = ["Product", "learn_rotation", "padded_books", "parts_of"]
 
 _ROUNDS = 12  # of learning a rotation: from the allocation by variances, later ones change less than a hundredth
 _FIRST = 6  # rounds of k-means before the first rotation
@@ -80,7 +80,7 @@ class Product:
         rows = np.ascontiguousarray(lengthen(sample, norm_bound))
         mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
         if self.rotation == "opq":
-            matrix = _learn(rows - mean, parts, 2**self.bits, seed, threads)
+            matrix = learn_rotation(rows - mean, parts, 2**self.bits, seed, threads)
             step = Affine.about(matrix, mean, orthonormal=True)
             compared = "ip" if metric == "ip" and norm_bound == 0 else "cosine" if metric == "cosine" else "l2"
             return code_images(
@@ -88,10 +88,10 @@ class Product:
                 metric=metric, norm_bound=norm_bound, label="OPQ", seed=seed, threads=threads,
             )  # fmt: skip
         residuals = rows - mean
-        books = [kmeans(part, 2**self.bits, seed=seed, threads=threads) for part in _parts(residuals, parts)]
+        books = [kmeans(part, 2**self.bits, seed=seed, threads=threads) for part in parts_of(residuals, parts)]
         return FittedAdditive(
             dim=dim, books=parts, bits=self.bits, residual=False, beam=1, metric=metric, norm_bound=norm_bound,
-            center=mean, codewords=_padded(books),
+            center=mean, codewords=padded_books(books),
         )  # fmt: skip
 
 
@@ -101,16 +101,16 @@ def _bounds(dim: int, parts: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _parts(rows: Floats, parts: int) -> list[Floats]:
+def parts_of(rows: Floats, parts: int) -> list[Floats]:
     return [np.ascontiguousarray(rows[:, first:last]) for first, last in _bounds(rows.shape[1], parts)]
 
 
-def _padded(books: list[Floats]) -> Floats:
+def padded_books(books: list[Floats]) -> Floats:
     width = max(book.shape[1] for book in books)
     return np.stack([np.pad(book, ((0, 0), (0, width - book.shape[1]))) for book in books])
 
 
-def _learn(rows: Floats, parts: int, words: int, seed: int, threads: int) -> Floats:
+def learn_rotation(rows: Floats, parts: int, words: int, seed: int, threads: int) -> Floats:
     """A rotation of centered rows for which products of so many words lose little."""
     dim = rows.shape[1]
     axes, variances = principal(covariance(rows, np.zeros(dim, np.float32), threads), dim, seed, threads)
@@ -133,13 +133,13 @@ class _Words(NamedTuple):
 
     @classmethod
     def fit(cls, rows: Floats, rotation: Floats, parts: int, words: int, seed: int, threads: int) -> Self:
-        cut = _parts(_rotated(rows, rotation, threads), parts)
+        cut = parts_of(_rotated(rows, rotation, threads), parts)
         books = [kmeans(part, words, seed=seed, iterations=_FIRST, threads=threads) for part in cut]
         return cls(rotation, books, rows, 0.0).turned(rows, rotation, threads)
 
     def turned(self, rows: Floats, rotation: Floats, threads: int) -> Self:
         """The codewords after another rotation and a round of k-means."""
-        cut = _parts(_rotated(rows, rotation, threads), len(self.books))
+        cut = parts_of(_rotated(rows, rotation, threads), len(self.books))
         made = [one_round(part, book, threads=threads) for part, book in zip(cut, self.books, strict=True)]
         coded = np.concatenate([book[labels] for book, labels, _ in made], axis=1)
         return type(self)(rotation, [book for book, _, _ in made], coded, sum(loss for _, _, loss in made))

@@ -14,7 +14,7 @@ from nearly.quantizers.codes import FittedCodes
 from nearly.quantizers.scalar import Scalar
 from nearly.transforms.pca import covariance, principal
 
-__all__ = ["Reduced"]
+__all__ = ["Reduced", "byte_layout"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Reduced:
         center, step = self.code.ranges(projected)
         return FittedCodes(
             dim=sample.shape[1], dims=dims, bits=self.code.bits, per_vector=self.code.scale == "vector", metric=metric,
-            norm_bound=norm_bound, center=center, step=step, matrix=_layout(whole),
+            norm_bound=norm_bound, center=center, step=step, matrix=byte_layout(whole),
             matrix_scale=scale, offset=offset, mean=mean.astype(np.float32), energy=min(1.0, energy),
         )  # fmt: skip
 
@@ -97,7 +97,7 @@ def _line_dims(inputs: int, code: Scalar, product: bool) -> list[int]:
     return [dims for dims in fitting if dims <= inputs] or [inputs]
 
 
-def _layout(whole: NDArray[np.int8]) -> NDArray[np.int8]:
+def byte_layout(whole: NDArray[np.int8]) -> NDArray[np.int8]:
     """The projection as the core reads it: pairs of inputs beside each other, outputs padded to 16."""
     dims, inputs = whole.shape
     padded = np.zeros(((dims + 15) // 16 * 16, (inputs + 1) // 2 * 2), np.int8)

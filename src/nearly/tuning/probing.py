@@ -36,6 +36,7 @@ DEPTHS = (
 )  # candidates ranked, by neighbors wanted
 _SIGMAS = 1.645  # one-sided 95 %
 _GIVE = 0.01  # recall below a target that still keeps the promise, for queries that are not the expected ones
+_SHARE = 0.25  # of the neighbors that may be missed, that codes may miss: queries of another kind are coded worse
 _RESAMPLES = 200
 _SHARES = 1 - np.geomspace(0.7, 5e-4, 48)  # of all neighbors that the reaches tried hold
 
@@ -107,7 +108,11 @@ class Probing:
         at = next((i for i, known in enumerate(self.ks) if known >= k), None)
         if at is None:
             return None
-        made = [self._within(at, target, float(d), float(kept)) for d, kept in zip(self.depths, self.kept, strict=True)]
+        least = min(float(self.kept[-1]), 1 - _SHARE * (1 - target))
+        made = [
+            self._within(at, target, float(d), float(kept))
+            for d, kept in zip(self.depths, self.kept, strict=True) if kept >= least
+        ]  # fmt: skip
         return min(
             (one for one in made if one is not None),
             key=lambda one: one.scanned * n_vectors * code + one.depth * max(k, 10) * vector, default=None,

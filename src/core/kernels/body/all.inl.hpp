@@ -25,6 +25,7 @@ namespace {
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
 #include "kernels/body/spans.inl.hpp"
+#include "kernels/body/listed.inl.hpp"
 }  // namespace
 
 #define NEARLY_STRING_(x) #x
@@ -55,6 +56,9 @@ const Table table = {
      packed_dots<8>},
     fastscan,
     interleave,
+    scan_listed,
+    lookups,
+    byte_tables,
     rotate,
     sweep,
     panel_products,
