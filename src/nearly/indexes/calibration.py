@@ -60,6 +60,8 @@ def from_queries(rows: NDArray[np.uint8], source: str) -> Probes:
 
 def from_held_out(index: "GraphIndex", nodes: NDArray[np.uint32]) -> Probes:
     """Points that the graph does not hold yet, and harder queries made from them, and from others if they are few."""
+    if index._store.metric.input == "any":  # nothing lies between two items
+        return Probes(index._store.as_queries(nodes), len(nodes), "items held out of the build")
     points = _points(index, nodes)
     more = alive_sample(index._store, index._n_nodes, max(0, _POINTS - len(nodes)), index._seed)
     base = np.concatenate([points, _points(index, more)])

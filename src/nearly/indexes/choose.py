@@ -203,7 +203,7 @@ def load(
     metric : callable, optional
         For an index that was built with one; functions are not saved.
     items : sequence, optional
-        The items of such an index, in order of their rows.
+        Of such an index, where they could not be saved: its items, in ascending order of their ids.
     verify : bool, default False
         Check every byte against its checksum; otherwise all structure is checked, and only the numbers in vectors are
         trusted.
@@ -230,7 +230,10 @@ def load(
     if file.kind == "callable":
         from nearly.indexes.callable import CallableHNSW
 
-        return cast(HNSW, CallableHNSW._open(file, metric, items, verify))
+        opened = CallableHNSW._open(file, metric, items)
+        if verify:
+            opened.verify()
+        return opened
     if metric is not None or items is not None:
         raise InputError("metric= and items= are for an index with a callable metric; this one knows its own")
     kind = INDEXES.get(file.kind)

@@ -237,7 +237,7 @@ class Flat(Index):
             self._travel.follow(self._store)
             self._coded = (self._store, *self._coded[1:]) if self._coded is not None and self._n_nodes else None
 
-    def _link(self, placed: Placed, threads: int) -> None:
+    def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
         """Code what was placed, before it is seen."""
         if self._travel is None or not self._n_nodes:
             return

@@ -179,7 +179,7 @@ class GraphIndex(Index):
         workers = self._threads(threads)
         with self._writing:
             if not self._n_nodes:
-                raise StateError("an empty index cannot be calibrated; add vectors first")
+                raise StateError(f"an empty index cannot be calibrated; add {self.noun} first")
             if queries is None:
                 probes = calibration.from_stored(self)
             else:
@@ -269,7 +269,7 @@ class GraphIndex(Index):
         rows, single = self._queries(queries)
         chosen = None if where is None else self._filter(where)
         if exact:
-            return self._scan(rows, k, single, chosen, workers, f"exact scan of {len(self)} vectors, as asked")
+            return self._scan(rows, k, single, chosen, workers, f"exact scan of {len(self)} {self.noun}, as asked")
         if k > MOST:
             return self._scan(
                 rows, k, single, chosen, workers, f"exact scan: a walk looks for at most {MOST} neighbors"
@@ -281,7 +281,7 @@ class GraphIndex(Index):
         if how.scan:
             return self._scan(rows, k, single, chosen, workers, how.context.plan)
         if chosen is not None and passing**2 <= SCAN_FACTOR * how.width * max(1, self._n_nodes):
-            plan = f"exact scan of the {passing} vectors that pass, of {len(self)}"
+            plan = f"exact scan of the {passing} {self.noun} that pass, of {len(self)}"
             return self._scan(rows, k, single, chosen, workers, plan)
         return self._walk(rows, k, single, how, chosen, passing, workers)
 
@@ -315,13 +315,13 @@ class GraphIndex(Index):
             )
         if chosen is not None:
             context = SearchContext(
-                store.metric, f"{context.plan}; {passing} of {len(self)} vectors pass", context.expected_recall
+                store.metric, f"{context.plan}; {passing} of {len(self)} {self.noun} pass", context.expected_recall
             )
         return Hits(ids, distances, single, context, work)
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def _link(self, placed: Placed, threads: int) -> None:
+    def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
         fresh = placed.fresh
         if not self._graph.n_nodes:  # nothing was there to fit codes to
             self._travel.fit(self._store, self._n_nodes, threads)
@@ -338,8 +338,9 @@ class GraphIndex(Index):
         again = self._unsound[self._store.column("first_rows")[self._unsound] != NONE]  # some may have gone since
         nodes = np.union1d(fresh, again)
         self._insert(
-            np.random.default_rng(self._seed + self._n_live + len(placed.ids)).permutation(nodes), threads, None
-        )
+            np.random.default_rng(self._seed + self._n_live + len(placed.ids)).permutation(nodes), threads,
+            None if report is None else lambda done: report(min(done, len(fresh))),
+        )  # fmt: skip
         self._unsound = NOBODY
         if len(self._graph.entries) < min(_ENTRIES, self._n_nodes) or self.layered:
             self._elect(fresh)

@@ -285,7 +285,7 @@ class IVF(Index):
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def _link(self, placed: Placed, threads: int) -> None:
+    def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
         """Every node whose place is not free is in a list, whether rows hang on it or not."""
         fresh = placed.fresh
         if self._core is None:
