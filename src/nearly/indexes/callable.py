@@ -228,7 +228,9 @@ class CallableHNSW(HNSW):
         with self._source.asking([query]) as asked:
             return super().range_search(asked, radius, where=where)
 
-    def calibrate(self, queries: Sequence[Any] | None = None) -> None:  # type: ignore[override]
+    def calibrate(  # type: ignore[override]
+        self, queries: Sequence[Any] | None = None, *, progress: Progress | None = None
+    ) -> None:
         """Measure recall anew, on queries like those to come.
 
         Parameters
@@ -236,19 +238,23 @@ class CallableHNSW(HNSW):
         queries : sequence, optional
             A few hundred items at least, not of the index themselves. None builds another graph of the same items
             to search it for some before they are inserted: it takes as long as building the index anew.
+        progress : callable, optional
+            As for `HNSW`: trials of the queries, or items of the other graph.
         """
+        arrays.check_callback(progress, "progress")
         with self._writing:
             if not len(self):
                 raise StateError("an empty index cannot be calibrated; add items first")
             if queries is not None:
                 with self._source.asking(as_items(queries, "queries")) as asked:
                     probes = calibration.from_queries(asked, "the queries passed to calibrate")
-                    self._contract.measure(self, probes, threads=1)
+                    self._contract.measure(self, probes, threads=1, progress=progress)
                 return
             live = self._store.column("first_rows")[: self._n_nodes] != NONE
             another = CallableHNSW(
                 [self._source.items[node] for node in np.flatnonzero(live).tolist()], metric=self._source.metric,
                 M=self._rules.new_degree, ef_construction=self._rules.beam, seed=self._seed,
+                progress=progress,
             )  # fmt: skip
             self._contract.adopt(another._contract, len(self))
 

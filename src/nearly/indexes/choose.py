@@ -13,7 +13,9 @@ from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.ivf import IVF
+from nearly.indexes.progress import reporter
 from nearly.indexes.store import ELEMENTS, narrow
+from nearly.indexes.travel import LINE
 from nearly.indexes.vamana import Vamana
 
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load"]
@@ -180,11 +182,27 @@ def build(
     if shape is None:
         flat = Flat(made, ids=ids, metric=metric, threads=threads)
         flat.calibrate(queries)
+        if (report := reporter(progress, n)) is not None:
+            report(n)
         return _explained(flat, f"chosen for {n:,} vectors: {why}")
     quantizer = None if limit is None else shape.quantizer
     index = Vamana(made, ids=ids, metric=metric, degree=shape.degree, quantizer=quantizer, recall=recall,
                    queries=queries, seed=seed, threads=threads, progress=progress)  # fmt: skip
-    return _explained(index, f"chosen for {n:,} vectors: {why}")
+    return _explained(index, f"chosen for {n:,} vectors: {why}; {_why_codes(index)}")
+
+
+def _why_codes(index: Vamana) -> str:
+    """Why a graph travels by what it travels by."""
+    fitted, store = index._travel.fitted, index._store
+    if store.metric.name not in memory.CODED:
+        return f"vectors, as there are no codes under {store.metric.name}"
+    if fitted is None:
+        return "vectors, as codes would not be smaller or nothing could be fitted"
+    lines, whole = (-(-size // LINE) for size in (fitted.row_bytes, store.vectors.stride))
+    what = "as many components as the target needs" if fitted.dims < store.dim else "all dimensions"
+    if lines >= whole:
+        return f"codes of {what} are compared as whole numbers, which is quicker"
+    return f"codes of {what} take {lines} cache line{'s' * (lines > 1)} a comparison, vectors {whole}"
 
 
 def _explained(index: _Kind, why: str) -> _Kind:

@@ -68,10 +68,10 @@ class Contract:
 
     def measure(
         self, index: "GraphIndex", probes: calibration.Probes, *, bits: NDArray[np.uint64] | None = None,
-        threads: int = 0,
+        threads: int = 0, progress: Any = False,
     ) -> None:  # fmt: skip
         """Measure the curve of an index on these queries; ``bits`` passes the rows that its graph holds, if not all."""
-        curve, factor = calibration.measure(index, probes, bits, threads)
+        curve, factor = calibration.measure(index, probes, bits, threads, progress)
         self.__dict__.update(  # in one go: Ctrl-C comes before or after
             curve=curve, _depth_factor=factor, _size=len(index), changed=0, _choices={}, efforts={}
         )

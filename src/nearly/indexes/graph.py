@@ -93,6 +93,8 @@ class GraphIndex(Index):
             self._insert(last, workers, None if report is None else lambda done: report(len(first) + done))
             self._elect()
         self._graph.connect(self._rules.beam)
+        if report is not None:
+            report(len(chosen))
         if calibrate and probes is not None and self._n_nodes:
             made_of = calibration.from_queries(probes, "the queries passed when it was built")
             self._contract.measure(self, made_of, threads=workers)
@@ -167,7 +169,7 @@ class GraphIndex(Index):
         """What calibration measured, or None."""
         return self._contract.curve
 
-    def calibrate(self, queries: Any = None, *, threads: int | None = None) -> None:
+    def calibrate(self, queries: Any = None, *, threads: int | None = None, progress: Progress | None = None) -> None:
         """Measure recall anew, on queries like those to come.
 
         Parameters
@@ -175,7 +177,10 @@ class GraphIndex(Index):
         queries : array-like of shape (n_queries, dim), optional
             A few hundred at least; not vectors of the index themselves. None makes some from stored vectors.
         threads : int, optional
+        progress : callable, optional
+            ``progress(trials done, trials in all)``; fewer may be needed. None: a bar on a terminal.
         """
+        arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         with self._writing:
             if not self._n_nodes:
@@ -185,7 +190,7 @@ class GraphIndex(Index):
             else:
                 rows = self._queries(queries)[0]
                 probes = calibration.from_queries(rows, "the queries passed to calibrate")
-            self._contract.measure(self, probes, threads=workers)
+            self._contract.measure(self, probes, threads=workers, progress=progress)
 
     def _rows_of(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
         """A filter that passes the rows of these nodes."""
