@@ -177,7 +177,7 @@ def test_names_that_others_use_are_answered_with_ours(case):
         index.search(query, colour=5)
     for wrong, right in (
         ("recall", "is exact"),
-        ("mask", "use where="),
+        ("mask", "where="),
         ("eps", "use radius="),
         ("n_jobs", "threads="),
     ):

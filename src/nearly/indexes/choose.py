@@ -199,7 +199,9 @@ def _why_codes(index: Vamana) -> str:
     if fitted is None:
         return "vectors, as codes would not be smaller or nothing could be fitted"
     lines, whole = (-(-size // LINE) for size in (fitted.row_bytes, store.vectors.stride))
-    what = "as many components as the target needs" if getattr(fitted, "dims", store.dim) < store.dim else "all dimensions"
+    what = (
+        "as many components as the target needs" if getattr(fitted, "dims", store.dim) < store.dim else "all dimensions"
+    )
     if lines >= whole:
         return f"codes of {what} are compared as whole numbers, which is quicker"
     return f"codes of {what} take {lines} cache line{'s' * (lines > 1)} a comparison, vectors {whole}"
