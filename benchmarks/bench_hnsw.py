@@ -1,10 +1,10 @@
 """Does HNSW find what hnswlib finds at equal parameters?   python benchmarks/bench_hnsw.py --data sift_bsds_128_l2
 
 Equal parameters: M, ef_construction = 200, effort = ef, and graphs over the vectors themselves (`quantizer=Plain()`),
-as hnswlib has no codes. One JSON line per data set, configuration and effort: recall@10 by distance, the mean over seeds,
-with the least and the most, and comparisons per query where they are counted. `plain` must not be below `hnswlib` by
-more than 0.002; `codes`, our default, walks by other distances than the vectors' and ranks what it found by these, so
-at efforts that hold hardly more than the k that are asked for it finds less, and takes a part of the time.
+as hnswlib has no codes. One JSON line per data set, configuration and effort: recall@10 by distance, the mean over
+seeds, with the least and the most, and comparisons per query where they are counted. `plain` must not be below
+`hnswlib` by more than 0.002; `codes`, our default, walks by other distances than the vectors' and ranks what it found
+by these.
 
 Traps: one seed says little, as recall at a small effort moves by some thousandths from seed to seed. No time is
 measured here: bench_peers.py has that.
