@@ -39,6 +39,10 @@ class HNSW(GraphIndex):
 
     Notes
     -----
+    With the M and ef_construction of another library, ``effort`` as its ef and ``quantizer=Plain()``, recall is that of
+    hnswlib to within some thousandths (benchmarks/README.md). The default walks by codes, which is quicker, and may find
+    less at an effort hardly above k.
+
     With a function as metric, items may be anything, one is searched for at a time, ``ef_construction`` is 100 by
     default, and ``quantizer=`` and ``threads=`` are not there: Python runs one thread at a time, and codes need
     coordinates. The recall contract, changes, filters and files are those of vectors. The function is not saved:
