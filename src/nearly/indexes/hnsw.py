@@ -40,8 +40,8 @@ class HNSW(GraphIndex):
     Notes
     -----
     With the M and ef_construction of another library, ``effort`` as its ef and ``quantizer=Plain()``, recall is that of
-    hnswlib to within some thousandths (benchmarks/README.md). The default walks by codes, which is quicker, and may find
-    less at an effort hardly above k.
+    hnswlib to within some thousandths (benchmarks/README.md). The default walks by codes, which is quicker, and finds a
+    little less at small efforts.
 
     With a function as metric, items may be anything, one is searched for at a time, ``ef_construction`` is 100 by
     default, and ``quantizer=`` and ``threads=`` are not there: Python runs one thread at a time, and codes need
