@@ -149,6 +149,11 @@ class CallableMetric:
         return "callable"
 
     @property
+    def number(self) -> int:
+        """The core passes the distances on as they are, as it does those of ip."""
+        return 2
+
+    @property
     def formula(self) -> str:
         """Where the distance comes from."""
         return f"{self.name}(item, items)"

@@ -156,6 +156,16 @@ def test_refuses_queries_that_cannot_be_answered(case):
             index.search(good, recall=recall)
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.metric == "ip"], ids=str)
+def test_products_with_zero_are_a_plain_zero(case):
+    index = case.make(np.concatenate([points("ip")[:299], np.zeros((1, DIM), np.float32)]))
+    found = index.search(np.stack([queries("ip")[0]] * 9), k=300, exact=True)
+    at = found.ids == 299
+    assert (found.distances[at] == 0).all()
+    assert not np.signbit(found.distances[at]).any()
+    assert not np.signbit(index.search(np.zeros(DIM, np.float32), k=5, exact=True).distances).any()
+
+
 @pytest.mark.parametrize("case", KINDS, ids=str)
 def test_names_that_others_use_are_answered_with_ours(case):
     index, query = built(case), queries("l2")[0]
@@ -165,6 +175,14 @@ def test_names_that_others_use_are_answered_with_ours(case):
             index.search(query, **{wrong: 5})
     with pytest.raises(TypeError, match="'colour'"):
         index.search(query, colour=5)
+    for wrong, right in (
+        ("recall", "is exact"),
+        ("mask", "where="),
+        ("eps", "use radius="),
+        ("n_jobs", "threads="),
+    ):
+        with pytest.raises(TypeError, match=right):
+            index.range_search(query, 1.0, **{wrong: 0.5})
 
 
 @pytest.mark.parametrize("kind", INDEXES)

@@ -37,8 +37,12 @@ WORDS = [0, 1, 2, 3, 7, 63, 64, 255, 299, 300, 301, 4096, 2**31 - 1, 2**31, 2**3
 
 
 def lengths(item: Any, items: Any) -> list[float]:
-    """Return distances of numbers, for an index over items."""
-    return [abs(item - other) for other in items]
+    """Return distances of numbers, or of strings by their lengths, for an index over items."""
+    return [abs(_length(item) - _length(other)) for other in items]
+
+
+def _length(item: Any) -> float:
+    return float(len(item)) if isinstance(item, str) else float(np.nan_to_num(np.sum(item)) % 1e6)
 
 
 ITEMS = [float(i * i % 97) for i in range(60)]
@@ -58,6 +62,8 @@ def originals(folder: Path) -> list[bytes]:
     layered.remove(np.arange(0, 700, 70))
     over_items = nearly.HNSW(ITEMS, metric=lengths, M=3)
     over_items.remove([5, 6])
+    over_words = nearly.HNSW(["é" * (i % 13) for i in range(40)], metric=lengths, M=3)
+    over_words.remove(np.arange(20))
     smaller = nearly.Flat(np.repeat(floats[:100], 3, axis=0))
     smaller.remove([4, 5])
     listed = nearly.IVF(floats[:200], lists=9, quantizer=nearly.Scalar(4, "vector"), queries=floats[200:260])
@@ -87,6 +93,7 @@ def originals(folder: Path) -> list[bytes]:
         layered,
         nearly.HNSW(np.repeat(bits[:90], 3, axis=0), M=3, ef_construction=12, metric="l1"),
         over_items,
+        over_words,
     ]
     files = []
     for index in made:
@@ -138,7 +145,7 @@ def use(path: Path, rng: random.Random) -> str:
         if "callable" not in str(error) and "items" not in str(error):
             raise
         try:
-            index = nearly.load(path, metric=lengths, items=ITEMS)
+            index = nearly.load(path, metric=lengths)
         except (nearly.FormatError, nearly.InputError):
             return "refused"
         for options in ({}, {"exact": True}, {"effort": 5}, {"where": [0, 3, 9]}):

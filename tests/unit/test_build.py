@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,52 @@ def test_estimates_come_near(metric):
     index = nearly.Vamana(vectors, metric=metric, calibrate=False, beam=16)
     assert foretold.index_bytes == pytest.approx(index.n_bytes, rel=0.02)
     assert foretold.peak_bytes >= foretold.index_bytes
-    assert foretold.seconds > 0
+
+
+@pytest.mark.timing
+def test_estimated_seconds_come_near():
+    """Within a factor of eight of the processor time of one thread: it says two or three, machines differ."""
+    vectors = np.random.default_rng(0).standard_normal((6000, 64), np.float32)
+    before = nearly.get_threads()
+    try:
+        nearly.set_threads(1)
+        foretold = nearly.estimate(6000, 64).seconds
+        started = time.process_time()
+        nearly.Vamana(vectors, calibrate=False)
+        taken = time.process_time() - started
+        nearly.set_threads(4)
+        assert nearly.estimate(6000, 64).seconds == pytest.approx(foretold / 4)
+    finally:
+        nearly.set_threads(before)
+    assert taken / 8 < foretold < taken * 8
+    assert nearly.estimate(60_000, 64).seconds > 10 * foretold
+    assert nearly.estimate(6000, 256).seconds > 1.5 * foretold
+
+
+def test_progress_is_told_whatever_is_chosen(vectors):
+    for some in (vectors[:0], vectors[:100], vectors, np.repeat(vectors[:1], len(vectors), axis=0)):
+        seen = []
+        index = nearly.build(some, progress=lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen[-1][0] == seen[-1][1]
+        seen.clear()
+        index.add(vectors[:30] + 0.5, progress=lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen[-1] == (30, 30)
+        ids = np.arange(10)
+        index.upsert(vectors[:10], ids=ids, progress=lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen[-1] == (10, 10)
+        seen.clear()
+        index.calibrate(progress=lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen[-1][0] == seen[-1][1] > 0
+        with pytest.raises(nearly.InputError, match="progress"):
+            index.calibrate(progress=3)
+        with pytest.raises(nearly.InputError, match="progress"):
+            index.add(vectors[:1], progress=3)
+
+
+def test_the_plan_says_why_these_codes(graph):
+    assert "codes of all dimensions are compared as whole numbers" in graph.plan
+    lines = np.random.default_rng(0).standard_normal((5000, 4), np.float32)
+    assert "no codes under l1" in nearly.build(lines, metric="l1", threads=2).plan
 
 
 def test_estimates_grow():

@@ -8,6 +8,7 @@ namespace {
 
 constexpr size_t kAbreast = 3;  // queries that one thread has under way: see the levers in benchmarks/README.md
 constexpr size_t kChunk = 48;   // queries that a thread takes at a time
+constexpr size_t kKept = 2;     // times k candidates that codes keep for the ranking, however narrow the pool: levers table
 
 }  // namespace
 
@@ -33,8 +34,10 @@ class GraphIndex::Answer {
       if (index.layers_[l].holds(nearest))
         nearest = descend(index.layers_[l], *index.travel_, prepared, nearest, n_nodes, scratch.work);
     if (nearest != kNone && nearest != entries[0]) starts_.push_back(nearest);
-    walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, request.effort,
-                false, scratch);
+    Effort effort = request.effort;
+    if (index.store_ != index.travel_) effort.keep = std::min(request.depth, kKept * request.k);
+    walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, effort, false,
+                scratch);
     stage_ = Stage::kWalk;
   }
 

@@ -44,7 +44,7 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   scratch.expanded.clear();
   const size_t words = (n_nodes + 63) / 64;
   if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
-  if (scratch.pool.size() < width_) scratch.pool.resize(width_);
+  if (scratch.pool.size() < held()) scratch.pool.resize(held());
   for (size_t i = 0; i < n_starts; i += kMaxBlock) {
     meet(starts + i, std::min(kMaxBlock, n_starts - i));
     score();
@@ -80,13 +80,13 @@ void Walk::score() {
   Candidate near[kAtOnce * kMaxBlock + 1];
   const Row* fresh = scratch_->met_.data() + n_met_ - n_fresh_;
   Candidate* pool = scratch_->pool.data();
-  const float bound = size_ == width_ ? distance_of(pool[size_ - 1]) : __builtin_huge_valf();
+  const float bound = size_ == held() ? distance_of(pool[size_ - 1]) : __builtin_huge_valf();
   scorer_->score(prepared_, fresh, n_fresh_, bound, distance);
   scratch_->work.distances += n_fresh_;
   const size_t n = kernels_->within(distance, fresh, n_fresh_, bound, near);
   n_fresh_ = 0;
   if (n == 0) return;
-  const kernels::Merged merged = kernels_->merge(pool, size_, width_, near, n);
+  const kernels::Merged merged = kernels_->merge(pool, size_, held(), near, n);
   size_ = merged.size;
   if (merged.first < next_) {
     next_ = merged.first;
@@ -100,7 +100,7 @@ void Walk::choose_width() {
   const float* end = effort_.bounds + effort_.n_levels - 1;
   const auto level = static_cast<size_t>(std::lower_bound(effort_.bounds, end, scratch_->hardness) - effort_.bounds);
   width_ = std::max<size_t>(1, effort_.widths[level]);
-  size_ = std::min(size_, width_);
+  size_ = std::min(size_, held());
 }
 
 // How many lists are read at once: one on the way in, where the best candidate is soon forgotten, more among the nearest,
@@ -111,7 +111,7 @@ size_t Walk::at_once() const { return std::min(kAtOnce, 1 + hops_ / kAlone); }
 void Walk::ask() const {
   const Candidate* pool = scratch_->pool.data();
   size_t left = at_once();
-  for (size_t i = next_; i < size_ && left > 0; ++i)
+  for (size_t i = next_, n = std::min(size_, width_); i < n && left > 0; ++i)
     if (!(pool[i] & 1)) {
       layer_->prefetch(node_of(pool[i]));
       --left;
@@ -121,7 +121,7 @@ void Walk::ask() const {
 // Collects the unseen neighbors of the nearest open candidates and asks for their codes.
 void Walk::read_lists() {
   Candidate* pool = scratch_->pool.data();
-  for (size_t left = at_once(); left > 0 && next_ < size_; --left) {
+  for (size_t left = at_once(); left > 0 && open(); --left) {
     Candidate& c = pool[next_];
     c |= 1;
     if (keep_) scratch_->expanded.push_back(c & ~Candidate{1});
@@ -141,9 +141,9 @@ bool Walk::turn() {
     score();
     while (next_ < size_ && scratch_->pool[next_] & 1) ++next_;
     if (effort_.probe && hops_ == effort_.probe) choose_width();
-    return next_ < size_;
+    return open();
   }
-  if (next_ >= size_) return false;
+  if (!open()) return false;
   read_lists();
   waiting_ = true;
   return true;

@@ -37,6 +37,7 @@ struct Effort {
   const float* bounds = nullptr;  // n_levels - 1
   const uint32_t* widths = nullptr;  // n_levels
   size_t n_levels = 0;
+  size_t keep = 0;  // candidates held at least: those beyond the width are ranked, but their lists are not read
 };
 
 struct Work {
@@ -92,6 +93,8 @@ class Walk {
   void ask() const;
   void read_lists();
   void choose_width();
+  size_t held() const { return width_ > effort_.keep ? width_ : effort_.keep; }
+  bool open() const { return next_ < size_ && next_ < width_; }
 
   const kernels::Table* kernels_ = nullptr;
   const Layer* layer_ = nullptr;

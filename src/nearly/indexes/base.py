@@ -12,6 +12,7 @@ from nearly.arrays import Vectors
 from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import files, names
+from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
 from nearly.indexes.writing import Writing
 
@@ -59,6 +60,7 @@ class Index:
 
     kind: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]] = ("float", "bits")  # what a metric may compare
+    noun: ClassVar[str] = "vectors"  # what is searched, for people
 
     _store: Store
     _n_rows: int  # rows given out, removed ones included
@@ -94,7 +96,12 @@ class Index:
         if made.dim > 32768:
             raise InputError(f"vectors has {made.dim} columns; at most 32768 are supported")
         given = None if ids is None else arrays.as_ids(ids, n=len(made))
-        self._store = Store.empty(chosen, narrow(made), max(1, made.dim), len(made))
+        self._begin(Store.empty(chosen, narrow(made), max(1, made.dim), len(made)), given)
+        return made, given
+
+    def _begin(self, store: Store, given: NDArray[np.int64] | None) -> None:
+        """What holds of every index before its first row."""
+        self._store = store
         self._n_rows = self._n_nodes = self._next_id = self._n_live = self._n_removed = 0
         self._change = self._reuse = 0
         self._pending = []
@@ -103,7 +110,6 @@ class Index:
         self._distinct = None
         self._spare_rows, self._spare_nodes = [], []
         self._writing = Writing()
-        return made, given
 
     def _place(self, vectors: Vectors, ids: NDArray[np.int64] | None) -> Placed:
         """Put vectors at nodes, and have a row ready for each that nobody sees yet: `_show` follows."""
@@ -191,7 +197,7 @@ class Index:
     def _clear_out(self) -> None:
         """Nothing was here: the next vectors are the first, whatever their dimension."""
         self.__dict__.update(_n_rows=0, _n_nodes=0, _n_removed=0, _pending=[], _spare_rows=[], _spare_nodes=[])
-        self._move_to(Store.empty(self._store.metric, self._store.kind, self._store.dim, 0))
+        self._move_to(self._store.emptied())
 
     def _move_to(self, store: Store) -> None:
         """Other tables take the place of those there are; readers that come late for the old ones ask again."""
@@ -398,7 +404,9 @@ class Index:
         with self._writing:
             return search()
 
-    def range_search(self, queries: Any, radius: float, *, where: Any = None, threads: int | None = None) -> RangeHits:
+    def range_search(
+        self, queries: Any, radius: float, *, where: Any = None, threads: int | None = None, **unknown: Any
+    ) -> RangeHits:
         """Return every vector within a radius: exact.
 
         Parameters
@@ -414,6 +422,7 @@ class Index:
         -------
         RangeHits
         """
+        names.refuse("range_search(), which is exact,", unknown, ("radius", "where", "threads"))
         rows, single = self._queries(queries)
         limit, workers = arrays.check_real(radius, "radius"), self._threads(threads)
 
@@ -424,7 +433,7 @@ class Index:
                 n_nodes, store = self._snapshot()
                 found = _core.scan_radius(store.scorer, store.rows, n_nodes, store.query_bytes, rows,
                                           store.metric.number, limit, bits, workers)  # fmt: skip
-            context = SearchContext(store.metric, f"exact scan of {len(self)} vectors", 1.0)
+            context = SearchContext(store.metric, f"exact scan of {len(self)} {self.noun}", 1.0)
             return RangeHits(*found, single, context, (n_nodes * len(rows), 0, 0))
 
         return scan() if where is None else self._steadily(scan)
@@ -446,7 +455,11 @@ class Index:
             vectors, bits=self._store.metric.input == "bits", dim=self.dim if self._n_rows else None
         )
         arrays.check_finite(made)
-        given = None if ids is None else arrays.as_ids(ids, n=len(made))
+        return made, self._new_ids(ids, len(made), fresh=fresh)
+
+    def _new_ids(self, ids: Any, n: int, *, fresh: bool) -> NDArray[np.int64] | None:
+        """Check ids of n vectors; fresh ones must not be taken."""
+        given = None if ids is None else arrays.as_ids(ids, n=n)
         if given is not None and fresh:
             _, taken = self._id_map().rows(given)
             if taken.any():
@@ -454,9 +467,11 @@ class Index:
                 raise IdError(
                     f"{int(taken.sum())} of the ids are taken: {listed}; pass others, or use upsert to replace"
                 )
-        return made, given
+        return given
 
-    def add(self, vectors: Any, *, ids: Any = None, threads: int | None = None) -> NDArray[np.int64]:
+    def add(
+        self, vectors: Any, *, ids: Any = None, threads: int | None = None, progress: Progress | None = None
+    ) -> NDArray[np.int64]:
         """Add vectors, while others may search.
 
         Parameters
@@ -465,6 +480,8 @@ class Index:
         ids : array-like of int, optional
             New to the index; None continues after the largest id ever given.
         threads : int, optional
+        progress : callable, optional
+            ``progress(vectors done, vectors in all)``, called while they are linked. None: a bar on a terminal.
 
         Returns
         -------
@@ -482,14 +499,16 @@ class Index:
         a calibration due, that comes afterwards; if it is broken off, the vectors are there and the next change
         repeats it.
         """
+        arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         with self._writing:
             made, given = self._incoming(vectors, ids, fresh=True)
-            return self._add(made, given, workers, _NO_ROWS)
+            return self._add(made, given, workers, _NO_ROWS, progress)
 
     def _add(
-        self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int, instead_of: NDArray[np.uint32]
-    ) -> NDArray[np.int64]:
+        self, vectors: Vectors, ids: NDArray[np.int64] | None, threads: int, instead_of: NDArray[np.uint32],
+        progress: Progress | None,
+    ) -> NDArray[np.int64]:  # fmt: skip
         """Add vectors and lose the rows that they replace: if anything is raised before that moment nothing changed."""
         if not len(vectors):
             return np.zeros(0, np.int64)
@@ -501,7 +520,10 @@ class Index:
         before, placed = dict(self.__dict__), None
         try:
             placed = self._place(vectors, ids)
-            self._link(placed, threads)
+            report = reporter(progress, len(vectors))
+            self._link(placed, threads, report)
+            if report is not None:
+                report(len(vectors))
             self._show(placed, instead_of)
         except BaseException:
             if self._change == before["_change"]:  # nobody has seen them
@@ -511,8 +533,8 @@ class Index:
         self._changed(len(placed.ids) + len(instead_of))
         return placed.ids
 
-    def _link(self, placed: Placed, threads: int) -> None:
-        """Lead searches to what was placed, where a scan of all does not find it anyway."""
+    def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
+        """Lead searches to what was placed, where a scan of all does not find it anyway; report how many are."""
 
     def _changed(self, n: int) -> None:
         """So many rows came or went."""
@@ -552,7 +574,9 @@ class Index:
             surely(let_go)
             self._changed(len(rows))
 
-    def upsert(self, vectors: Any, *, ids: Any, threads: int | None = None) -> NDArray[np.int64]:
+    def upsert(
+        self, vectors: Any, *, ids: Any, threads: int | None = None, progress: Progress | None = None
+    ) -> NDArray[np.int64]:
         """Add vectors, replacing those whose ids are there, at one moment for all who search meanwhile.
 
         Parameters
@@ -561,6 +585,8 @@ class Index:
         ids : array-like of int
             Each once.
         threads : int, optional
+        progress : callable, optional
+            As for ``add``.
 
         Returns
         -------
@@ -572,13 +598,14 @@ class Index:
         An answer holds the old vector of each id or the new one: never neither, never both. All are replaced, or none,
         as for `add`. Waits twice until searches that have begun have ended.
         """
+        arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         with self._writing:
             made, given = self._incoming(vectors, ids, fresh=False)
             if given is None:
                 raise InputError("upsert needs ids=: which vectors to replace")
             rows, known = self._id_map().rows(given)
-            return self._add(made, given, workers, rows[known])
+            return self._add(made, given, workers, rows[known], progress)
 
     def _own(self) -> None:
         """Make the tables this process's own: a loaded index is a read-only mapping until its first change."""

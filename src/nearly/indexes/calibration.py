@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.errors import InputError
+from nearly.indexes.progress import reporter
 from nearly.indexes.store import as_bytes
 from nearly.indexes.travel import alive_sample
 from nearly.tuning import RecallCurve
 from nearly.tuning import measure as measure_curve
 from nearly.tuning.curve import KS, PROBE
-from nearly.tuning.measuring import EASY
+from nearly.tuning.measuring import EASY, n_trials
 
 if TYPE_CHECKING:
     from nearly.indexes.graph import GraphIndex
@@ -60,6 +61,8 @@ def from_queries(rows: NDArray[np.uint8], source: str) -> Probes:
 
 def from_held_out(index: "GraphIndex", nodes: NDArray[np.uint32]) -> Probes:
     """Points that the graph does not hold yet, and harder queries made from them, and from others if they are few."""
+    if index._store.metric.input == "any":  # nothing lies between two items
+        return Probes(index._store.as_queries(nodes), len(nodes), "items held out of the build")
     points = _points(index, nodes)
     more = alive_sample(index._store, index._n_nodes, max(0, _POINTS - len(nodes)), index._seed)
     base = np.concatenate([points, _points(index, more)])
@@ -128,19 +131,21 @@ def _some_bits(rng: "np.random.Generator", shape: tuple[int, ...], share: float)
 
 
 def measure(
-    index: "GraphIndex", probes: Probes, bits: NDArray[np.uint64] | None, threads: int
+    index: "GraphIndex", probes: Probes, bits: NDArray[np.uint64] | None, threads: int, progress: Any = False
 ) -> tuple[RecallCurve, float]:
     """Return the curve of an index for these queries, and how deep its re-rank must go.
 
     ``bits`` passes the rows that the graph holds, where it does not hold the expected ones yet.
     """
     trials = _Trials(index, probes, bits, threads)
-    factor = trials.depth_factor()
+    factor, report = trials.depth_factor(), reporter(progress, n_trials, "trials")
     curve = measure_curve(
         lambda width, ks, which: trials.hits(width, ks, index._contract.depth(index, max(ks), width, factor), which),
         hardness=trials.hardness, n_expected=probes.n_expected, most=trials.deepest, n_vectors=index._n_nodes,
-        source=probes.source, seed=index._seed,
+        source=probes.source, seed=index._seed, report=report,
     )  # fmt: skip
+    if report is not None:
+        report(n_trials)
     if bits is not None:  # among more vectors the same recall takes a wider pool: at most in proportion
         grown = index._n_nodes / max(1, index._n_nodes - probes.n_expected)
         curve = replace(curve, widths=np.rint(curve.widths * grown).astype(np.uint32))

@@ -13,7 +13,9 @@ from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.ivf import IVF
+from nearly.indexes.progress import reporter
 from nearly.indexes.store import ELEMENTS, narrow
+from nearly.indexes.travel import LINE
 from nearly.indexes.vamana import Vamana
 
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load", "restore"]
@@ -180,11 +182,29 @@ def build(
     if shape is None:
         flat = Flat(made, ids=ids, metric=metric, threads=threads)
         flat.calibrate(queries)
+        if (report := reporter(progress, n)) is not None:
+            report(n)
         return _explained(flat, f"chosen for {n:,} vectors: {why}")
     quantizer = None if limit is None else shape.quantizer
     index = Vamana(made, ids=ids, metric=metric, degree=shape.degree, quantizer=quantizer, recall=recall,
                    queries=queries, seed=seed, threads=threads, progress=progress)  # fmt: skip
-    return _explained(index, f"chosen for {n:,} vectors: {why}")
+    return _explained(index, f"chosen for {n:,} vectors: {why}; {_why_codes(index)}")
+
+
+def _why_codes(index: Vamana) -> str:
+    """Why a graph travels by what it travels by."""
+    fitted, store = index._travel.fitted, index._store
+    if store.metric.name not in memory.CODED:
+        return f"vectors, as there are no codes under {store.metric.name}"
+    if fitted is None:
+        return "vectors, as codes would not be smaller or nothing could be fitted"
+    lines, whole = (-(-size // LINE) for size in (fitted.row_bytes, store.vectors.stride))
+    what = (
+        "as many components as the target needs" if getattr(fitted, "dims", store.dim) < store.dim else "all dimensions"
+    )
+    if lines >= whole:
+        return f"codes of {what} are compared as whole numbers, which is quicker"
+    return f"codes of {what} take {lines} cache line{'s' * (lines > 1)} a comparison, vectors {whole}"
 
 
 def _explained(index: _Kind, why: str) -> _Kind:
@@ -203,7 +223,7 @@ def load(
     metric : callable, optional
         For an index that was built with one; functions are not saved.
     items : sequence, optional
-        The items of such an index, in order of their rows.
+        Of such an index, where they could not be saved: its items, in ascending order of their ids.
     verify : bool, default False
         Check every byte against its checksum; otherwise all structure is checked, and only the numbers in vectors are
         trusted.
@@ -230,7 +250,10 @@ def load(
     if file.kind == "callable":
         from nearly.indexes.callable import CallableHNSW
 
-        return cast(HNSW, CallableHNSW._open(file, metric, items, verify))
+        opened = CallableHNSW._open(file, metric, items)
+        if verify:
+            opened.verify()
+        return opened
     if metric is not None or items is not None:
         raise InputError("metric= and items= are for an index with a callable metric; this one knows its own")
     index = restore(file)

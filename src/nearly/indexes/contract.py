@@ -68,12 +68,18 @@ class Contract:
 
     def measure(
         self, index: "GraphIndex", probes: calibration.Probes, *, bits: NDArray[np.uint64] | None = None,
-        threads: int = 0,
+        threads: int = 0, progress: Any = False,
     ) -> None:  # fmt: skip
         """Measure the curve of an index on these queries; ``bits`` passes the rows that its graph holds, if not all."""
-        curve, factor = calibration.measure(index, probes, bits, threads)
+        curve, factor = calibration.measure(index, probes, bits, threads, progress)
         self.__dict__.update(  # in one go: Ctrl-C comes before or after
             curve=curve, _depth_factor=factor, _size=len(index), changed=0, _choices={}, efforts={}
+        )
+
+    def adopt(self, other: "Contract", size: int) -> None:
+        """Take over what was measured on another index of so many of the same vectors."""
+        self.__dict__.update(
+            curve=other.curve, _depth_factor=other._depth_factor, _size=size, changed=0, _choices={}, efforts={}
         )
 
     def note(self, n: int) -> None:
@@ -85,12 +91,17 @@ class Contract:
         """What was measured no longer holds."""
         self.changed = self._size + 1
 
+    @property
+    def worn(self) -> bool:
+        """Whether as much changed since as there was when the curve was measured."""
+        return self.changed > self._size
+
     def due(self, n_vectors: int) -> bool:
         """Whether to measure now: the index grew by half or all of it changed since, or there is enough at last."""
         if n_vectors < calibration.LEAST:
             return False
         grown = n_vectors * 2 > self._size * 3
-        return self.calibrates if self.curve is None else grown or self.changed > self._size
+        return self.calibrates if self.curve is None else grown or self.worn
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -126,7 +137,7 @@ class Contract:
         target, curve, n = self.target if recall is None else recall, self.curve, index._n_nodes
         if curve is None:
             if self.calibrates or len(index) < calibration.LEAST:  # many rows may be few distinct vectors
-                return _scan(index, k, f"{n} distinct vectors are too few to calibrate a graph on")
+                return _scan(index, k, f"{n} distinct {index.noun} are too few to calibrate a graph on")
             raise StateError("this index was built with calibrate=False, so a recall target has no meaning; "
                              "pass effort=, or call calibrate()")  # fmt: skip
         chosen = self._choices.get((k, target))

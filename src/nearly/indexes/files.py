@@ -1,5 +1,6 @@
 """The rows of an index in files: what is written of them, and the checks under which they are read again."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,13 @@ def state(index: "Index") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return parts, {"rows": config}
 
 
-def restore(index: "Index", file: storage.File) -> None:
-    """Give an index what `state` wrote; everything but the vectors themselves is checked."""
+def restore(
+    index: "Index", file: storage.File, make: "Callable[[storage.File, int, int], Store] | None" = None
+) -> None:
+    """Give an index what `state` wrote; everything but the vectors themselves is checked.
+
+    ``make`` gives the store of a file for so many rows and nodes, where it is not one of vectors.
+    """
     n_rows = storage.config_int(file, ("rows", "n_rows"), 0, 2**31 - 1)
     n_nodes = storage.config_int(file, ("rows", "n_nodes"), 0, n_rows)
     index._n_rows, index._n_nodes = n_rows, n_nodes
@@ -40,7 +46,7 @@ def restore(index: "Index", file: storage.File) -> None:
     index._own_ids = storage.config_bool(file, ("rows", "own_ids"))
     index._n_removed = storage.config_int(file, ("rows", "n_removed"), 0, n_rows)
     index._why = storage.config_str(file, ("rows", "why"))
-    store = index._store = _store(file, n_rows, n_nodes)
+    store = index._store = (make or _store)(file, n_rows, n_nodes)
     store.check(n_rows, n_nodes)
     index._spare_rows = [int(i) for i in storage.require(file, "spare_rows", np.uint32, (None,))]
     index._spare_nodes = [int(i) for i in storage.require(file, "spare_nodes", np.uint32, (None,))]

@@ -10,7 +10,8 @@ from nearly import _core, arrays, storage
 from nearly.errors import FormatError, InputError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration
-from nearly.indexes.base import Index, Placed
+from nearly.indexes.base import Index, Placed, Progress
+from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, Store
 from nearly.indexes.travel import Travel, check_quantizer
 from nearly.quantizers import Plain, Quantizer
@@ -205,17 +206,22 @@ class Flat(Index):
         context = SearchContext(self._store.metric, f"{self._by()} for recall {target:g}", target)
         return Hits(ids, distances, single, context, (work[0], 0, work[1]))
 
-    def calibrate(self, queries: Any = None, *, threads: int | None = None) -> None:
+    def calibrate(self, queries: Any = None, *, threads: int | None = None, progress: Progress | None = None) -> None:
         """Check the arguments as a graph does, and do nothing: exact answers need no calibration.
 
         Parameters
         ----------
         queries : array-like of shape (n_queries, dim), optional
         threads : int, optional
+        progress : callable, optional
+            Called once: all is done.
         """
+        arrays.check_callback(progress, "progress")
         self._threads(threads)
         if queries is not None:
             calibration.from_queries(self._queries(queries)[0], "")
+        if (report := reporter(progress, 1, "trials")) is not None:
+            report(1)
 
     _made: tuple[int, SearchContext] | None = None  # what answers share, and the change that it was made after
 
@@ -237,7 +243,7 @@ class Flat(Index):
             self._travel.follow(self._store)
             self._coded = (self._store, *self._coded[1:]) if self._coded is not None and self._n_nodes else None
 
-    def _link(self, placed: Placed, threads: int) -> None:
+    def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
         """Code what was placed, before it is seen."""
         if self._travel is None or not self._n_nodes:
             return

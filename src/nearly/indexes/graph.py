@@ -93,6 +93,8 @@ class GraphIndex(Index):
             self._insert(last, workers, None if report is None else lambda done: report(len(first) + done))
             self._elect()
         self._graph.connect(self._rules.beam)
+        if report is not None:
+            report(len(chosen))
         if calibrate and probes is not None and self._n_nodes:
             made_of = calibration.from_queries(probes, "the queries passed when it was built")
             self._contract.measure(self, made_of, threads=workers)
@@ -167,7 +169,7 @@ class GraphIndex(Index):
         """What calibration measured, or None."""
         return self._contract.curve
 
-    def calibrate(self, queries: Any = None, *, threads: int | None = None) -> None:
+    def calibrate(self, queries: Any = None, *, threads: int | None = None, progress: Progress | None = None) -> None:
         """Measure recall anew, on queries like those to come.
 
         Parameters
@@ -175,17 +177,20 @@ class GraphIndex(Index):
         queries : array-like of shape (n_queries, dim), optional
             A few hundred at least; not vectors of the index themselves. None makes some from stored vectors.
         threads : int, optional
+        progress : callable, optional
+            ``progress(trials done, trials in all)``; fewer may be needed. None: a bar on a terminal.
         """
+        arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         with self._writing:
             if not self._n_nodes:
-                raise StateError("an empty index cannot be calibrated; add vectors first")
+                raise StateError(f"an empty index cannot be calibrated; add {self.noun} first")
             if queries is None:
                 probes = calibration.from_stored(self)
             else:
                 rows = self._queries(queries)[0]
                 probes = calibration.from_queries(rows, "the queries passed to calibrate")
-            self._contract.measure(self, probes, threads=workers)
+            self._contract.measure(self, probes, threads=workers, progress=progress)
 
     def _rows_of(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
         """A filter that passes the rows of these nodes."""
@@ -269,7 +274,7 @@ class GraphIndex(Index):
         rows, single = self._queries(queries)
         chosen = None if where is None else self._filter(where)
         if exact:
-            return self._scan(rows, k, single, chosen, workers, f"exact scan of {len(self)} vectors, as asked")
+            return self._scan(rows, k, single, chosen, workers, f"exact scan of {len(self)} {self.noun}, as asked")
         if k > MOST:
             return self._scan(
                 rows, k, single, chosen, workers, f"exact scan: a walk looks for at most {MOST} neighbors"
@@ -281,7 +286,7 @@ class GraphIndex(Index):
         if how.scan:
             return self._scan(rows, k, single, chosen, workers, how.context.plan)
         if chosen is not None and passing**2 <= SCAN_FACTOR * how.width * max(1, self._n_nodes):
-            plan = f"exact scan of the {passing} vectors that pass, of {len(self)}"
+            plan = f"exact scan of the {passing} {self.noun} that pass, of {len(self)}"
             return self._scan(rows, k, single, chosen, workers, plan)
         return self._walk(rows, k, single, how, chosen, passing, workers)
 
@@ -315,13 +320,13 @@ class GraphIndex(Index):
             )
         if chosen is not None:
             context = SearchContext(
-                store.metric, f"{context.plan}; {passing} of {len(self)} vectors pass", context.expected_recall
+                store.metric, f"{context.plan}; {passing} of {len(self)} {self.noun} pass", context.expected_recall
             )
         return Hits(ids, distances, single, context, work)
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def _link(self, placed: Placed, threads: int) -> None:
+    def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
         fresh = placed.fresh
         if not self._graph.n_nodes:  # nothing was there to fit codes to
             self._travel.fit(self._store, self._n_nodes, threads)
@@ -338,8 +343,9 @@ class GraphIndex(Index):
         again = self._unsound[self._store.column("first_rows")[self._unsound] != NONE]  # some may have gone since
         nodes = np.union1d(fresh, again)
         self._insert(
-            np.random.default_rng(self._seed + self._n_live + len(placed.ids)).permutation(nodes), threads, None
-        )
+            np.random.default_rng(self._seed + self._n_live + len(placed.ids)).permutation(nodes), threads,
+            None if report is None else lambda done: report(min(done, len(fresh))),
+        )  # fmt: skip
         self._unsound = NOBODY
         if len(self._graph.entries) < min(_ENTRIES, self._n_nodes) or self.layered:
             self._elect(fresh)

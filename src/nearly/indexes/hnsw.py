@@ -39,9 +39,15 @@ class HNSW(GraphIndex):
 
     Notes
     -----
-    With a function as metric, the index takes items, ids, M, ef_construction (100 by default) and seed only, and its
-    ``search(item, k, effort=, exact=, where=)`` takes one item and promises no recall; `get`, `add`, `remove` and
-    `save` are there. Neither the function nor the items are saved: ``nearly.load(path, metric=f, items=items)``.
+    With the M and ef_construction of another library, ``effort`` as its ef and ``quantizer=Plain()``, recall is that of
+    hnswlib to within some thousandths (benchmarks/README.md). The default walks by codes, which is quicker, and finds a
+    little less at small efforts.
+
+    With a function as metric, items may be anything, one is searched for at a time, ``ef_construction`` is 100 by
+    default, and ``quantizer=`` and ``threads=`` are not there: Python runs one thread at a time, and codes need
+    coordinates. The recall contract, changes, filters and files are those of vectors. The function is not saved:
+    ``nearly.load(path, metric=f)``; items are, where they are strings, numbers or equally long arrays of numbers;
+    others are given again as ``items=``. See `nearly.indexes.callable.CallableHNSW`.
 
     Examples
     --------
@@ -61,7 +67,7 @@ class HNSW(GraphIndex):
 
             known = names.known_to(CallableHNSW.__init__)
             names.refuse("HNSW() over a function", (name for name in kwargs if name not in known), known)
-            return CallableHNSW(vectors, *args, metric=metric, **kwargs)
+            return object.__new__(CallableHNSW)
         return super().__new__(cls, vectors, *args, metric=metric, **kwargs)
 
     def __init__(

@@ -178,7 +178,7 @@ class IVF(Index):
         """What calibration measured, or None."""
         return self._contract.probing
 
-    def calibrate(self, queries: Any = None, *, threads: int | None = None) -> None:
+    def calibrate(self, queries: Any = None, *, threads: int | None = None, progress: Progress | None = None) -> None:
         """Measure recall anew, on queries like those to come.
 
         Parameters
@@ -186,13 +186,18 @@ class IVF(Index):
         queries : array-like of shape (n_queries, dim), optional
             A few hundred at least; not vectors of the index themselves. None makes some from stored vectors.
         threads : int, optional
+        progress : callable, optional
+            ``progress(1, 1)`` when it is done: one search of all queries tells how far to reach.
         """
+        arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         with self._writing:
             if not self._n_nodes:
                 raise StateError("an empty index cannot be calibrated; add vectors first")
             rows = None if queries is None else calibration.from_queries(self._queries(queries)[0], "").rows
             self._contract.measure_lists(self, rows, threads=workers)
+            if (report := reporter(progress, 1, "trials")) is not None:
+                report(1)
 
     def _costs(self) -> tuple[float, float]:
         """What comparing with a code, and ranking a vector, cost in comparisons of vectors that lie side by side."""
@@ -289,7 +294,7 @@ class IVF(Index):
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def _link(self, placed: Placed, threads: int) -> None:
+    def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
         """Every node whose place is not free is in a list, whether rows hang on it or not."""
         fresh = placed.fresh
         if self._core is None:

@@ -17,11 +17,13 @@ _OURS = {  # the first that the function has is meant; names in lower case witho
     ("alpha",): "a",
     ("recall",): "targetrecall",
     ("quantizer",): "quantization compression",
+    ("radius",): "r eps epsilon maxdistance threshold",
     ("ids",): "labels keys",
     ("vectors",): "data x xb embeddings",
 }
 _ELSEWHERE = {
     "search() takes effort= instead": "ef efsearch nprobe",
+    "Python runs one thread at a time": "threads",
     "an index grows by itself": "maxelements capacity initialcapacity",
     "the vectors tell": "d dim dimension ndim dtype",
     "there are no lists to set up: nearly.build chooses": "nlist nlists numleaves ncentroids",

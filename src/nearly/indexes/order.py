@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from nearly import _core, arrays
 from nearly.errors import InputError
-from nearly.indexes.store import query_form
 
 if TYPE_CHECKING:
     from nearly.indexes.graph import GraphIndex
@@ -40,8 +39,9 @@ def _by_dimensionality(index: "GraphIndex", n: int, *, descending: bool) -> NDAr
     picked = np.sort(np.random.default_rng(index._seed).permutation(n)[:_SAMPLE]).astype(np.uint32)
     distances = np.empty((len(picked), k), np.float32)
     found = np.empty((len(picked), k), np.int64)
-    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, query_form(store.raw(picked)),
-               store.metric.number, found, distances, np.empty(len(picked), np.uint32), None, None, 0)  # fmt: skip
+    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, store.as_queries(picked),
+               store.metric.number, found, distances, np.empty(len(picked), np.uint32), None, None,
+               index._threads(None))  # fmt: skip
     radii = distances[:, 1:].astype(np.float64)
     if store.metric.name == "cosine":
         radii = np.sqrt(2 * np.maximum(radii, 0))
@@ -60,8 +60,8 @@ def _nearest(index: "GraphIndex", rest: NDArray[np.uint32], picked: NDArray[np.u
     """Position in ``picked`` of the node nearest to each of ``rest``."""
     store = index._store
     found = np.empty((len(rest), 1), np.int64)
-    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, query_form(store.raw(rest)),
+    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, store.as_queries(rest),
                store.metric.number, found, np.empty((len(rest), 1), np.float32), np.empty(len(rest), np.uint32),
-               index._rows_of(picked), picked, 0)  # fmt: skip
+               index._rows_of(picked), picked, index._threads(None))  # fmt: skip
     nodes = store.column("nodes")[index._id_map().known(found[:, 0], "order")]
     return np.searchsorted(picked, nodes)

@@ -11,7 +11,7 @@ _SILENT_SECONDS = 2.0
 _WIDTH = 32
 
 
-def bar(total: int) -> Callable[[int], None] | None:
+def bar(total: int, unit: str = "vectors") -> Callable[[int], None] | None:
     """Return what draws "done of total", or None where nobody would see it."""
     if not sys.stderr.isatty():
         return None
@@ -25,17 +25,17 @@ def bar(total: int) -> Callable[[int], None] | None:
         filled = int(_WIDTH * share)
         left = passed / max(share, 1e-6) - passed
         end = "\n" if done >= total else ""
-        text = f"\r{'#' * filled}{'.' * (_WIDTH - filled)} {done:,} of {total:,} vectors, {left:.0f} s left "
+        text = f"\r{'#' * filled}{'.' * (_WIDTH - filled)} {done:,} of {total:,} {unit}, {left:.0f} s left "
         sys.stderr.write(text + end)
         sys.stderr.flush()
 
     return draw
 
 
-def reporter(progress: Any, total: int) -> Any:
+def reporter(progress: Any, total: int, unit: str = "vectors") -> Any:
     """What long work calls now and then: the user's callback, or a bar on a terminal; None if nobody is to be told."""
     if progress is False:
         return None
     if progress is not None:
         return lambda done: progress(int(done), total)
-    return bar(total)
+    return bar(total, unit)

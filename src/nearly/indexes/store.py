@@ -122,6 +122,10 @@ class Store:
         tables = [_core.Table(size, 0, _capacity(room)) for size in (8, 4, 4, 4, 4)]
         return cls(metric, kind, dim, vectors, scorer, *tables)
 
+    def emptied(self) -> "Store":
+        """Another store for such vectors, with none in it."""
+        return Store.empty(self.metric, self.kind, self.dim, 0)
+
     @property
     def query_bytes(self) -> int:
         """Bytes of a query as the core takes it."""
@@ -141,13 +145,20 @@ class Store:
 
     def sized(self, n_rows: int, n_nodes: int) -> "Store":
         """This store with room for so many rows and nodes: itself where its tables could grow in place."""
-        vectors = grow_or_copy(self.vectors, n_nodes)
+        vectors = self._grown(n_nodes)
         sizes = (n_rows, n_rows, n_nodes, n_nodes, n_rows)
         old = (self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes)
         fresh = [grow_or_copy(table, n, 255) for table, n in zip(old, sizes, strict=True)]
         if vectors is self.vectors and all(a is b for a, b in zip(fresh, old, strict=True)):
             return self
         return self._successor(self.kind, vectors, fresh)
+
+    def _grown(self, n_nodes: int) -> Any:
+        """The table of vectors with room for so many nodes."""
+        return grow_or_copy(self.vectors, n_nodes)
+
+    def _scorer_over(self, vectors: Any, kind: str) -> Any:
+        return _core.Plain(vectors, _element(kind), self.metric.number, self.dim)
 
     def _successor(self, kind: str, vectors: Any, fresh: list[Any]) -> "Store":
         """A store over other tables, none that says which rows hang where is shared.
@@ -157,8 +168,10 @@ class Store:
         """
         old = (self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes)
         ids, next_rows, first, last, nodes = (_copy(t) if any(t is o for o in old) else t for t in fresh)
-        scorer = _core.Plain(vectors, _element(kind), self.metric.number, self.dim)
-        return Store(self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first, last, nodes, self.readers)
+        scorer = self._scorer_over(vectors, kind)
+        return type(self)(
+            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first, last, nodes, self.readers
+        )
 
     def converted(self, kind: str) -> "Store":
         """This store with its vectors in another element type that holds them all."""
@@ -179,6 +192,10 @@ class Store:
         dtype = np.dtype(_DTYPES.get(self.kind, np.uint8))
         octets = self.vectors.array()[nodes, : self.dim * dtype.itemsize]
         return Vectors(np.ascontiguousarray(octets).view(dtype).reshape(len(nodes), self.dim), cast(Kind, self.kind))
+
+    def as_queries(self, nodes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Stored vectors as queries in the core's bytes."""
+        return query_form(self.raw(nodes))
 
     def in_form(self, nodes: NDArray[np.uint32], threads: int = 0) -> NDArray[np.float32]:
         """Vectors of nodes as float32 in the metric's form: unit length under cosine."""

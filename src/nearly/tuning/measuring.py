@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from nearly.tuning.curve import KS, RecallCurve
 
-__all__ = ["EASY", "measure"]
+__all__ = ["EASY", "measure", "n_trials"]
 
 EASY = 0.75  # share of the expected queries, the easiest, that answer together
 _WIDTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800, 1200)
@@ -17,14 +17,16 @@ _HARD_GROUPS = 3
 _MEMBERS = 60  # queries that a group needs at least: fewer say too little
 _SETTLED = 0.9985  # mean recall beyond which wider pools are not tried
 _RESAMPLES = 200
+n_trials = 2 * len(_WIDTHS)  # at most
 
 # trial(width, ks, which) searches for max(ks) neighbors of some queries -> hits per k and query, out of k
 Trial = Callable[[int, tuple[int, ...], NDArray[np.intp]], NDArray[np.int32]]
 
 
 def measure(
-    trial: Trial, *, hardness: NDArray[np.float32], n_expected: int, most: int, n_vectors: int, source: str, seed: int
-) -> RecallCurve:
+    trial: Trial, *, hardness: NDArray[np.float32], n_expected: int, most: int, n_vectors: int, source: str, seed: int,
+    report: Callable[[int], None] | None = None,
+) -> RecallCurve:  # fmt: skip
     """Try rising widths until recall is settled, and return the curve.
 
     Parameters
@@ -42,11 +44,17 @@ def measure(
         What the queries are, for people.
     seed : int
         Of the bootstrap.
+    report : callable, optional
+        Told how many of `n_trials` are done, or need not be.
     """
     widths = [w for w in _WIDTHS if w < 2 * n_vectors] or [_WIDTHS[0]]
     ks = tuple(k for k in KS if k <= min(most, widths[-1])) or KS[:1]
     shallow, deep = tuple(k for k in ks if k <= widths[0]), tuple(k for k in ks if k > widths[0])
-    parts = [_shares(trial, widths, batch, len(hardness)) for batch in (shallow, deep) if batch]
+    parts = []
+    for done, batch in ((0, shallow), (len(_WIDTHS), deep)):
+        if batch:
+            told = None if report is None else lambda tried, done=done: report(done + tried)
+            parts.append(_shares(trial, widths, batch, len(hardness), told))
     n_tried = max(tried for _, tried in parts)
     table = np.concatenate([shares[:, :n_tried] for shares, _ in parts])  # ks, widths, queries
     bounds, n_easy = _groups(hardness, n_expected)
@@ -66,7 +74,9 @@ def measure(
     return RecallCurve(source, len(hardness), bounds, tried, ks, mean, error, share, n_easy)
 
 
-def _shares(trial: Trial, widths: Sequence[int], ks: tuple[int, ...], n: int) -> tuple[NDArray[np.float64], int]:
+def _shares(
+    trial: Trial, widths: Sequence[int], ks: tuple[int, ...], n: int, report: Callable[[int], None] | None
+) -> tuple[NDArray[np.float64], int]:
     """Share of the true neighbors found, of shape (ks, widths, queries), and how many widths were tried.
 
     A pool narrower than k is not tried: it counts as the narrowest that is not.
@@ -85,6 +95,8 @@ def _shares(trial: Trial, widths: Sequence[int], ks: tuple[int, ...], n: int) ->
                 settled = ((hits / wanted).mean(axis=1) >= _SETTLED).all()
                 unsettled = unsettled[:0] if settled else np.flatnonzero((hits < wanted - slack).any(axis=0))
         table[:, j] = hits / wanted
+        if report is not None:
+            report(j + 1)
     for i, k in enumerate(ks):
         table[i, : np.searchsorted(widths, k)] = table[i, np.searchsorted(widths, k)]
     return table, tried

@@ -9,7 +9,7 @@ struct L2 {
 struct Dot {
   static Floats step(Floats q, Floats x, Floats sum) { return fma(q, x, sum); }
   static float step(float q, float x, float sum) { return sum + q * x; }
-  static float last(float sum) { return -sum; }
+  static float last(float sum) { return 0.0f - sum; }  // never -0.0, which looks like a mistake
 };
 // Half the squared distance of unit vectors is 1 - cos, and exactly 0 for a vector and itself. Rows are stored as they
 // came, followed by a float: 1 / norm, or 0 for the zero vector, whose similarity to everything is 0 by definition.

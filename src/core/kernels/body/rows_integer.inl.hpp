@@ -33,7 +33,7 @@ struct IntegerL2 {
 struct IntegerDot {
   static Ints step(Shorts q, Shorts x, Ints sum) { return sum + pair_products(q, x); }
   static int32_t step(int32_t q, int32_t x, int32_t sum) { return sum + q * x; }
-  static float last(int32_t sum) { return -static_cast<float>(sum); }
+  static float last(int32_t sum) { return 0.0f - static_cast<float>(sum); }
 };
 
 template <typename Distance, typename Stored, size_t kRows>
