@@ -10,6 +10,8 @@ from nearly import _core, arrays, storage
 from nearly.errors import StateError
 from nearly.hits import SearchContext
 from nearly.indexes import calibration
+from nearly.indexes.store import NONE
+from nearly.indexes.travel import NOBODY
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE, Choice
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST", "SCAN_FACTOR", "Contract", "Effort"]
 
+_TOPICS, _OF_TOPIC = 5, 200  # that are remembered, and nodes of each; by hand
+_PROOF = 100  # new nodes that tell whether recall holds among them
 _RANKED = 10  # neighbors whose candidates are ranked at least: the factor was measured for so many
 MOST = 1 << 20  # neighbors that a walk looks for at most
 SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
@@ -63,6 +67,8 @@ class Contract:
         self._choices: dict[tuple[int, float], Choice] = {}  # of the curve, until another one is measured
         self._size = 0  # vectors when the curve was measured
         self._depth_factor = 3.0
+        self.topics: tuple[NDArray[np.uint32], ...] = ()  # some nodes of each, latest last
+        self._unproven = NOBODY  # nodes added since recall among such was last looked at
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -81,9 +87,32 @@ class Contract:
         self.changed += n
         self.efforts = {}
 
-    def void(self) -> None:
-        """What was measured no longer holds."""
+    def void(self, nodes: NDArray[np.uint32], seed: int) -> None:
+        """What was measured no longer holds since these came: from now on they answer for themselves."""
+        some = np.random.default_rng(seed).permutation(nodes)[:_OF_TOPIC]
+        self.topics = (*self.topics, np.sort(some))[-_TOPICS:]
+        self._unproven = NOBODY
         self.changed = self._size + 1
+
+    def added(self, nodes: NDArray[np.uint32]) -> None:
+        """New nodes, of which nobody knows yet whether they get what was promised."""
+        self._unproven = np.concatenate([self._unproven, nodes])
+
+    def prove(self, index: "GraphIndex") -> None:
+        """See whether new nodes get what was promised, as soon as they are many: what was measured is void if not."""
+        if len(self._unproven) < max(_PROOF, len(index) // 100):
+            return
+        nodes = self._unproven[self._unproven < index._n_nodes]
+        nodes, self._unproven = nodes[index._store.column("first_rows")[nodes] != NONE], NOBODY
+        if self.curve is None or self.curve.n_easy == len(self.curve.share) or len(nodes) < _PROOF // 2:
+            return  # measured on the user's queries, of which the data tells nothing
+        how = self.effort(index, 10, None, None)
+        if how.scan:
+            return
+        some = np.random.default_rng(index._seed).permutation(nodes)[:_PROOF]
+        found = calibration.delivered(index, some, how)
+        if found.mean() + found.std() / math.sqrt(len(found)) < self.target:
+            self.void(nodes, index._seed)
 
     def due(self, n_vectors: int) -> bool:
         """Whether to measure now: the index grew by half or all of it changed since, or there is enough at last."""

@@ -181,7 +181,7 @@ class GraphIndex(Index):
             if not self._n_nodes:
                 raise StateError("an empty index cannot be calibrated; add vectors first")
             if queries is None:
-                probes = calibration.from_stored(self)
+                probes = calibration.from_stored(self, self._contract.topics)
             else:
                 rows = self._queries(queries)[0]
                 probes = calibration.from_queries(rows, "the queries passed to calibrate")
@@ -328,9 +328,10 @@ class GraphIndex(Index):
             self._lists, self._slots = [], []
         else:
             self._travel.code(self._store, self._n_nodes, fresh, threads)
+            self._contract.added(fresh)
             unsound = self._travel.check(self._store, self._n_nodes, fresh, threads)
             if len(unsound):
-                self._contract.void()
+                self._contract.void(unsound, self._seed)
                 self._unsound = np.union1d(self._unsound, np.setdiff1d(unsound, fresh))
         self._lay_out(fresh)
         self._assemble(self._graph.n_nodes)
@@ -364,6 +365,7 @@ class GraphIndex(Index):
     def _changed(self, n: int) -> None:
         self._contract.note(n)
         self._tidy()
+        self._contract.prove(self)
         if self._contract.due(min(len(self), self._n_nodes)):
             self.calibrate()
 

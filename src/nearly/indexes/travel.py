@@ -1,5 +1,6 @@
 """What a graph travels by: the vectors themselves, or codes fitted to them, checked against what is added later."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["LINE", "NOBODY", "Travel", "check_quantizer", "usual_quantizer"]
 _DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _LEAST = 32  # vectors under which a comparison of codes says nothing
 LINE = 64  # bytes of a cache line
+_ENERGY = 0.97  # share of the variance that codes of several topics keep before they keep all dimensions
 _HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
 NOBODY = np.zeros(0, np.uint32)
 
@@ -37,6 +39,12 @@ def _beside(metric: str, vectors: Vectors) -> int:
         return 4
     rows = Vectors(np.ascontiguousarray(vectors.array[:: max(1, len(vectors) // 4096)]), vectors.kind).as_float32()
     return 5 if common_norm(squares(rows)) else 0
+
+
+def _finer(quantizer: Quantizer) -> list[Quantizer]:
+    """What may hold where codes fitted anew do not, from cheap to dear."""
+    more = [replace(quantizer, dims=None, energy=_ENERGY)] if isinstance(quantizer, Reduced) else []
+    return [] if isinstance(quantizer, Plain) else [*more, Scalar(bits=8)]
 
 
 class Travel:
@@ -66,13 +74,14 @@ class Travel:
         """What it is, for people."""
         return f"{store.kind} vectors" if self.fitted is None else self.fitted.name
 
-    def fit(self, store: Store, n: int, threads: int) -> None:
+    def fit(self, store: Store, n: int, threads: int, quantizer: Quantizer | None = None) -> None:
         """Fit codes to the first n nodes and code them."""
-        if not n or store.metric.name not in CODED or isinstance(self.quantizer, Plain):
+        quantizer = self.quantizer if quantizer is None else quantizer
+        if not n or store.metric.name not in CODED or isinstance(quantizer, Plain):
             return self.give_up(store)
         chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
         bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
-        fitted = self.quantizer.fit_floats(
+        fitted = quantizer.fit_floats(
             store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed, threads=threads
         )
         if fitted is None:
@@ -139,9 +148,11 @@ class Travel:
         before = self._containment(store, old, old)
         if self._containment(store, fresh, old) >= before - _DRIFT:
             return NOBODY
-        self.fit(store, n, threads)
-        if min(self._containment(store, fresh, old), self._containment(store, old, old)) < before - _DRIFT:
-            self.give_up(store)
+        for quantizer in (self.quantizer, *_finer(self.quantizer)):
+            self.fit(store, n, threads, quantizer)
+            if min(self._containment(store, fresh, old), self._containment(store, old, old)) >= before - _DRIFT:
+                return fresh
+        self.give_up(store)
         return fresh
 
     def _containment(self, store: Store, nodes: NDArray[np.uint32], others: NDArray[np.uint32]) -> float:

@@ -15,6 +15,7 @@ _WIDE = 360  # beyond it only queries that lack more than a fiftieth are tried
 _EASY_GROUPS = 3
 _HARD_GROUPS = 3
 _MEMBERS = 60  # queries that a group needs at least: fewer say too little
+_TELLING = 30  # queries of one topic in a group, of which fewer do not answer for themselves
 _SETTLED = 0.9985  # mean recall beyond which wider pools are not tried
 _RESAMPLES = 200
 
@@ -23,8 +24,9 @@ Trial = Callable[[int, tuple[int, ...], NDArray[np.intp]], NDArray[np.int32]]
 
 
 def measure(
-    trial: Trial, *, hardness: NDArray[np.float32], n_expected: int, most: int, n_vectors: int, source: str, seed: int
-) -> RecallCurve:
+    trial: Trial, *, hardness: NDArray[np.float32], n_expected: int, topic: NDArray[np.intp], most: int, n_vectors: int,
+    source: str, seed: int,
+) -> RecallCurve:  # fmt: skip
     """Try rising widths until recall is settled, and return the curve.
 
     Parameters
@@ -35,6 +37,9 @@ def measure(
         Of each query.
     n_expected : int
         The first so many queries are like those to come; the others are there for the hard groups.
+    topic : ndarray of shape (n_queries,), intp
+        Which topic a query is of, from 1 on; 0: none. Each topic is to meet a target by itself: a group answers by the
+        lowest of its curves.
     most : int
         The largest k that can be asked for.
     n_vectors : int
@@ -55,15 +60,26 @@ def measure(
     error = np.empty_like(mean)
     rng = np.random.default_rng(seed)
     for g in range(len(bounds) + 1):
-        members = table[:, :, group == g]
-        n = members.shape[-1]
-        mean[:, g] = members.mean(-1)
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
-        error[:, g] = (np.einsum("dm,kwm->dkw", drawn, members) / n).std(axis=0)
+        members = group == g
+        kinds = [members & (topic == t) for t in range(int(topic.max()) + 1)]
+        telling = [kind for kind in kinds if kind.sum() >= _TELLING] or [members]
+        means, errors = zip(*(_bootstrap(table[:, :, kind], rng) for kind in telling), strict=True)
+        lowest = np.argmin(means, axis=0)[None]
+        mean[:, g] = np.take_along_axis(np.array(means), lowest, axis=0)[0]
+        error[:, g] = np.take_along_axis(np.array(errors), lowest, axis=0)[0]
     np.maximum.accumulate(mean, axis=2, out=mean)  # a wider pool never delivers less on average
     share = (np.bincount(group[:n_expected], minlength=len(bounds) + 1) / n_expected).astype(np.float32)
     tried = np.array(widths[:n_tried], np.uint32)
     return RecallCurve(source, len(hardness), bounds, tried, ks, mean, error, share, n_easy)
+
+
+def _bootstrap(
+    members: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over queries, the last axis, and its standard error."""
+    n = members.shape[-1]
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
+    return members.mean(-1), (np.einsum("dm,kwm->dkw", drawn, members) / n).std(axis=0)
 
 
 def _shares(trial: Trial, widths: Sequence[int], ks: tuple[int, ...], n: int) -> tuple[NDArray[np.float64], int]:
