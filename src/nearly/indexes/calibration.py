@@ -78,8 +78,7 @@ def from_stored(index: "GraphIndex", topics: Sequence[NDArray[np.uint32]] = ()) 
     probes = from_held_out(index, nodes)
     apart, parts = [nodes], [probes.rows[: len(nodes)]]
     for topic in topics:
-        there = topic[topic < index._n_nodes]
-        there = there[index._store.column("first_rows")[there] != NONE]
+        there = index._store.in_use(topic, index._n_nodes)
         apart.append(np.setdiff1d(there, np.concatenate(apart)).astype(np.uint32))
         parts.append(as_bytes(_points(index, apart[-1])))
     return Probes(
@@ -135,8 +134,8 @@ def measure(
     factor = trials.depth_factor()
     curve = measure_curve(
         lambda width, ks, which: trials.hits(width, ks, index._contract.depth(index, max(ks), width, factor), which),
-        hardness=trials.hardness, n_expected=probes.n_expected, topic=trials.topic, most=trials.deepest, n_vectors=index._n_nodes,
-        source=probes.source, seed=index._seed,
+        hardness=trials.hardness, n_expected=probes.n_expected, most=trials.deepest, n_vectors=index._n_nodes,
+        source=probes.source, seed=index._seed, topic=trials.topic,
     )  # fmt: skip
     if bits is not None:  # among more vectors the same recall takes a wider pool: at most in proportion
         grown = index._n_nodes / max(1, index._n_nodes - max(probes.n_expected, len(probes.apart)))

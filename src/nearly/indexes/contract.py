@@ -10,7 +10,6 @@ from nearly import _core, arrays, storage
 from nearly.errors import StateError
 from nearly.hits import SearchContext
 from nearly.indexes import calibration
-from nearly.indexes.store import NONE
 from nearly.indexes.travel import NOBODY
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE, Choice
@@ -55,6 +54,9 @@ class Contract:
         What was measured.
     changed : int
         Vectors added or removed since.
+    topics : tuple of ndarray of uint32
+        Some nodes of each addition that what was measured before did not hold for, latest last. They may have gone
+        since, and others may have their places: whoever uses them looks.
     efforts : dict
         What (k, recall, effort) were found to mean; dropped at every change.
     """
@@ -67,7 +69,7 @@ class Contract:
         self._choices: dict[tuple[int, float], Choice] = {}  # of the curve, until another one is measured
         self._size = 0  # vectors when the curve was measured
         self._depth_factor = 3.0
-        self.topics: tuple[NDArray[np.uint32], ...] = ()  # some nodes of each, latest last
+        self.topics: tuple[NDArray[np.uint32], ...] = ()
         self._unproven = NOBODY  # nodes added since recall among such was last looked at
 
     # -- measuring ---------------------------------------------------------------------------------------------------
@@ -87,12 +89,16 @@ class Contract:
         self.changed += n
         self.efforts = {}
 
-    def void(self, nodes: NDArray[np.uint32], seed: int) -> None:
-        """What was measured no longer holds since these came: from now on they answer for themselves."""
+    def void(self) -> None:
+        """What was measured no longer holds."""
+        self.changed = self._size + 1
+
+    def set_apart(self, nodes: NDArray[np.uint32], seed: int) -> None:
+        """What was measured does not hold for these: a topic, which answers for itself from now on."""
+        self.void()
         some = np.random.default_rng(seed).permutation(nodes)[:_OF_TOPIC]
         self.topics = (*self.topics, np.sort(some))[-_TOPICS:]
         self._unproven = NOBODY
-        self.changed = self._size + 1
 
     def added(self, nodes: NDArray[np.uint32]) -> None:
         """New nodes, of which nobody knows yet whether they get what was promised."""
@@ -102,8 +108,7 @@ class Contract:
         """See whether new nodes get what was promised, as soon as they are many: what was measured is void if not."""
         if len(self._unproven) < max(_PROOF, len(index) // 100):
             return
-        nodes = self._unproven[self._unproven < index._n_nodes]
-        nodes, self._unproven = nodes[index._store.column("first_rows")[nodes] != NONE], NOBODY
+        nodes, self._unproven = index._store.in_use(self._unproven, index._n_nodes), NOBODY
         if self.curve is None or self.curve.n_easy == len(self.curve.share) or len(nodes) < _PROOF // 2:
             return  # measured on the user's queries, of which the data tells nothing
         how = self.effort(index, 10, None, None)
@@ -112,7 +117,7 @@ class Contract:
         some = np.random.default_rng(index._seed).permutation(nodes)[:_PROOF]
         found = calibration.delivered(index, some, how)
         if found.mean() + found.std() / math.sqrt(len(found)) < self.target:
-            self.void(nodes, index._seed)
+            self.set_apart(nodes, index._seed)
 
     def due(self, n_vectors: int) -> bool:
         """Whether to measure now: the index grew by half or all of it changed since, or there is enough at last."""
@@ -188,10 +193,12 @@ class Contract:
             "recall": float(self.target), "depth_factor": float(self._depth_factor), "curve_size": self._size,
             "changed": self.changed, "calibrates": self.calibrates,
         }  # fmt: skip
+        lists = {"unproven": self._unproven, **{f"topic_{i}": topic for i, topic in enumerate(self.topics)}}
+        nodes: dict[str, NDArray[Any]] = {name: array for name, array in lists.items() if len(array)}
         if self.curve is None:
-            return {}, values, {}
+            return nodes, values, {}
         parts, curve = self.curve.state()
-        return parts, values, {"curve": curve}
+        return {**parts, **nodes}, values, {"curve": curve}
 
     @classmethod
     def restore(cls, file: storage.File) -> Self:
@@ -203,6 +210,9 @@ class Contract:
         self._depth_factor = storage.config_float(file, ("graph", "depth_factor"), 1.0, 1000.0)
         self._size = storage.config_int(file, ("graph", "curve_size"), 0)
         self.changed = storage.config_int(file, ("graph", "changed"), 0)
+        names = ["unproven", *(f"topic_{i}" for i in range(_TOPICS))]
+        nodes = [storage.require(file, name, np.uint32, (None,)) if name in file.arrays else NOBODY for name in names]
+        self._unproven, self.topics = np.array(nodes[0]), tuple(np.array(topic) for topic in nodes[1:] if len(topic))
         if "curve" in file.config:
             self.curve = RecallCurve.from_state(file.arrays, file.config["curve"])
         return self

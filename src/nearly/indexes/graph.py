@@ -331,7 +331,7 @@ class GraphIndex(Index):
             self._contract.added(fresh)
             unsound = self._travel.check(self._store, self._n_nodes, fresh, threads)
             if len(unsound):
-                self._contract.void(unsound, self._seed)
+                self._contract.set_apart(unsound, self._seed)
                 self._unsound = np.union1d(self._unsound, np.setdiff1d(unsound, fresh))
         self._lay_out(fresh)
         self._assemble(self._graph.n_nodes)

@@ -1,7 +1,7 @@
 """What a graph travels by: the vectors themselves, or codes fitted to them, checked against what is added later."""
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from nearly.errors import FormatError, InputError
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.quantizers import QUANTIZERS, Fitted, Plain, Quantizer, Reduced, Scalar, from_state
 from nearly.quantizers.base import CODED, SAMPLE, common_norm, squares
+from nearly.quantizers.codes import FittedCodes
 
 __all__ = ["LINE", "NOBODY", "Travel", "check_quantizer", "usual_quantizer"]
 
@@ -45,6 +46,16 @@ def _finer(quantizer: Quantizer) -> list[Quantizer]:
     """What may hold where codes fitted anew do not, from cheap to dear."""
     more = [replace(quantizer, dims=None, energy=_ENERGY)] if isinstance(quantizer, Reduced) else []
     return [] if isinstance(quantizer, Plain) else [*more, Scalar(bits=8)]
+
+
+def _specification(fitted: Fitted) -> Quantizer:
+    """By what to fit anew where only what was fitted is known, as files hold that alone."""
+    if not isinstance(fitted, FittedCodes):
+        return Scalar(bits=8)
+    steps = fitted.step[1:] == fitted.step[:1]
+    scale: Literal["global", "dimension", "vector"] = "global" if steps.all() else "dimension"
+    code = Scalar(bits=fitted.bits, scale="vector" if fitted.per_vector else scale)
+    return Reduced(code=code) if len(fitted.matrix) else code
 
 
 class Travel:
@@ -192,7 +203,7 @@ class Travel:
             fitted = from_state(parts, file.config["quantizer"])
             if fitted.dim != store.dim or fitted.metric != store.metric.name:
                 raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
-            self.fitted = fitted
+            self.fitted, self.quantizer = fitted, _specification(fitted)
             self.codes = _core.Table.borrow(storage.require(file, "codes", np.uint8, (n, fitted.row_bytes)))
             self.scorer = fitted.scorer(self.codes)
         return self

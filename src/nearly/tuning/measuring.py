@@ -24,8 +24,8 @@ Trial = Callable[[int, tuple[int, ...], NDArray[np.intp]], NDArray[np.int32]]
 
 
 def measure(
-    trial: Trial, *, hardness: NDArray[np.float32], n_expected: int, topic: NDArray[np.intp], most: int, n_vectors: int,
-    source: str, seed: int,
+    trial: Trial, *, hardness: NDArray[np.float32], n_expected: int, most: int, n_vectors: int, source: str, seed: int,
+    topic: NDArray[np.intp] | None = None,
 ) -> RecallCurve:  # fmt: skip
     """Try rising widths until recall is settled, and return the curve.
 
@@ -37,9 +37,6 @@ def measure(
         Of each query.
     n_expected : int
         The first so many queries are like those to come; the others are there for the hard groups.
-    topic : ndarray of shape (n_queries,), intp
-        Which topic a query is of, from 1 on; 0: none. Each topic is to meet a target by itself: a group answers by the
-        lowest of its curves.
     most : int
         The largest k that can be asked for.
     n_vectors : int
@@ -47,7 +44,11 @@ def measure(
         What the queries are, for people.
     seed : int
         Of the bootstrap.
+    topic : ndarray of shape (n_queries,), intp, optional
+        Which topic a query is of, from 1 on; 0: none. Each topic is to meet a target by itself: a group answers by the
+        lowest of its curves.
     """
+    topic = np.zeros(len(hardness), np.intp) if topic is None else topic
     widths = [w for w in _WIDTHS if w < 2 * n_vectors] or [_WIDTHS[0]]
     ks = tuple(k for k in KS if k <= min(most, widths[-1])) or KS[:1]
     shallow, deep = tuple(k for k in ks if k <= widths[0]), tuple(k for k in ks if k > widths[0])
