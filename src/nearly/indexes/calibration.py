@@ -74,17 +74,15 @@ def from_held_out(index: "GraphIndex", nodes: NDArray[np.uint32]) -> Probes:
 
 def from_stored(index: "GraphIndex", topics: Sequence[NDArray[np.uint32]] = ()) -> Probes:
     """Stored points, each searched as if it was not there, points of topics likewise, and harder ones."""
-    nodes = alive_sample(index._store, index._n_nodes, held_out(index._n_nodes), index._seed)
-    probes = from_held_out(index, nodes)
-    apart, parts = [nodes], [probes.rows[: len(nodes)]]
+    drawn = alive_sample(index._store, index._n_nodes, _POINTS, index._seed)
+    apart = [index._store.alone(drawn)]
     for topic in topics:
-        there = index._store.in_use(topic, index._n_nodes)
+        there = index._store.alone(index._store.in_use(topic, index._n_nodes))
         apart.append(np.setdiff1d(there, np.concatenate(apart)).astype(np.uint32))
-        parts.append(as_bytes(_points(index, apart[-1])))
-    return Probes(
-        np.concatenate([*parts, probes.rows[len(nodes) :]]), len(nodes), "stored points, set apart, and harder ones",
-        np.concatenate(apart), np.repeat(np.arange(len(apart)), [len(part) for part in apart]),
-    )  # fmt: skip
+    points = [_points(index, nodes) for nodes in apart]
+    rows = as_bytes(np.concatenate([*points, *_harder(index, _points(index, drawn))]))
+    of_topic = np.repeat(np.arange(len(apart)), [len(nodes) for nodes in apart])
+    return Probes(rows, len(apart[0]), "stored points, set apart, and harder ones", np.concatenate(apart), of_topic)
 
 
 def _harder(index: "GraphIndex", points: NDArray[Any]) -> list[NDArray[Any]]:
@@ -128,8 +126,6 @@ def measure(
 
     ``bits`` passes the rows that the graph holds, where it does not hold the expected ones yet.
     """
-    if len(probes.apart):
-        bits = all_but(index, probes.apart)
     trials = _Trials(index, probes, bits, threads)
     factor = trials.depth_factor()
     curve = measure_curve(
@@ -138,47 +134,47 @@ def measure(
         source=probes.source, seed=index._seed, topic=trials.topic,
     )  # fmt: skip
     if bits is not None:  # among more vectors the same recall takes a wider pool: at most in proportion
-        grown = index._n_nodes / max(1, index._n_nodes - max(probes.n_expected, len(probes.apart)))
+        grown = index._n_nodes / max(1, index._n_nodes - probes.n_expected)
         curve = replace(curve, widths=np.rint(curve.widths * grown).astype(np.uint32))
     return curve, factor
-
-
-def all_but(index: "GraphIndex", nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """A filter that passes the rows of all nodes but these."""
-    return index._rows_of(np.setdiff1d(np.arange(index._n_nodes, dtype=np.uint32), nodes))
-
-
-def truth(
-    index: "GraphIndex", rows: NDArray[np.uint8], k: int, bits: NDArray[np.uint64] | None, threads: int
-) -> NDArray[np.float32]:
-    """Distances of the k nearest that pass."""
-    store, n = index._store, len(rows)
-    found = np.empty((n, k), np.float32)
-    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, rows, store.metric.number,
-               np.empty((n, k), np.int64), found, np.empty(n, np.uint32), bits, None, threads)  # fmt: skip
-    return found
 
 
 def delivered(
     index: "GraphIndex", nodes: NDArray[np.uint32], how: "Effort", threads: int = 0
 ) -> NDArray[np.floating[Any]]:
     """Recall@10 of a search for each of these nodes as if it was not there."""
-    rows, bits, store = as_bytes(_points(index, nodes)), all_but(index, nodes), index._store
+    rows, store = as_bytes(_points(index, nodes)), index._store
     n, k = len(rows), min(10, len(index) - 1)
     found, bounds = np.empty((n, k), np.float32), how.bounds if how.bounds is not None else np.zeros(0, np.float32)
     widths = how.widths if how.widths is not None else np.array([how.width], np.uint32)
     index._graph.search(
         store.query_bytes, rows, store.metric.number, how.width, how.depth, np.empty((n, k), np.int64), found,
-        np.empty(n, np.uint32), bits, PROBE, bounds, widths, None, threads, nodes,
+        np.empty(n, np.uint32), None, PROBE, bounds, widths, None, threads, nodes,
     )  # fmt: skip
-    return np.asarray((found <= truth(index, rows, k, bits, threads)[:, -1:]).mean(axis=1))
+    return np.asarray((found <= _truth(index, rows, k, nodes, None, threads)[:, -1:]).mean(axis=1))
+
+
+def _truth(
+    index: "GraphIndex", rows: NDArray[np.uint8], k: int, without: NDArray[np.uint32],
+    bits: NDArray[np.uint64] | None, threads: int,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Distances of the k nearest that pass, other than the node that each query does without."""
+    store, n, wanted = index._store, len(rows), k + bool((without != NONE).any())
+    ids, found = np.empty((n, wanted), np.int64), np.empty((n, wanted), np.float32)
+    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, rows, store.metric.number, ids, found,
+               np.empty(n, np.uint32), bits, None, threads)  # fmt: skip
+    if wanted > k:
+        nodes = store.column("nodes")[index._id_map().rows(ids.ravel())[0]].reshape(n, wanted)
+        found[(nodes == without[:, None]) & (ids >= 0)] = np.inf
+        found.sort(axis=1)
+    return found[:, :k]
 
 
 class _Trials:
     """Searches of an index for queries whose truth is known."""
 
     def __init__(self, index: "GraphIndex", probes: Probes, bits: NDArray[np.uint64] | None, threads: int) -> None:
-        self._index, self._bits, self._threads = index, bits, threads
+        self._index, self._threads = index, threads
         self._rows, self._without = probes.rows, np.full(len(probes.rows), NONE, np.uint32)
         self._without[: len(probes.apart)] = probes.apart
         self.topic = np.zeros(len(probes.rows), np.intp)
@@ -188,9 +184,8 @@ class _Trials:
         kept = self._chosen(probes)
         self._rows = np.ascontiguousarray(probes.rows[kept])
         self._without, self.topic, self.hardness = self._without[kept], self.topic[kept], self.hardness[kept]
-        passing = len(index) if bits is None else int(np.unpackbits(bits.view(np.uint8)).sum())
-        self.deepest = max(1, min(max(KS), passing))
-        self._truth = truth(index, self._rows, self.deepest, bits, threads)
+        self.deepest = min(max(KS), index._n_rows - 1)
+        self._truth = _truth(index, self._rows, self.deepest, self._without, bits, threads)
 
     def _chosen(self, probes: Probes) -> NDArray[np.intp]:
         """The expected queries, those of topics, and those that are harder than most expected ones."""
@@ -211,7 +206,7 @@ class _Trials:
         seen = np.empty(n, np.float32) if hardness is None else hardness
         self._index._graph.search(
             store.query_bytes, rows, store.metric.number, width, depth, ids, distances, np.empty(n, np.uint32),
-            self._bits, PROBE, np.zeros(0, np.float32), np.array([width], np.uint32), seen, self._threads, without,
+            None, PROBE, np.zeros(0, np.float32), np.array([width], np.uint32), seen, self._threads, without,
         )  # fmt: skip
         return distances
 

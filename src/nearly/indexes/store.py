@@ -191,6 +191,11 @@ class Store:
         nodes = nodes[nodes < n_nodes]
         return np.asarray(nodes[self.column("first_rows")[nodes] != NONE])
 
+    def alone(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Those of some nodes that hold one row, or all if none does."""
+        single = self.column("first_rows")[nodes] == self.column("last_rows")[nodes]
+        return np.asarray(nodes[single]) if single.any() else nodes
+
     def distinct(self, n_nodes: int) -> Any:
         """What finds equal vectors among the nodes in use."""
         alive = self.column("first_rows")[:n_nodes] != NONE

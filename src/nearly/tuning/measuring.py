@@ -62,12 +62,13 @@ def measure(
     rng = np.random.default_rng(seed)
     for g in range(len(bounds) + 1):
         members = group == g
-        kinds = [members & (topic == t) for t in range(int(topic.max()) + 1)]
-        telling = [kind for kind in kinds if kind.sum() >= _TELLING] or [members]
-        means, errors = zip(*(_bootstrap(table[:, :, kind], rng) for kind in telling), strict=True)
-        lowest = np.argmin(means, axis=0)[None]
-        mean[:, g] = np.take_along_axis(np.array(means), lowest, axis=0)[0]
-        error[:, g] = np.take_along_axis(np.array(errors), lowest, axis=0)[0]
+        general = members & (topic == 0)
+        mean[:, g], error[:, g] = _bootstrap(table[:, :, general if general.sum() >= _TELLING else members], rng)
+        for t in range(1, int(topic.max()) + 1):
+            if (members & (topic == t)).sum() >= _TELLING:
+                of_topic, spread = _bootstrap(table[:, :, members & (topic == t)], rng)
+                lower = of_topic - spread < mean[:, g]  # a topic answers by less than its mean, as its queries are few
+                mean[:, g][lower], error[:, g][lower] = np.maximum(0, of_topic - spread)[lower], spread[lower]
     np.maximum.accumulate(mean, axis=2, out=mean)  # a wider pool never delivers less on average
     share = (np.bincount(group[:n_expected], minlength=len(bounds) + 1) / n_expected).astype(np.float32)
     tried = np.array(widths[:n_tried], np.uint32)
