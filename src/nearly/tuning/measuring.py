@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nearly.tuning.curve import KS, RecallCurve
+from nearly.tuning.curve import KS, RecallCurve, sure
 
 __all__ = ["EASY", "measure"]
 
@@ -15,7 +15,7 @@ _WIDE = 360  # beyond it only queries that lack more than a fiftieth are tried
 _EASY_GROUPS = 3
 _HARD_GROUPS = 3
 _MEMBERS = 60  # queries that a group needs at least: fewer say too little
-_TELLING = 30  # queries of one topic in a group, of which fewer do not answer for themselves
+_TELLING, _SOME = 20, 5  # queries that a topic answers by in a group, and of which fewer do not count; by hand
 _SETTLED = 0.9985  # mean recall beyond which wider pools are not tried
 _RESAMPLES = 200
 
@@ -62,17 +62,28 @@ def measure(
     rng = np.random.default_rng(seed)
     for g in range(len(bounds) + 1):
         members = group == g
-        general = members & (topic == 0)
-        mean[:, g], error[:, g] = _bootstrap(table[:, :, general if general.sum() >= _TELLING else members], rng)
+        others = members & (topic == 0)
+        mean[:, g], error[:, g] = _bootstrap(table[:, :, others if others.sum() >= _TELLING else members], rng)
         for t in range(1, int(topic.max()) + 1):
-            if (members & (topic == t)).sum() >= _TELLING:
-                of_topic, spread = _bootstrap(table[:, :, members & (topic == t)], rng)
-                lower = of_topic - spread < mean[:, g]  # a topic answers by less than its mean, as its queries are few
-                mean[:, g][lower], error[:, g][lower] = np.maximum(0, of_topic - spread)[lower], spread[lower]
+            if (topic[members] == t).sum() < _SOME:
+                continue
+            of_topic, spread = _bootstrap(table[:, :, _of_topic(members, topic == t, hardness)], rng)
+            if g < n_easy:  # where others do not answer for themselves
+                of_topic = np.maximum(0, sure(of_topic, spread))
+            lower = of_topic < mean[:, g]
+            mean[:, g][lower], error[:, g][lower] = of_topic[lower], spread[lower]
     np.maximum.accumulate(mean, axis=2, out=mean)  # a wider pool never delivers less on average
     share = (np.bincount(group[:n_expected], minlength=len(bounds) + 1) / n_expected).astype(np.float32)
     tried = np.array(widths[:n_tried], np.uint32)
     return RecallCurve(source, len(hardness), bounds, tried, ks, mean, error, share, n_easy)
+
+
+def _of_topic(members: NDArray[np.bool_], topic: NDArray[np.bool_], hardness: NDArray[np.float32]) -> NDArray[np.intp]:
+    """The queries by which a topic answers in a group: its own there, filled up with those that are about as hard."""
+    middle = np.median(hardness[members & topic])
+    own, rest = np.flatnonzero(members & topic), np.flatnonzero(topic & ~members)
+    nearest = rest[np.argsort(np.abs(hardness[rest] - middle), kind="stable")]
+    return np.concatenate([own, nearest[: max(0, _TELLING - len(own))]])
 
 
 def _bootstrap(
