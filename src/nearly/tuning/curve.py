@@ -49,7 +49,7 @@ class Choice(NamedTuple):
 
 def sure(mean: NDArray[Any], error: NDArray[Any]) -> NDArray[Any]:
     """Recall that queries which answer for themselves get for sure, but for what may be missing; at most the mean."""
-    return np.minimum(mean, mean - _SURE_SIGMAS * error + _GIVE)
+    return np.asarray(np.minimum(mean, mean - _SURE_SIGMAS * error + _GIVE))
 
 
 @dataclass(frozen=True)
