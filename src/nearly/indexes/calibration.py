@@ -146,10 +146,11 @@ def delivered(
     rows, store = as_bytes(_points(index, nodes)), index._store
     n, k = len(rows), min(10, len(index) - 1)
     found, bounds = np.empty((n, k), np.float32), how.bounds if how.bounds is not None else np.zeros(0, np.float32)
-    widths = how.widths if how.widths is not None else np.array([how.width], np.uint32)
+    widths = how.widths if how.widths is not None else np.array([how.width])
+    widths = np.ceil(widths * index._n_rows / len(index)).astype(np.uint32)  # removed ones take places, too
     index._graph.search(
-        store.query_bytes, rows, store.metric.number, how.width, how.depth, np.empty((n, k), np.int64), found,
-        np.empty(n, np.uint32), None, PROBE, bounds, widths, None, threads, nodes,
+        store.query_bytes, rows, store.metric.number, int(widths.max()), how.depth, np.empty((n, k), np.int64),
+        found, np.empty(n, np.uint32), None, PROBE, bounds, widths, None, threads, nodes,
     )  # fmt: skip
     return np.asarray((found <= _truth(index, rows, k, nodes, None, threads)[:, -1:]).mean(axis=1))
 

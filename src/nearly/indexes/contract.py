@@ -108,17 +108,22 @@ class Contract:
         """See whether new nodes get what was promised, as soon as they are many: what was measured is void if not."""
         if len(self._unproven) < max(_LEAST, len(index) // 100):
             return
-        nodes, self._unproven = index._store.in_use(self._unproven, index._n_nodes), NOBODY
+        nodes = index._store.in_use(self._unproven, index._n_nodes)
+        if not self._keeps(index, nodes):
+            self.set_apart(nodes, index._seed)
+        self._unproven = NOBODY
+
+    def _keeps(self, index: "GraphIndex", nodes: NDArray[np.uint32]) -> bool:
+        """Whether searches for these nodes, as if they were not there, find as much as the target wants."""
         if self.curve is None or self.curve.n_easy == len(self.curve.share) or len(nodes) < _LEAST // 2:
-            return  # measured on the user's queries, of which the data tells nothing
+            return True  # of queries of the user's the data tells nothing
         how = self.effort(index, 10, None, None)
         if how.scan:
-            return
+            return True
         some = np.random.default_rng(index._seed).permutation(nodes)[:_PROOF]
         found = calibration.delivered(index, some, how)
         # Half a standard error: of a recall 0.01 short four in five are noticed, of a usual one few are suspected.
-        if found.mean() + found.std() / math.sqrt(len(found)) / 2 < self.target:
-            self.set_apart(nodes, index._seed)
+        return bool(found.mean() + found.std() / math.sqrt(len(found)) / 2 >= self.target)
 
     def due(self, n_vectors: int) -> bool:
         """Whether to measure now: the index grew by half or all of it changed since, or there is enough at last."""

@@ -173,7 +173,8 @@ class GraphIndex(Index):
         Parameters
         ----------
         queries : array-like of shape (n_queries, dim), optional
-            A few hundred at least; not vectors of the index themselves. None makes some from stored vectors.
+            A few hundred at least; not vectors of the index themselves. None searches for stored vectors, each as if
+            it was not there.
         threads : int, optional
         """
         workers = self._threads(threads)

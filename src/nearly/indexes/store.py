@@ -192,9 +192,9 @@ class Store:
         return np.asarray(nodes[self.column("first_rows")[nodes] != NONE])
 
     def alone(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Those of some nodes that hold one row, or all if none does."""
+        """Those of some nodes that hold one row, or all if most hold several."""
         single = self.column("first_rows")[nodes] == self.column("last_rows")[nodes]
-        return np.asarray(nodes[single]) if single.any() else nodes
+        return np.asarray(nodes[single]) if 2 * int(single.sum()) >= len(nodes) else nodes
 
     def distinct(self, n_nodes: int) -> Any:
         """What finds equal vectors among the nodes in use."""

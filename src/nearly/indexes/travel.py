@@ -44,8 +44,8 @@ def _beside(metric: str, vectors: Vectors) -> int:
 
 def _finer(quantizer: Quantizer) -> list[Quantizer]:
     """What may hold where codes fitted anew do not, from cheap to dear."""
-    more = [replace(quantizer, dims=None, energy=_ENERGY)] if isinstance(quantizer, Reduced) else []
-    return [] if isinstance(quantizer, Plain) else [*more, Scalar(bits=8)]
+    more: list[Quantizer] = [replace(quantizer, dims=None, energy=_ENERGY)] if isinstance(quantizer, Reduced) else []
+    return [one for one in (*more, Scalar(bits=8)) if one != quantizer]
 
 
 def _specification(fitted: Fitted) -> Quantizer:
