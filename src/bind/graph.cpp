@@ -48,7 +48,7 @@ std::optional<Counters> walk(const GraphIndex& index, const graph::Request& requ
 std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                  size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
                  Words filter, size_t probe, std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths,
-                 std::optional<Out<float, 1>> hardness, size_t threads) {
+                 std::optional<Out<float, 1>> hardness, size_t threads, std::optional<In<uint32_t, 1>> without) {
   graph::Request r{};
   r.queries = queries.data();
   r.query_bytes = queries.shape(1);
@@ -72,6 +72,10 @@ std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<u
   if (hardness) {
     require(hardness->shape(0) == r.n && widths, "search: hardness is seen with widths only");
     r.hardness = hardness->data();
+  }
+  if (without) {
+    require(without->shape(0) == r.n, "search: one node to do without for each query");
+    r.without = without->data();
   }
   r.depth = std::max(depth, r.k);
   r.threads = threads;
@@ -192,7 +196,8 @@ void graph(nb::module_& m) {
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "depth"_a,
            "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
-           "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0)
+           "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0,
+           "without"_a.noconvert() = nb::none())
       .def("search_one", &search_one,
            nb::sig("def search_one(self, plan: Plan, query: object, n_live: int, /) -> bytearray | None"))
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from contract_support import CASES, KINDS, SIMPLE, built, points, queries, same
+from contract_support import CASES, KINDS, L2, SIMPLE, built, points, queries, same
 
 import nearly
+from nearly import _core
 from nearly.indexes import INDEXES
 
 BUILT_TWICE = [c for c in CASES if c in SIMPLE or (c.metric == "ip" and c.kind == "vamana")]
@@ -37,6 +38,21 @@ def test_the_same_arguments_give_the_same_bytes_for_any_number_of_threads(case, 
     vectors = points(case.metric)
     first, second = (saved(case.make(vectors, threads=threads), tmp_path / "a") for threads in (1, 2))
     assert first == second
+
+
+@pytest.mark.parametrize("case", [c for c in L2 if c.quantizer in (None, nearly.Plain(), nearly.Scalar())], ids=str)
+def test_whole_numbers_give_the_same_bytes_on_every_target(case, tmp_path):
+    vectors = np.rint(points("l2") * 20 + 128).clip(0, 255).astype(np.uint8)
+    before, octets = _core.simd_target(), set()
+    try:
+        for target in _core.simd_targets():
+            assert _core.use_simd_target(target)
+            index = case.make(vectors[:500])
+            index.add(vectors[500:])
+            octets.add(saved(index, tmp_path / "a"))
+    finally:
+        assert _core.use_simd_target(before)
+    assert len(octets) == 1
 
 
 @pytest.mark.parametrize("case", [c for c in KINDS if c.kind != "flat"], ids=str)

@@ -258,3 +258,34 @@ def test_an_index_that_was_not_calibrated_asks_for_an_effort(case):
     index.calibrate()
     assert index.search(query).expected_recall >= 0.95
     assert index.curve.n_queries > 0
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("kind", [nearly.Vamana, nearly.HNSW])
+def test_stored_vectors_are_found_but_for_one_in_a_thousand(kind, metric):
+    vectors = points(metric, 5000)
+    index = kind(vectors, metric=metric, seed=0, **({"beam": 64} if kind is nearly.Vamana else {"ef_construction": 64}))
+    hits = index.search(vectors, k=1, recall=0.99)
+    assert "exact scan" not in hits.plan
+    assert (hits.distances[:, 0] == 0).mean() >= 0.999
+
+
+def test_a_target_beyond_the_graph_is_answered_exactly_and_said_to_be():
+    vectors, asked = points("l2", 1000, dim=64), points("l2", 40, dim=64, seed=9)
+    index = nearly.Vamana(vectors, degree=4, beam=8, quantizer=nearly.Binary(), seed=0)
+    hits, exact = index.search(asked, recall=0.999), index.search(asked, exact=True)
+    assert "recall 0.999 is beyond the graph, which reached" in hits.plan
+    assert hits.expected_recall == 1.0
+    same(hits, exact)
+
+
+@pytest.mark.parametrize("case", [c for c in KINDS if c.kind != "flat"], ids=str)
+def test_a_curve_that_much_has_changed_since_is_said_to_be_old(case):
+    index = case.make(points("l2", 2000))
+    assert "changes since" not in index.search(queries("l2")).plan
+    index.remove(np.arange(0, 300))
+    assert "changes since" not in index.search(queries("l2")).plan
+    index.remove(np.arange(300, 600))
+    assert "600 changes since" in index.search(queries("l2")).plan
+    index.calibrate()
+    assert "changes since" not in index.search(queries("l2")).plan

@@ -188,6 +188,7 @@ FILLED = {
     "widths without bounds": lambda g: ask(g, widths=np.ones(2, np.uint32), probe=3),
     "widths without a probe": lambda g: ask(g, widths=np.ones(1, np.uint32), bounds=np.zeros(0, np.float32)),
     "hardness without widths": lambda g: ask(g, hardness=np.zeros(1, np.float32)),
+    "nodes to do without for other queries": lambda g: ask(g, without=np.zeros(3, np.uint32)),
     "a plan for no neighbors": lambda g: _core.Plan(7, 0, 0, 5, 1),
     "a plan without a width": lambda g: _core.Plan(7, 1, 0, 0, 1),
     "a node beyond the number given": lambda g: g.insert(np.array([7], np.uint32), 7, 20, 4, 1.2),

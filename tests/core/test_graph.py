@@ -64,6 +64,36 @@ def test_a_graph_of_bits(simd_target, rng, metric, n_bytes):
     assert np.mean(got.distances == 0) >= 0.95
 
 
+def test_a_search_does_without_a_node(simd_target, rng):
+    vectors = clustered(rng, 600, 12)
+    made = build(vectors, degree=16)
+    made.graph.connect(40)
+    everyone = np.arange(600, dtype=np.uint32)  # entries, too
+    apart = made.search(vectors, 10, width=80, without=everyone)
+    assert not (apart.ids == everyone[:, None]).any()
+    truth = scan(made.scorer, made.rows, 600, vectors, 11, "l2").ids
+    others = [[i for i in row if i != node][:10] for node, row in enumerate(truth.tolist())]
+    hits = [len(set(a) & set(b)) for a, b in zip(apart.ids.tolist(), others, strict=True)]
+    assert np.mean(hits) >= 9.8
+    none = np.full(600, NONE, np.uint32)
+    assert made.search(vectors, 10, without=none).same(made.search(vectors, 10))
+    assert made.search(vectors, 10, without=none).work == made.search(vectors, 10).work
+
+
+def test_a_list_that_names_the_node_to_do_without_names_one_of_its_neighbors_instead(rng):
+    """On a chain 0 - 1 - 2 - 3 nobody would come past the node that is left out."""
+    made = make_graph(make_plain(np.arange(4, dtype=np.float32)[:, None]), 4, degree=2)
+    made.insert(np.arange(4))
+    made.table.array().view(np.uint32)[:] = [[1, NONE], [0, 2], [3, 1], [2, NONE]]
+    made.graph.entries = [0]
+    query, without = np.array([[1.0]], np.float32), np.array([1], np.uint32)
+    assert made.search(query, 4).ids.tolist() == [[1, 0, 2, 3]]
+    # 0 names 1 first, so it names the first of 1's neighbors, itself: nothing new. As second it leads on to 2.
+    assert made.search(query, 4, without=without).ids.tolist() == [[0, -1, -1, -1]]
+    made.table.array().view(np.uint32)[0] = [0, 1]
+    assert made.search(query, 4, without=without).ids.tolist() == [[0, 2, 3, -1]]
+
+
 @pytest.mark.parametrize("degree", [1, 2, 5, 16])
 def test_lists_are_well_formed(rng, degree):
     vectors = clustered(rng, 400, 6)

@@ -29,15 +29,16 @@ class GraphIndex::Answer {
     index.travel_->prepare(query, prepared);
     starts_.assign(entries.begin(), entries.end());
     // Where the descent ends joins the entries: what hangs on the first of them alone must be met from there.
-    Row nearest = entries.empty() ? kNone : entries[0];
+    const Row without = request.without ? request.without[q] : kNone;
+    Row nearest = entries.empty() || entries[0] == without ? kNone : entries[0];
     for (size_t l = index.layers_.size(); nearest != kNone && --l > 0;)
       if (index.layers_[l].holds(nearest))
-        nearest = descend(index.layers_[l], *index.travel_, prepared, nearest, n_nodes, scratch.work);
+        nearest = descend(index.layers_[l], *index.travel_, prepared, nearest, n_nodes, scratch.work, without);
     if (nearest != kNone && nearest != entries[0]) starts_.push_back(nearest);
     Effort effort = request.effort;
     if (index.store_ != index.travel_) effort.keep = std::min(request.depth, kKept * request.k);
     walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, effort, false,
-                scratch);
+                scratch, without);
     stage_ = Stage::kWalk;
   }
 

@@ -15,7 +15,8 @@
 
 namespace nearly::graph {
 
-// One batch of queries and where the answers go: n * k ids and distances, n counts, n hardnesses (or null).
+// One batch of queries and where the answers go: n * k ids and distances, n counts, n hardnesses (or null). A query that
+// is a stored vector finds itself at once; `without` (or null) has the node that each is to do without, or kNone.
 struct Request {
   const uint8_t* queries;
   size_t query_bytes;
@@ -29,6 +30,7 @@ struct Request {
   float* distances;
   uint32_t* counts;
   float* hardness = nullptr;
+  const Row* without = nullptr;
 };
 
 class GraphIndex {

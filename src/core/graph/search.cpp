@@ -27,7 +27,7 @@ void* Scratch::prepared(size_t bytes) {
 }
 
 void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
-                 size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch) {
+                 size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch, Row without) {
   end();  // of a walk that an exception cut short
   kernels_ = &kernels::active();
   layer_ = &layer;
@@ -36,6 +36,7 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   scratch_ = &scratch;
   effort_ = effort;
   n_nodes_ = n_nodes;
+  without_ = kNone;
   keep_ = keep_expanded;
   width_ = std::max<size_t>(1, effort.width);
   for (size_t i = 0; i < effort.n_levels; ++i) width_ = std::max<size_t>(width_, effort.widths[i]);
@@ -45,6 +46,11 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   const size_t words = (n_nodes + 63) / 64;
   if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
   if (scratch.pool.size() < held()) scratch.pool.resize(held());
+  if (without < n_nodes) {
+    meet(&without, 1);
+    n_fresh_ = 0;
+    without_ = without;
+  }
   for (size_t i = 0; i < n_starts; i += kMaxBlock) {
     meet(starts + i, std::min(kMaxBlock, n_starts - i));
     score();
@@ -73,6 +79,23 @@ void Walk::meet(const Row* list, size_t degree) {
   const size_t n = kernels_->unseen(list, degree, n_nodes_, scratch_->seen_.data(), met.data() + n_met_);
   n_met_ += n;
   n_fresh_ += n;
+  if (without_ != kNone) replace(list, degree);
+}
+
+// A list that names the node to do without would have another one in its place: one of that node's own neighbors, as
+// near to it as it is to the list's owner by rank, comes closest to what a graph built without the node delivers.
+void Walk::replace(const Row* list, size_t degree) {
+  size_t rank = 0;
+  while (rank < degree && Layer::load(list + rank) != without_) ++rank;
+  if (rank == degree) return;
+  const Row* theirs = layer_->list(without_);
+  size_t n = layer_->degree();
+  while (n > 0 && Layer::load(theirs + n - 1) == kNone) --n;
+  if (n == 0) return;
+  const Row instead = Layer::load(theirs + rank % n);
+  const size_t fresh = kernels_->unseen(&instead, 1, n_nodes_, scratch_->seen_.data(), scratch_->met_.data() + n_met_);
+  n_met_ += fresh;
+  n_fresh_ += fresh;
 }
 
 void Walk::score() {
@@ -157,7 +180,8 @@ void search(const Layer& layer, const Scorer& scorer, const void* prepared, cons
   }
 }
 
-Row descend(const Layer& layer, const Scorer& scorer, const void* prepared, Row start, size_t n_nodes, Work& work) {
+Row descend(const Layer& layer, const Scorer& scorer, const void* prepared, Row start, size_t n_nodes, Work& work,
+            Row without) {
   float best;
   scorer.score(prepared, &start, 1, __builtin_huge_valf(), &best);
   ++work.distances;
@@ -169,7 +193,7 @@ Row descend(const Layer& layer, const Scorer& scorer, const void* prepared, Row 
     for (size_t i = 0, degree = layer.degree(); i < degree; ++i) {
       const Row v = Layer::load(list + i);
       if (v == kNone) break;
-      if (v < n_nodes) fresh[n++] = v;
+      if (v < n_nodes && v != without) fresh[n++] = v;
     }
     scorer.score(prepared, fresh, n, best, distance);
     work.distances += n;

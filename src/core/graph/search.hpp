@@ -73,7 +73,7 @@ constexpr size_t kAlone = 8;       // hops after which one more is
 
 // One search for the nodes nearest to a prepared query, in turns: a turn asks for memory and the next one uses it, so a
 // thread that takes turns between walks hides one's cache misses behind another's arithmetic. The answer, scratch.pool,
-// does not depend on who walks beside.
+// does not depend on who walks beside. The node `without` is passed over as if it were not in the graph.
 class Walk {
  public:
   Walk() = default;
@@ -81,13 +81,14 @@ class Walk {
   Walk(const Walk&) = delete;
 
   void begin(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
-             size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch);
+             size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch, Row without = kNone);
   // False when the walk is over.
   bool turn();
   void end();
 
  private:
   void meet(const Row* list, size_t degree);
+  void replace(const Row* list, size_t degree);
   void score();
   size_t at_once() const;
   void ask() const;
@@ -106,6 +107,7 @@ class Walk {
   size_t size_ = 0, next_ = 0;  // of the pool; the first candidate not expanded
   size_t n_met_ = 0, n_fresh_ = 0;  // nodes met; the last ones of them are not scored yet
   size_t hops_ = 0;
+  Row without_ = kNone;
   bool keep_ = false, waiting_ = false;
 };
 
@@ -113,7 +115,8 @@ class Walk {
 void search(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
             size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch);
 
-// The nearest node that a walk always downhill reaches.
-Row descend(const Layer& layer, const Scorer& scorer, const void* prepared, Row start, size_t n_nodes, Work& work);
+// The nearest node that a walk always downhill reaches, not by way of `without`.
+Row descend(const Layer& layer, const Scorer& scorer, const void* prepared, Row start, size_t n_nodes, Work& work,
+            Row without = kNone);
 
 }  // namespace nearly::graph

@@ -392,7 +392,8 @@ class Index:
             return np.unique(found)
         mask = np.zeros(n_nodes, bool)  # quicker than sorting where there are many
         mask[found] = True
-        return np.flatnonzero(mask).astype(np.uint32)  # a writer may have removed rows, or added some, since the filter was made
+        # A writer may have removed rows, or added some, since the filter was made.
+        return np.flatnonzero(mask).astype(np.uint32)
 
     def _steadily(self, search: Callable[[], Any]) -> Any:
         """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""

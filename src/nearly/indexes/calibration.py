@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from nearly import _core
 from nearly.errors import InputError
 from nearly.indexes.progress import reporter
-from nearly.indexes.store import as_bytes
-from nearly.indexes.travel import alive_sample
+from nearly.indexes.store import NONE, as_bytes
+from nearly.indexes.travel import NOBODY, alive_sample
 from nearly.tuning import RecallCurve
 from nearly.tuning import measure as measure_curve
 from nearly.tuning.curve import KS, PROBE
 from nearly.tuning.measuring import EASY, n_trials
 
 if TYPE_CHECKING:
+    from nearly.indexes.contract import Effort
     from nearly.indexes.graph import GraphIndex
 
-__all__ = ["LEAST", "Probes", "from_held_out", "from_queries", "from_stored", "held_out", "measure"]
+__all__ = ["LEAST", "Probes", "delivered", "from_held_out", "from_queries", "from_stored", "held_out", "measure"]
 
 LEAST = 256  # vectors under which a scan is quicker than any graph, so that nothing is calibrated
 _FEWEST = 20  # queries of the user, which tell a recall to within about 0.05; by hand
 _POINTS = 500  # that queries are made from
-_BESIDE = 16  # a stream of random numbers apart from those of the turns
 _LOSS = 0.001  # recall that a shallower re-rank may cost
 _WIDE = 200  # a pool in which the nearest are surely found, so that only the order by codes is at fault
 _DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
@@ -39,11 +39,16 @@ _MOST_TOWARDS, _MOST_ALONG = 400, 200  # that are kept, of those that are harder
 
 
 class Probes(NamedTuple):
-    """Calibration queries: first those that are expected, then harder ones of which some may be left out."""
+    """Calibration queries: those that are expected, those of topics, then harder ones of which some may be left out.
+
+    ``apart`` has the nodes of the first ones if they are stored vectors, ``topic`` which topic they are of, from 1 on.
+    """
 
     rows: NDArray[np.uint8]
     n_expected: int
     source: str
+    apart: NDArray[np.uint32] = NOBODY
+    topic: NDArray[np.intp] = np.zeros(0, np.intp)
 
 
 def held_out(n: int) -> int:
@@ -70,30 +75,17 @@ def from_held_out(index: "GraphIndex", nodes: NDArray[np.uint32]) -> Probes:
     return Probes(rows, len(points), "points held out of the build and harder ones")
 
 
-def from_stored(index: "GraphIndex") -> Probes:
-    """Queries made from stored points, where none are held out: a graph finds the points themselves too easily."""
-    points = _points(index, alive_sample(index._store, index._n_nodes, _POINTS, index._seed))
-    # Under inner product all have the same few neighbors, the long ones.
-    same = index._store.metric.name == "ip"
-    expected = _towards(index, points, 0.25, _BESIDE) if same else _beside(index, points)
-    rows = as_bytes(np.concatenate([expected, *_harder(index, points)]))
-    return Probes(rows, len(points), "points made from stored ones")
-
-
-def _beside(index: "GraphIndex", points: NDArray[Any]) -> NDArray[Any]:
-    """For each point one that stands to its neighbors as they stand to it: y + z - x of two neighbors y and z of x.
-
-    Of all kinds that were tried on five sets these were as hard as points that are held out, and their recall was it.
-    """
-    store, n, k = index._store, len(points), min(11, index._n_rows)
-    ids = np.empty((n, k), np.int64)
-    index._graph.search(store.query_bytes, as_bytes(points), store.metric.number, 64, 2 * k, ids,
-                        np.empty((n, k), np.float32), np.empty(n, np.uint32))  # fmt: skip
-    rng = np.random.default_rng((index._seed, _BESIDE))
-    drawn = np.take_along_axis(ids, rng.permuted(np.tile(np.arange(k), (n, 1)), axis=1)[:, :2], axis=1)
-    nodes = store.column("nodes")[index._id_map().rows(drawn.ravel())[0]].reshape(n, 2)  # none found: some row's
-    y, z = (_points(index, np.ascontiguousarray(nodes[:, i])) for i in range(2))
-    return np.asarray(y ^ z ^ points if points.dtype == np.uint8 else y + z - points)
+def from_stored(index: "GraphIndex", topics: Sequence[NDArray[np.uint32]] = ()) -> Probes:
+    """Stored points, each searched as if it was not there, points of topics likewise, and harder ones."""
+    drawn = alive_sample(index._store, index._n_nodes, _POINTS, index._seed)
+    apart = [index._store.alone(drawn)]
+    for topic in topics:
+        there = index._store.alone(index._store.in_use(topic, index._n_nodes))
+        apart.append(np.setdiff1d(there, np.concatenate(apart)).astype(np.uint32))
+    points = [_points(index, nodes) for nodes in apart]
+    rows = as_bytes(np.concatenate([*points, *_harder(index, _points(index, drawn))]))
+    of_topic = np.repeat(np.arange(len(apart)), [len(nodes) for nodes in apart])
+    return Probes(rows, len(apart[0]), "stored points, set apart, and harder ones", np.concatenate(apart), of_topic)
 
 
 def _harder(index: "GraphIndex", points: NDArray[Any]) -> list[NDArray[Any]]:
@@ -142,7 +134,7 @@ def measure(
     curve = measure_curve(
         lambda width, ks, which: trials.hits(width, ks, index._contract.depth(index, max(ks), width, factor), which),
         hardness=trials.hardness, n_expected=probes.n_expected, most=trials.deepest, n_vectors=index._n_nodes,
-        source=probes.source, seed=index._seed, report=report,
+        source=probes.source, seed=index._seed, report=report, topic=trials.topic,
     )  # fmt: skip
     if report is not None:
         report(n_trials)
@@ -152,48 +144,81 @@ def measure(
     return curve, factor
 
 
+def delivered(
+    index: "GraphIndex", nodes: NDArray[np.uint32], how: "Effort", threads: int = 0
+) -> NDArray[np.floating[Any]]:
+    """Recall@10 of a search for each of these nodes as if it was not there."""
+    rows, store = as_bytes(_points(index, nodes)), index._store
+    n, k = len(rows), min(10, len(index) - 1)
+    found, bounds = np.empty((n, k), np.float32), how.bounds if how.bounds is not None else np.zeros(0, np.float32)
+    widths = how.widths if how.widths is not None else np.array([how.width])
+    widths = np.ceil(widths * index._n_rows / len(index)).astype(np.uint32)  # removed ones take places, too
+    index._graph.search(
+        store.query_bytes, rows, store.metric.number, int(widths.max()), how.depth, np.empty((n, k), np.int64),
+        found, np.empty(n, np.uint32), None, PROBE, bounds, widths, None, threads, nodes,
+    )  # fmt: skip
+    return np.asarray((found <= _truth(index, rows, k, nodes, None, threads)[:, -1:]).mean(axis=1))
+
+
+def _truth(
+    index: "GraphIndex", rows: NDArray[np.uint8], k: int, without: NDArray[np.uint32],
+    bits: NDArray[np.uint64] | None, threads: int,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Distances of the k nearest that pass, other than the node that each query does without."""
+    store, n, wanted = index._store, len(rows), k + bool((without != NONE).any())
+    ids, found = np.empty((n, wanted), np.int64), np.empty((n, wanted), np.float32)
+    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, rows, store.metric.number, ids, found,
+               np.empty(n, np.uint32), bits, None, threads)  # fmt: skip
+    if wanted > k:
+        nodes = store.column("nodes")[index._id_map().rows(ids.ravel())[0]].reshape(n, wanted)
+        found[(nodes == without[:, None]) & (ids >= 0)] = np.inf
+        found.sort(axis=1)
+    return found[:, :k]
+
+
 class _Trials:
     """Searches of an index for queries whose truth is known."""
 
     def __init__(self, index: "GraphIndex", probes: Probes, bits: NDArray[np.uint64] | None, threads: int) -> None:
         self._index, self._threads = index, threads
-        self._rows, self.hardness = self._chosen(probes)
-        store = index._store
-        self.deepest = min(max(KS), index._n_rows)
-        n = len(self._rows)
-        self._truth = np.empty((n, self.deepest), np.float32)
-        _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, self._rows, store.metric.number,
-                   np.empty((n, self.deepest), np.int64), self._truth, np.empty(n, np.uint32), bits, None,
-                   threads)  # fmt: skip
+        self._rows, self._without = probes.rows, np.full(len(probes.rows), NONE, np.uint32)
+        self._without[: len(probes.apart)] = probes.apart
+        self.topic = np.zeros(len(probes.rows), np.intp)
+        self.topic[: len(probes.topic)] = probes.topic
+        self.hardness = np.empty(len(probes.rows), np.float32)
+        self._search(np.arange(len(probes.rows)), KS[0], max(KS[0], 2 * PROBE), KS[0], self.hardness)
+        kept = self._chosen(probes)
+        self._rows = np.ascontiguousarray(probes.rows[kept])
+        self._without, self.topic, self.hardness = self._without[kept], self.topic[kept], self.hardness[kept]
+        self.deepest = min(max(KS), index._n_rows - 1)
+        self._truth = _truth(index, self._rows, self.deepest, self._without, bits, threads)
 
-    def _chosen(self, probes: Probes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The expected queries and those that are harder than most of them, and how hard they are."""
-        hardness = np.empty(len(probes.rows), np.float32)
-        self._search(probes.rows, KS[0], max(KS[0], 2 * PROBE), KS[0], hardness)
-        n = probes.n_expected
+    def _chosen(self, probes: Probes) -> NDArray[np.intp]:
+        """The expected queries, those of topics, and those that are harder than most expected ones."""
+        hardness, n = self.hardness, max(probes.n_expected, len(probes.apart))
         if n == len(hardness):
-            return probes.rows, hardness
-        hard = n + np.flatnonzero(hardness[n:] > np.quantile(hardness[:n], EASY))
+            return np.arange(n)
+        hard = n + np.flatnonzero(hardness[n:] > np.quantile(hardness[: probes.n_expected], EASY))
         towards = (len(hardness) - n) * _TURNS_TOWARDS // (_TURNS_TOWARDS + _TURNS_ALONG)  # come first
         first, last = hard[hard < n + towards][:_MOST_TOWARDS], hard[hard >= n + towards][:_MOST_ALONG]
-        kept = np.concatenate([np.arange(n), first, last])
-        return np.ascontiguousarray(probes.rows[kept]), hardness[kept]
+        return np.concatenate([np.arange(n), first, last])
 
     def _search(
-        self, rows: NDArray[np.uint8], k: int, width: int, depth: int, hardness: NDArray[np.float32] | None = None
+        self, which: NDArray[np.intp], k: int, width: int, depth: int, hardness: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
+        rows, without = np.ascontiguousarray(self._rows[which]), np.ascontiguousarray(self._without[which])
         n, store = len(rows), self._index._store
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         seen = np.empty(n, np.float32) if hardness is None else hardness
         self._index._graph.search(
-            store.query_bytes, rows, store.metric.number, width, depth, ids, distances, np.empty(n, np.uint32), None,
-            PROBE, np.zeros(0, np.float32), np.array([width], np.uint32), seen, self._threads,
+            store.query_bytes, rows, store.metric.number, width, depth, ids, distances, np.empty(n, np.uint32),
+            None, PROBE, np.zeros(0, np.float32), np.array([width], np.uint32), seen, self._threads, without,
         )  # fmt: skip
         return distances
 
     def hits(self, width: int, ks: Sequence[int], depth: int, which: NDArray[np.intp]) -> NDArray[np.int32]:
         """How many of the true neighbors are found, of shape (ks, queries); ties count."""
-        distances = self._search(np.ascontiguousarray(self._rows[which]), min(max(ks), self.deepest), width, depth)
+        distances = self._search(which, min(max(ks), self.deepest), width, depth)
         truth = self._truth[which]
         return np.stack([(distances[:, :k] <= truth[:, k - 1 : k]).sum(axis=1) for k in ks]).astype(np.int32)
 

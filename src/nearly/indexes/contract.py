@@ -10,6 +10,7 @@ from nearly import _core, arrays, storage
 from nearly.errors import StateError
 from nearly.hits import SearchContext
 from nearly.indexes import calibration
+from nearly.indexes.travel import NOBODY
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE, Choice
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST", "SCAN_FACTOR", "Contract", "Effort"]
 
+_TOPICS, _OF_TOPIC = 5, 200  # that are remembered, and nodes of each; by hand
+_LEAST, _PROOF = 100, 200  # new nodes before recall among them is looked at, and how many of them are searched for
 _RANKED = 10  # neighbors whose candidates are ranked at least: the factor was measured for so many
 MOST = 1 << 20  # neighbors that a walk looks for at most
 SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
@@ -51,6 +54,9 @@ class Contract:
         What was measured.
     changed : int
         Vectors added or removed since.
+    topics : tuple of ndarray of uint32
+        Some nodes of each addition that what was measured before did not hold for, latest last. They may have gone
+        since, and others may have their places: whoever uses them looks.
     efforts : dict
         What (k, recall, effort) were found to mean; dropped at every change.
     """
@@ -63,6 +69,8 @@ class Contract:
         self._choices: dict[tuple[int, float], Choice] = {}  # of the curve, until another one is measured
         self._size = 0  # vectors when the curve was measured
         self._depth_factor = 3.0
+        self.topics: tuple[NDArray[np.uint32], ...] = ()
+        self._unproven = NOBODY  # nodes added since recall among such was last looked at
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -95,6 +103,38 @@ class Contract:
     def worn(self) -> bool:
         """Whether as much changed since as there was when the curve was measured."""
         return self.changed > self._size
+
+    def set_apart(self, nodes: NDArray[np.uint32], seed: int) -> None:
+        """What was measured does not hold for these: a topic, which answers for itself from now on."""
+        self.void()
+        some = np.random.default_rng(seed).permutation(nodes)[:_OF_TOPIC]
+        self.topics = (*self.topics, np.sort(some))[-_TOPICS:]
+        self._unproven = NOBODY
+
+    def added(self, nodes: NDArray[np.uint32]) -> None:
+        """New nodes, of which nobody knows yet whether they get what was promised."""
+        self._unproven = np.concatenate([self._unproven, nodes])
+
+    def prove(self, index: "GraphIndex") -> None:
+        """See whether new nodes get what was promised, as soon as they are many: what was measured is void if not."""
+        if len(self._unproven) < max(_LEAST, len(index) // 100):
+            return
+        nodes = index._store.in_use(self._unproven, index._n_nodes)
+        if not self._keeps(index, nodes):
+            self.set_apart(nodes, index._seed)
+        self._unproven = NOBODY
+
+    def _keeps(self, index: "GraphIndex", nodes: NDArray[np.uint32]) -> bool:
+        """Whether searches for these nodes, as if they were not there, find as much as the target wants."""
+        if self.curve is None or self.curve.n_easy == len(self.curve.share) or len(nodes) < _LEAST // 2:
+            return True  # of queries of the user's the data tells nothing
+        how = self.effort(index, 10, None, None)
+        if how.scan:
+            return True
+        some = np.random.default_rng(index._seed).permutation(nodes)[:_PROOF]
+        found = calibration.delivered(index, some, how)
+        # Half a standard error: of a recall 0.01 short four in five are noticed, of a usual one few are suspected.
+        return bool(found.mean() + found.std() / math.sqrt(len(found)) / 2 >= self.target)
 
     def due(self, n_vectors: int) -> bool:
         """Whether to measure now: the index grew by half or all of it changed since, or there is enough at last."""
@@ -170,10 +210,12 @@ class Contract:
             "recall": float(self.target), "depth_factor": float(self._depth_factor), "curve_size": self._size,
             "changed": self.changed, "calibrates": self.calibrates,
         }  # fmt: skip
+        lists = {"unproven": self._unproven, **{f"topic_{i}": topic for i, topic in enumerate(self.topics)}}
+        nodes: dict[str, NDArray[Any]] = {name: array for name, array in lists.items() if len(array)}
         if self.curve is None:
-            return {}, values, {}
+            return nodes, values, {}
         parts, curve = self.curve.state()
-        return parts, values, {"curve": curve}
+        return {**parts, **nodes}, values, {"curve": curve}
 
     @classmethod
     def restore(cls, file: storage.File) -> Self:
@@ -185,6 +227,9 @@ class Contract:
         self._depth_factor = storage.config_float(file, ("graph", "depth_factor"), 1.0, 1000.0)
         self._size = storage.config_int(file, ("graph", "curve_size"), 0)
         self.changed = storage.config_int(file, ("graph", "changed"), 0)
+        names = ["unproven", *(f"topic_{i}" for i in range(_TOPICS))]
+        nodes = [storage.require(file, name, np.uint32, (None,)) if name in file.arrays else NOBODY for name in names]
+        self._unproven, self.topics = np.array(nodes[0]), tuple(np.array(topic) for topic in nodes[1:] if len(topic))
         if "curve" in file.config:
             self.curve = RecallCurve.from_state(file.arrays, file.config["curve"])
         return self

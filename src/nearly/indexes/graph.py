@@ -175,7 +175,8 @@ class GraphIndex(Index):
         Parameters
         ----------
         queries : array-like of shape (n_queries, dim), optional
-            A few hundred at least; not vectors of the index themselves. None makes some from stored vectors.
+            A few hundred at least; not vectors of the index themselves. None searches for stored vectors, each as if
+            it was not there.
         threads : int, optional
         progress : callable, optional
             ``progress(trials done, trials in all)``; fewer may be needed. None: a bar on a terminal.
@@ -186,7 +187,7 @@ class GraphIndex(Index):
             if not self._n_nodes:
                 raise StateError(f"an empty index cannot be calibrated; add {self.noun} first")
             if queries is None:
-                probes = calibration.from_stored(self)
+                probes = calibration.from_stored(self, self._contract.topics)
             else:
                 rows = self._queries(queries)[0]
                 probes = calibration.from_queries(rows, "the queries passed to calibrate")
@@ -333,9 +334,10 @@ class GraphIndex(Index):
             self._lists, self._slots = [], []
         else:
             self._travel.code(self._store, self._n_nodes, fresh, threads)
+            self._contract.added(fresh)
             unsound = self._travel.check(self._store, self._n_nodes, fresh, threads)
             if len(unsound):
-                self._contract.void()
+                self._contract.set_apart(unsound, self._seed)
                 self._unsound = np.union1d(self._unsound, np.setdiff1d(unsound, fresh))
         self._lay_out(fresh)
         self._assemble(self._graph.n_nodes)
@@ -370,6 +372,7 @@ class GraphIndex(Index):
     def _changed(self, n: int) -> None:
         self._contract.note(n)
         self._tidy()
+        self._contract.prove(self)
         if self._contract.due(min(len(self), self._n_nodes)):
             self.calibrate()
 

@@ -86,8 +86,10 @@ class BlockCodes(ListCodes):
     quantizer: Product
     fitted: Any = None  # a FittedListed
 
-    def fit(self, store: Store, n: int, threads: int) -> None:
-        """Fit codes to the nodes in the lists and code them."""
+    def fit(self, store: Store, n: int, threads: int, quantizer: Quantizer | None = None) -> None:
+        """Fit codes to the nodes in the lists and code them; there are none but those of products."""
+        if quantizer not in (None, self.quantizer):
+            return self.give_up(store)
         slots, owners = self.lists.in_use()
         drawn = np.sort(np.random.default_rng(self._seed).permutation(len(slots))[:SAMPLE])
         vectors = in_space(store, self.lists.nodes(slots[drawn]), threads)

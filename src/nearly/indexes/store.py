@@ -203,6 +203,16 @@ class Store:
         self.scorer.decode(np.ascontiguousarray(nodes, np.uint32), out, threads)
         return out
 
+    def in_use(self, nodes: NDArray[np.uint32], n_nodes: int) -> NDArray[np.uint32]:
+        """Those of some nodes that there are and that hold rows."""
+        nodes = nodes[nodes < n_nodes]
+        return np.asarray(nodes[self.column("first_rows")[nodes] != NONE])
+
+    def alone(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Those of some nodes that hold one row, or all if most hold several."""
+        single = self.column("first_rows")[nodes] == self.column("last_rows")[nodes]
+        return np.asarray(nodes[single]) if 2 * int(single.sum()) >= len(nodes) else nodes
+
     def distinct(self, n_nodes: int) -> Any:
         """What finds equal vectors among the nodes in use."""
         alive = self.column("first_rows")[:n_nodes] != NONE

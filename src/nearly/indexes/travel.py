@@ -1,7 +1,8 @@
 """What a graph travels by: the vectors themselves, or codes fitted to them, checked against what is added later."""
 
 from collections.abc import Iterator
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from nearly.errors import FormatError, InputError
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.quantizers import QUANTIZERS, Fitted, Plain, Quantizer, Reduced, Scalar, from_state
 from nearly.quantizers.base import CODED, SAMPLE, common_norm, squares
+from nearly.quantizers.codes import FittedCodes
 from nearly.quantizers.specifications import describe, specified
 
 __all__ = ["LINE", "NOBODY", "Travel", "check_quantizer", "usual_quantizer"]
@@ -19,6 +21,7 @@ __all__ = ["LINE", "NOBODY", "Travel", "check_quantizer", "usual_quantizer"]
 _DRIFT = 0.05  # containment that codes may lose on new vectors before they are fitted anew
 _LEAST = 32  # vectors under which a comparison of codes says nothing
 LINE = 64  # bytes of a cache line
+_ENERGY = 0.97  # share of the variance that codes of several topics keep before they keep all dimensions
 _HIGH = 0.97  # targets beyond which a finer code saves more re-ranking than it costs
 NOBODY = np.zeros(0, np.uint32)
 
@@ -39,6 +42,22 @@ def _beside(metric: str, vectors: Vectors) -> int:
         return 4
     rows = Vectors(np.ascontiguousarray(vectors.array[:: max(1, len(vectors) // 4096)]), vectors.kind).as_float32()
     return 5 if common_norm(squares(rows)) else 0
+
+
+def _finer(quantizer: Quantizer) -> list[Quantizer]:
+    """What may hold where codes fitted anew do not, from cheap to dear."""
+    more: list[Quantizer] = [replace(quantizer, dims=None, energy=_ENERGY)] if isinstance(quantizer, Reduced) else []
+    return [one for one in (*more, Scalar(bits=8)) if one != quantizer]
+
+
+def _specification(fitted: Fitted) -> Quantizer:
+    """By what to fit anew where only what was fitted is known, as files hold that alone."""
+    if not isinstance(fitted, FittedCodes):
+        return Scalar(bits=8)
+    steps = fitted.step[1:] == fitted.step[:1]
+    scale: Literal["global", "dimension", "vector"] = "global" if steps.all() else "dimension"
+    code = Scalar(bits=fitted.bits, scale="vector" if fitted.per_vector else scale)
+    return Reduced(code=code) if len(fitted.matrix) else code
 
 
 class Travel:
@@ -68,13 +87,14 @@ class Travel:
         """What it is, for people."""
         return f"{store.kind} vectors" if self.fitted is None else self.fitted.name
 
-    def fit(self, store: Store, n: int, threads: int) -> None:
+    def fit(self, store: Store, n: int, threads: int, quantizer: Quantizer | None = None) -> None:
         """Fit codes to the first n nodes and code them."""
-        if not n or store.metric.name not in CODED or isinstance(self.quantizer, Plain):
+        quantizer = self.quantizer if quantizer is None else quantizer
+        if not n or store.metric.name not in CODED or isinstance(quantizer, Plain):
             return self.give_up(store)
         chosen = np.sort(np.random.default_rng(self._seed).permutation(n)[:SAMPLE]).astype(np.uint32)
         bound = common_norm(_squares(store, n, threads)) if store.metric.name == "ip" else 0.0
-        fitted = self.quantizer.fit_floats(
+        fitted = quantizer.fit_floats(
             store.in_form(chosen, threads), metric=store.metric.name, norm_bound=bound, seed=self._seed, threads=threads
         )
         if fitted is None:
@@ -141,9 +161,11 @@ class Travel:
         before = self._containment(store, old, old)
         if self._containment(store, fresh, old) >= before - _DRIFT:
             return NOBODY
-        self.fit(store, n, threads)
-        if min(self._containment(store, fresh, old), self._containment(store, old, old)) < before - _DRIFT:
-            self.give_up(store)
+        for quantizer in (self.quantizer, *_finer(self.quantizer)):
+            self.fit(store, n, threads, quantizer)
+            if min(self._containment(store, fresh, old), self._containment(store, old, old)) >= before - _DRIFT:
+                return fresh
+        self.give_up(store)
         return fresh
 
     def _containment(self, store: Store, nodes: NDArray[np.uint32], others: NDArray[np.uint32]) -> float:
@@ -192,10 +214,12 @@ class Travel:
             fitted = from_state(parts, file.config["quantizer"])
             if fitted.dim != store.dim or fitted.metric != store.metric.name:
                 raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
-            if "specification" in file.config:  # older files do not say how their codes were fitted
+            if "specification" in file.config:
                 self.quantizer = specified(file.config["specification"], QUANTIZERS)
                 if not hasattr(self.quantizer, "fit_floats"):
                     raise FormatError(f"{file.path} is damaged: its codes are said to be fitted by {self.quantizer!r}")
+            else:  # older files do not say how their codes were fitted
+                self.quantizer = _specification(fitted)
             self.fitted = fitted
             self.codes = _core.Table.borrow(storage.require(file, "codes", np.uint8, (n, fitted.row_bytes)))
             self.scorer = fitted.scorer(self.codes)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nearly.errors import FormatError
 
-__all__ = ["KS", "PROBE", "Choice", "RecallCurve"]
+__all__ = ["KS", "PROBE", "Choice", "RecallCurve", "sure"]
 
 KS = (1, 3, 10, 20, 50, 100)  # numbers of neighbors that curves are measured for; others take the next larger one
 PROBE = 8  # hops before the width is chosen; by hand: most searches at recall 0.9 take more
@@ -45,6 +45,11 @@ class Choice(NamedTuple):
     widths: Widths
     expected: float
     met: bool
+
+
+def sure(mean: NDArray[Any], error: NDArray[Any]) -> NDArray[Any]:
+    """Recall that queries which answer for themselves get for sure, but for what may be missing; at most the mean."""
+    return np.asarray(np.minimum(mean, mean - _SURE_SIGMAS * error + _GIVE))
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,7 @@ class RecallCurve:
         mean, error = self.mean[at], self.error[at]
         hard = np.arange(len(self.share)) >= self.n_easy
         # A hard group answers for itself: what it delivers for sure takes the place of its mean where that is less.
-        sure = np.maximum.accumulate(np.minimum(mean, mean - _SURE_SIGMAS * error + _GIVE), axis=1)
-        bound = np.where(hard[:, None], sure, mean)
+        bound = np.where(hard[:, None], np.maximum.accumulate(sure(mean, error), axis=1), mean)
         parts = [self._width(bound[g], error[g], level) for g in range(len(hard))]
         widths, reached, errors = (np.array(values) for values in zip(*parts, strict=True))
         sigmas = _SIGMAS if self.n_queries >= _MANY else _SURE_SIGMAS

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nearly.tuning.curve import KS, RecallCurve
+from nearly.tuning.curve import KS, RecallCurve, sure
 
 __all__ = ["EASY", "measure", "n_trials"]
 
@@ -15,6 +15,7 @@ _WIDE = 360  # beyond it only queries that lack more than a fiftieth are tried
 _EASY_GROUPS = 3
 _HARD_GROUPS = 3
 _MEMBERS = 60  # queries that a group needs at least: fewer say too little
+_TELLING, _SOME = 20, 5  # queries that a topic answers by in a group, and of which fewer do not count; by hand
 _SETTLED = 0.9985  # mean recall beyond which wider pools are not tried
 _RESAMPLES = 200
 n_trials = 2 * len(_WIDTHS)  # at most
@@ -25,7 +26,7 @@ Trial = Callable[[int, tuple[int, ...], NDArray[np.intp]], NDArray[np.int32]]
 
 def measure(
     trial: Trial, *, hardness: NDArray[np.float32], n_expected: int, most: int, n_vectors: int, source: str, seed: int,
-    report: Callable[[int], None] | None = None,
+    report: Callable[[int], None] | None = None, topic: NDArray[np.intp] | None = None,
 ) -> RecallCurve:  # fmt: skip
     """Try rising widths until recall is settled, and return the curve.
 
@@ -46,7 +47,11 @@ def measure(
         Of the bootstrap.
     report : callable, optional
         Told how many of `n_trials` are done, or need not be.
+    topic : ndarray of shape (n_queries,), intp, optional
+        Which topic a query is of, from 1 on; 0: none. Each topic is to meet a target by itself: a group answers by the
+        lowest of its curves.
     """
+    topic = np.zeros(len(hardness), np.intp) if topic is None else topic
     widths = [w for w in _WIDTHS if w < 2 * n_vectors] or [_WIDTHS[0]]
     ks = tuple(k for k in KS if k <= min(most, widths[-1])) or KS[:1]
     shallow, deep = tuple(k for k in ks if k <= widths[0]), tuple(k for k in ks if k > widths[0])
@@ -63,15 +68,38 @@ def measure(
     error = np.empty_like(mean)
     rng = np.random.default_rng(seed)
     for g in range(len(bounds) + 1):
-        members = table[:, :, group == g]
-        n = members.shape[-1]
-        mean[:, g] = members.mean(-1)
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
-        error[:, g] = (np.einsum("dm,kwm->dkw", drawn, members) / n).std(axis=0)
+        members = group == g
+        others = members & (topic == 0)
+        mean[:, g], error[:, g] = _bootstrap(table[:, :, others if others.sum() >= _TELLING else members], rng)
+        for t in range(1, int(topic.max()) + 1):
+            if (topic[members] == t).sum() < _SOME:
+                continue
+            of_topic, spread = _bootstrap(table[:, :, _of_topic(members, topic == t, hardness)], rng)
+            if g < n_easy:  # where others do not answer for themselves
+                of_topic = np.maximum(0, sure(of_topic, spread))
+            lower = of_topic < mean[:, g]
+            mean[:, g][lower], error[:, g][lower] = of_topic[lower], spread[lower]
     np.maximum.accumulate(mean, axis=2, out=mean)  # a wider pool never delivers less on average
     share = (np.bincount(group[:n_expected], minlength=len(bounds) + 1) / n_expected).astype(np.float32)
     tried = np.array(widths[:n_tried], np.uint32)
     return RecallCurve(source, len(hardness), bounds, tried, ks, mean, error, share, n_easy)
+
+
+def _of_topic(members: NDArray[np.bool_], topic: NDArray[np.bool_], hardness: NDArray[np.float32]) -> NDArray[np.intp]:
+    """The queries by which a topic answers in a group: its own there, filled up with those that are about as hard."""
+    middle = np.median(hardness[members & topic])
+    own, rest = np.flatnonzero(members & topic), np.flatnonzero(topic & ~members)
+    nearest = rest[np.argsort(np.abs(hardness[rest] - middle), kind="stable")]
+    return np.concatenate([own, nearest[: max(0, _TELLING - len(own))]])
+
+
+def _bootstrap(
+    members: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over queries, the last axis, and its standard error."""
+    n = members.shape[-1]
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
+    return members.mean(-1), (np.einsum("dm,kwm->dkw", drawn, members) / n).std(axis=0)
 
 
 def _shares(
