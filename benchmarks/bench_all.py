@@ -26,7 +26,7 @@ FINALISTS = {
     "wordvec_trivia_64_cosine": ["scann", "rabitqlib-symqg0-l2", "svs-f16"],
     "wordvec_trivia_64_ip": ["svs-f16", "scann"],
 }
-PARTS = ("finalists", "flat", "contract", "overhead", "kernels", "quantizers")
+PARTS = ("finalists", "flat", "contract", "overhead", "kernels", "quantizers", "collections")
 
 
 def main() -> None:
@@ -79,6 +79,8 @@ def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
         elif part == "quantizers":
             names = [name for name in arguments.data if name in datasets.CODED] or arguments.data
             found[part] = [part, "--data", *names, *limit, *rounds]
+        elif part == "collections":  # of the one set that has records
+            found[part] = [part, *rounds, *limit]
         else:
             found[part] = [part, *rounds, *(limit if part == "overhead" else [])]
     return found
@@ -91,7 +93,7 @@ def run(command: list[str], path: Path) -> bool:
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     print("$", *command, file=sys.stderr, flush=True)
-    if part == "peers":  # writes its own file, and a table and a chart beside it that nobody asked for
+    if part in ("peers", "collections"):  # write a file, and tables and a chart beside it that nobody asked for
         done = subprocess.run([*script, "--out", str(fresh)], stdout=sys.stderr)
         fresh.with_suffix(".md").unlink(missing_ok=True)
         fresh.with_suffix(".svg").unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import measure
 import peers
@@ -25,6 +25,14 @@ from worker import PeerError, Worker
 
 Record = dict[str, Any]
 Effort = list[float]
+
+
+class Judge(Protocol):
+    """What knows the truth: a data set, or the rows of one that pass a filter."""
+
+    def recall(self, ids: Any) -> float:
+        """Return the mean recall of the answers to the first ``len(ids)`` queries."""
+        ...
 
 
 class Pass(NamedTuple):
@@ -43,6 +51,7 @@ class Finalist:
     worker: Worker
     series_of_efforts: list[list[Effort]]
     asks: bool
+    n_queries: int = 0
     trials: list[tuple[float, float, Effort]] = field(default_factory=list)  # recall, QPS, effort
     chosen: list[int] = field(default_factory=list)  # trials that take turns
 
@@ -67,13 +76,13 @@ def compare(data: Dataset, folder: Path, names: list[str], arguments: argparse.N
             except PeerError as error:
                 yield {**about, "error": str(error)}
                 continue
-            built.append(Finalist(label, worker, found.pop("efforts"), found.pop("asks")))
+            built.append(Finalist(label, worker, found.pop("efforts"), found.pop("asks"), len(data.queries)))
             yield {**about, **found, **memory(found, worker.size(), data.vectors.nbytes)}
         for mode in arguments.modes:
             for finalist in built:
                 finalist.trials = try_efforts(finalist, data, mode)
             choose(built)
-            rounds = take_turns(built, len(data.queries), mode, arguments.rounds)
+            rounds = take_turns(built, mode, arguments.rounds)
             yield from results(built, rounds, mode)
 
 
@@ -87,15 +96,15 @@ def memory(built: Record, size: Record, input_bytes: int) -> Record:
 # ---------------------------------------------------------------- rounds
 
 
-def try_efforts(finalist: Finalist, data: Dataset, mode: str) -> list[tuple[float, float, Effort]]:
-    """Return (recall, QPS, effort) of rising efforts, each the best of up to three passes."""
-    worker, n, trials = finalist.worker, len(data.queries), []
-    worker.warm_up(finalist.series_of_efforts[0][0], [mode])
+def try_efforts(finalist: Finalist, data: Judge, mode: str, best_of: int = 3) -> list[tuple[float, float, Effort]]:
+    """Return (recall, QPS, effort) of rising efforts, each the best of so many passes, one where they are long."""
+    worker, n, trials = finalist.worker, finalist.n_queries, []
+    worker.warm_up(finalist.series_of_efforts[0][0], [mode], min(n, 20))
     for series in finalist.series_of_efforts:
         for effort in series:
             seconds = worker.search(mode, effort, n, keep=True)["seconds"]
             recall = data.recall(worker.ids())
-            for _ in range(2 if recall > 0.8 and seconds < 2 else 0):
+            for _ in range(best_of - 1 if recall > 0.8 and seconds < 2 else 0):
                 seconds = min(seconds, worker.search(mode, effort, n)["seconds"])
             trials.append((recall, n / seconds, effort))
             if not finalist.asks and (recall >= 0.995 or seconds > 12):  # what is asked for is always tried
@@ -113,7 +122,7 @@ def choose(built: Sequence[Finalist]) -> None:
         finalist.chosen = sorted({*near, *(i for i in asked[finalist.label] if i is not None)})
 
 
-def take_turns(built: Sequence[Finalist], n_queries: int, mode: str, n_rounds: int) -> list[Round]:
+def take_turns(built: Sequence[Finalist], mode: str, n_rounds: int) -> list[Round]:
     """Return what every round measured: A B C, then C B A, one effort of each at a time."""
     rounds = []
     for order in measure.turns(built, n_rounds):
@@ -123,9 +132,10 @@ def take_turns(built: Sequence[Finalist], n_queries: int, mode: str, n_rounds: i
                 if step < len(finalist.chosen):
                     trial = finalist.chosen[step]
                     recall, _, effort = finalist.trials[trial]
-                    took = finalist.worker.search(mode, effort, n_queries)
+                    n = finalist.n_queries
+                    took = finalist.worker.search(mode, effort, n)
                     cpu = max(1e-9, took["cpu_seconds"])
-                    turn[finalist.label][trial] = Pass(recall, n_queries / took["seconds"], n_queries / cpu)
+                    turn[finalist.label][trial] = Pass(recall, n / took["seconds"], n / cpu)
         rounds.append(turn)
     return rounds
 

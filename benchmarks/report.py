@@ -1,9 +1,9 @@
 """JSON lines of the benchmarks to tables and a chart.   python benchmarks/report.py FILE.jsonl ... [--chart A.svg]
 
-Files of bench_peers (sweeps and finalists), bench_flat, bench_contract, bench_overhead and bench_quantizers; the newest
-record of each kind counts. `--into PAGE.md` writes what matters most between the lines `<!-- figures -->` and
-`<!-- end of figures -->` of a page, `--quantizers PAGE.md` the same of what quantizers lose, `--tables FILE.md` every
-table, as printed.
+Files of bench_peers (sweeps and finalists), bench_flat, bench_contract, bench_overhead, bench_quantizers and
+bench_collections; the newest record of each kind counts. `--into PAGE.md` writes what matters most between the lines
+`<!-- figures -->` and `<!-- end of figures -->` of a page, `--quantizers PAGE.md` the same of what quantizers lose,
+`--tables FILE.md` every table, as printed.
 """
 
 import argparse
@@ -49,11 +49,15 @@ def one_line(record: Record) -> str:
         return f"{record['peer']:24s} build {record['build_seconds']:.1f} s   QPS at .90/.95/.99: " + "   ".join(shown)
     if kind == "builds":
         return f"{record['peer']:24s} built in {record['build_seconds']:.1f} s"
-    if kind == "curve":
-        return f"{record['peer']:24s} {MODES[record['mode']]:11s} {len(record['points'])} efforts took turns"
-    asked = f"asked {record['asked']:.2f}, " if kind == "asked" else ""
+    if kind == "ingest":
+        sizes = f"{record['disk_bytes'] / 2**20:.0f} MiB, opened in {1000 * record['open_seconds']:.0f} ms"
+        return f"{record['peer']:24s} {number(record['rows_per_second'])} rows/s, {sizes}"
+    circumstance = MODES[record["mode"]] if "mode" in record else f"filter {record['filter']}"
+    if kind in ("curve", "collections-curve"):
+        return f"{record['peer']:24s} {circumstance:11s} {len(record['points'])} efforts took turns"
+    asked = f"asked {record['asked']:.2f}, " if "asked" in record else ""
     recall = f"recall {record['recall']:.3f}" if "recall" in record else "answered by a scan"
-    head = f"{asked}{recall} {MODES[record['mode']]:11s} {record['a']} / {record['b']}"
+    head = f"{asked}{recall} {circumstance:11s} {record['a']} / {record['b']}"
     if "ratio" in record:
         return f"{head} = {record['ratio']:.2f} ({record['q25']:.2f} to {record['q75']:.2f})"
     missed = [name for name, yes in record.get("reached", {}).items() if not yes]
@@ -62,10 +66,11 @@ def one_line(record: Record) -> str:
 
 def markdown(records: list[Record], *, brief: bool = False) -> str:
     """Return every table that the records have something for, or those that a page should show."""
-    machines = {tables.machine(record): None for record in records}
+    machines = {tables.machine(record): None for record in records if "machine" in record}
     detailed = [tables.sweep, tables.finalists, tables.asked]
     common = [tables.builds, tables.flat, tables.contract, tables.overhead]
-    parts = [part(records) for part in ([tables.summary] if brief else [*detailed, tables.quantizers]) + common]
+    last = [tables.collections_middle if brief else tables.collections, tables.ingest]
+    parts = [part(records) for part in ([tables.summary] if brief else [*detailed, tables.quantizers]) + common + last]
     return "\n\n".join([*machines, *filter(None, parts)]) + "\n"
 
 

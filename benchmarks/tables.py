@@ -293,6 +293,79 @@ def _quantizers(found: list[Record]) -> str:
     return section(f"{title(found[-1])}: {data['n']:,} vectors", table([*header, "scan, ms", "GB/s"], rows, words=2))
 
 
+# ---------------------------------------------------------------- collections
+
+
+def ingest(records: list[Record]) -> str:
+    """Return what every database took to be filled and opened, and how it was set up."""
+    found = newest(records, "ingest", "peer")
+    done = [record for record in found if "error" not in record]
+    rows = []
+    for r in done:
+        raw = r["input_bytes"]
+        cells = [number(r["rows_per_second"])]
+        cells += [f"{r[key]:.1f}" for key in ("add_seconds", "index_seconds", "cpu_seconds")]
+        cells += [mebibytes(r["disk_bytes"]), f"{r['disk_bytes'] / raw:.2f}", mebibytes(r["peak_bytes"])]
+        cells += [f"{1000 * r[f'{what}_seconds']:.1f}" for what in ("import", "open", "first_search")]
+        rows.append([title(r), r["peer"], *cells, mebibytes(r["resident_bytes"])])
+    header = [
+        "data",
+        "database",
+        "rows/s",
+        "add s",
+        "index s",
+        "CPU s",
+        "disk MiB",
+        "disk / input",
+        "peak MiB",
+        "import ms",
+    ]
+    header += ["open ms", "first search ms", "opened MiB"]
+    setups = {f"{r['peer']} {r['version']}: {r['settings']}": None for r in done}
+    notes = "\n".join(f"- {setup}." for setup in setups)
+    heading = "Collections: rows a second until added, indexed and on the disk; opening in a fresh process"
+    body = table(header, rows, words=2)
+    return section(heading, "\n\n".join(filter(None, [body, notes])), failures(found))
+
+
+def collections(records: list[Record]) -> str:
+    """Return the speed of every database under each filter, at each recall, and how ours compares."""
+    return "\n\n".join(filter(None, (collections_at(records, target) for target in measure.TARGETS)))
+
+
+def collections_middle(records: list[Record]) -> str:
+    """Return the same at the middle recall alone."""
+    return collections_at(records, measure.TARGETS[1])
+
+
+def collections_at(records: list[Record], target: float) -> str:
+    """Return the table of one recall: queries a second, and nearly / it."""
+    curves = newest(records, "collections-curve", "filter", "peer")
+    ratios = {(title(r), r["filter"], r["b"]): r for r in newest(records, "collections", "recall", "filter", "a", "b")
+              if r["recall"] == target and r["a"].startswith(OURS)}  # fmt: skip
+    parts = []
+    for (name,), of_data in _groups(curves, lambda r: (title(r),)):
+        filters = {r["filter"]: f"{r['filter']} ({r['passing']:,} rows)" for r in of_data}
+        rows = []
+        for (peer,), group in _groups(of_data, lambda r: (r["peer"],)):
+            at = {r["filter"]: _qps_and_ratio(r, ratios.get((name, r["filter"], peer)), target) for r in group}
+            rows.append([peer, *(at.get(one, "–") for one in filters)])
+        data = of_data[0]["data"]
+        heading = f"{name}, {data['n']:,} rows: single queries a second at recall@10 {target:.2f}, and nearly / it"
+        loads = [r["load"] for r in of_data if "load" in r]
+        note = f"Load of the machine meanwhile: {min(loads):.0f} to {max(loads):.0f}." if loads else ""
+        parts.append(section(heading, table(["rows that pass", *filters.values()], rows, words=1), note))
+    return "\n\n".join(parts)
+
+
+def _qps_and_ratio(curve: Record, pair: Record | None, target: float) -> str:
+    qps = measure.qps_at([(recall, qps) for recall, qps in curve.get("points", [])], target)
+    if qps is None:
+        return "–"
+    speed = f"{qps:.1f}" if qps < 10 else number(qps)
+    return speed if pair is None or "ratio" not in pair else f"{speed}; {spread(pair)}"
+
+
 # ---------------------------------------------------------------- what a chart draws
 
 

@@ -1,7 +1,8 @@
 """One peer in a process of its own. The driver asks by JSON lines on stdin; this answers on what was stdout.
 
 The process holds the vectors, the queries and the index, nothing else: its memory is the peer's. Answers' ids go
-through a file, so that the pipe carries figures only.
+through a file, so that the pipe carries figures only. What a process can be asked for is a session: the one here, or
+that of another script which calls `serve` (keeper.py).
 """
 
 import importlib
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,7 @@ class Session:
         else:
             took = measure.timed(lambda: peer.batch(queries, K))
         if keep:
-            rows = [np.asarray(row).ravel()[:K].astype(np.int64) for row in took.result]
-            ids = [np.pad(row, (0, K - len(row)), constant_values=-1) for row in rows]
-            np.save(self.folder / "ids.npy", np.stack(ids))
+            keep_ids(self.folder, took.result)
         return {"seconds": took.seconds, "cpu_seconds": took.cpu_seconds}
 
     def size(self) -> dict[str, Any]:
@@ -75,20 +74,30 @@ class Session:
             return {"index_bytes": measure.folder_bytes(Path(folder))}
 
     def _use(self, threads: int) -> None:
-        """Pin every thread to one core, or let them all go; also libraries that take no thread count obey."""
-        measure.pin([self.core] if threads == 1 else measure.CPUS)
-        with suppress(ImportError):
-            import threadpoolctl
-
-            threadpoolctl.threadpool_limits(threads)
+        use_threads(threads, self.core)
 
 
-def serve() -> None:
-    """Answer requests until stdin ends."""
+def use_threads(threads: int, core: int) -> None:
+    """Pin every thread to one core, or let them all go; also libraries that take no thread count obey."""
+    measure.pin([core] if threads == 1 else measure.CPUS)
+    with suppress(ImportError):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(threads)
+
+
+def keep_ids(folder: Path, answers: Any) -> None:
+    """Write the ids of each query's answer to ids.npy, -1 where there are fewer than K."""
+    rows = [np.asarray(row).ravel()[:K].astype(np.int64) for row in answers]
+    np.save(folder / "ids.npy", np.stack([np.pad(row, (0, K - len(row)), constant_values=-1) for row in rows]))
+
+
+def serve(make: Callable[[Path, str, str, int], Any]) -> None:
+    """Make a session, then answer requests, each the name of a method of it, until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # libraries print to stdout
     folder, name, metric, core = sys.argv[1:]
-    session = Session(Path(folder), name, metric, int(core))
+    session = make(Path(folder), name, metric, int(core))
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -116,23 +125,28 @@ class PeerError(Exception):
 
 
 class Worker:
-    """The driver's end: starts the process, asks, and ends it."""
+    """The driver's end: starts the process, asks, and ends it.
 
-    def __init__(self, data_folder: Path, name: str, metric: str, core: int, *, label: str = "") -> None:
+    `script` is a file beside this one that calls `serve`, `environment` what its process finds there besides.
+    """
+
+    def __init__(
+        self, data_folder: Path, name: str, metric: str, core: int, *, label: str = "", script: str = "worker.py",
+        environment: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.label = label or name
         self.scratch = tempfile.TemporaryDirectory(prefix="nearly-bench-")
         self.folder = Path(self.scratch.name)
-        for part in ("vectors.npy", "queries.npy"):
-            (self.folder / part).symlink_to(data_folder / part)
+        for part in data_folder.iterdir():
+            (self.folder / part.name).symlink_to(part)
         self.log = (self.folder / "log").open("w+b")
-        command = [sys.executable, __file__, str(self.folder), name, metric, str(core)]
-        environment = {**os.environ, "TMPDIR": str(self.folder)}
+        command = [sys.executable, str(Path(__file__).with_name(script)), str(self.folder), name, metric, str(core)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
-            env=environment,
+            env={**os.environ, "TMPDIR": str(self.folder), **(environment or {})},
             bufsize=0,
             start_new_session=True,
         )
@@ -169,10 +183,10 @@ class Worker:
         """Ask for one pass; see `Session.search`."""
         return self.ask("search", mode=mode, effort=effort, n_queries=n_queries, keep=keep)
 
-    def warm_up(self, effort: list[float], modes: list[str]) -> None:
+    def warm_up(self, effort: list[float], modes: list[str], n_queries: int = 20) -> None:
         """Throw away the first calls: lazy set-up, page faults, thread pools."""
         for mode in modes:
-            self.search(mode, effort, 20)
+            self.search(mode, effort, n_queries)
 
     def size(self) -> dict[str, Any]:
         """Return the bytes of the saved index, or why there is none."""
@@ -203,4 +217,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Session)
