@@ -47,13 +47,14 @@ def _beside(metric: str, vectors: Vectors) -> int:
 def _finer(quantizer: Quantizer) -> list[Quantizer]:
     """What may hold where codes fitted anew do not, from cheap to dear."""
     more: list[Quantizer] = [replace(quantizer, dims=None, energy=_ENERGY)] if isinstance(quantizer, Reduced) else []
-    return [one for one in (*more, Scalar(bits=8)) if one != quantizer]
+    # Whoever chose codes for their bounds has no use for others.
+    return [] if getattr(quantizer, "bounded", False) else [one for one in (*more, Scalar(bits=8)) if one != quantizer]
 
 
 def _specification(fitted: Fitted) -> Quantizer:
     """By what to fit anew where only what was fitted is known, as files hold that alone."""
     if not isinstance(fitted, FittedCodes):
-        return Scalar(bits=8)
+        return Plain()
     steps = fitted.step[1:] == fitted.step[:1]
     scale: Literal["global", "dimension", "vector"] = "global" if steps.all() else "dimension"
     code = Scalar(bits=fitted.bits, scale="vector" if fitted.per_vector else scale)
