@@ -37,7 +37,7 @@ CONDITIONS = [
     "TRUE", "NULL",
 ]  # fmt: skip
 WORDS = [
-    "SELECT", "FROM", "WHERE", "UNION", "(SELECT 1)", "EXISTS", "COPY", "TO", "'/tmp/x'", "ATTACH", "PRAGMA",
+    "SELECT", "FROM", "WHERE", "UNION", "(SELECT 1)", "EXISTS", "COPY", "TO", "'x'", "ATTACH", "PRAGMA",
     ";", "--", "/*",
     "*/", "(", ")", "[", "]", "{", "}", "'", '"', "$$", "$1", "?", "::", "->", ":", "*", "COLUMNS(*)",
     "glob('/*')", "LAMBDA",

@@ -235,5 +235,5 @@ class InMemory(Machine):
 
 
 for machine in (Machine, Integers, InMemory):
-    machine.TestCase.settings = settings(max_examples=8, stateful_step_count=30, deadline=None)
+    machine.TestCase.settings = settings(max_examples=4, stateful_step_count=25, deadline=None)
 TestTexts, TestIntegers, TestInMemory = Machine.TestCase, Integers.TestCase, InMemory.TestCase

@@ -146,6 +146,22 @@ def test_columns_may_come_later_and_types_stay(docs, vectors):
     assert docs.count({"tags": {"$contains": "b"}}) == 1
 
 
+def test_types_may_be_declared(tmp_path):
+    path = tmp_path / "docs"
+    with nearly.open(path, columns={"year": "float", "note": "json"}, durable=False) as docs:
+        docs.add(np.zeros((1, 2)), ids=["a"], metadata={"year": [2000], "note": ["text"]})
+        assert docs.columns == {"year": "float", "note": "json"}
+    with nearly.open(path, columns={"year": "float", "day": "date"}) as docs:
+        assert docs.columns == {"year": "float", "note": "json", "day": "date"}
+        assert docs.get("a").metadata == {"year": 2000.0, "note": "text", "day": None}
+    with nearly.open(path, mode="r") as docs:
+        assert docs.columns["day"] == "date"
+    with pytest.raises(nearly.InputError, match="holds float, not int"):
+        nearly.open(path, columns={"year": "int"})
+    with pytest.raises(nearly.InputError, match="choose one of bool, int"):
+        nearly.open(columns={"year": "number"})
+
+
 def test_moments_are_stored_in_utc(docs, vectors):
     zone = dt.timezone(dt.timedelta(hours=2))
     docs.add(vectors[:1], ids=["new"], metadata={"at": [dt.datetime(2020, 1, 1, 1, tzinfo=zone)]})
@@ -471,3 +487,28 @@ def test_a_write_that_fails_does_not_harm_those_it_shares_a_commit_with(rng):
         thread.join()
     assert len(docs) == 6
     assert len(failed) == 5
+
+
+def test_graphs_and_fresh_rows_answer_together(rng):
+    """Two graphs, one with dead rows, and a tail: single queries and batches give the true neighbors of the whole."""
+    centers = rng.standard_normal((20, DIM), dtype=np.float32) * 3
+    vectors = centers[rng.integers(20, size=11_300)] + rng.standard_normal((11_300, DIM), dtype=np.float32)
+    docs = nearly.open(background=False)
+    for first, last in ((0, 5600), (5600, 11_200)):
+        docs.add(vectors[first:last], metadata={"half": [first > 0] * (last - first)})
+        docs._maintenance.finish(None)
+    docs.add(vectors[11_200:])
+    docs.delete(np.arange(5600, 6000))
+    assert [type(part.source.index("vector")).__name__ for part in docs._state.parts] == ["Vamana", "Vamana", "Flat"]
+    queries = centers[:20] + rng.standard_normal((20, DIM), dtype=np.float32)
+    alive = np.delete(np.arange(11_300), np.arange(5600, 6000))
+    for where, rows in ((None, alive), ("half", alive[(alive >= 5600) & (alive < 11_200)])):
+        far = np.linalg.norm(queries[:, None] - vectors[rows][None], axis=2)
+        kth = np.sort(far, axis=1)[:, 9:10] * (1 + 1e-6)
+        batch = docs.search(queries, 10, where=where)
+        singles = [docs.search(query, 10, where=where) for query in queries]
+        assert np.isin(batch.ids, rows).all()
+        assert (batch.distances <= kth).mean() >= 0.95
+        assert [hits.ids.tolist() for hits in singles] == batch.ids.tolist()
+        assert 0.9 < batch.expected_recall <= 1
+        assert docs.search(queries, 10, where=where, exact=True).distances[:, 9:] == pytest.approx(kth, rel=1e-5)

@@ -28,11 +28,9 @@ def shim(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    "options", [["--kills", "5"], ["--cuts", "5"], ["--cuts", "3", "--lazy"]], ids=["kills", "cuts", "lazy"]
-)
-def test_everything_acknowledged_survives(shim, options):
-    command = [sys.executable, ROOT / "tests" / "crash" / "driver.py", "--seed", "11", *options]
+def test_everything_acknowledged_survives(shim):
+    driver = ROOT / "tests" / "crash" / "driver.py"
+    command = [sys.executable, driver, "--seed", "11", "--kills", "5", "--cuts", "5"]
     done = subprocess.run(command, env=os.environ | {"LD_PRELOAD": str(shim)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().endswith("deaths, 0 failed")
@@ -47,7 +45,7 @@ def test_the_harness_sees_a_sync_that_is_missing(shim, tmp_path):
     broken = tmp_path / "driver.py"
     broken.write_text(text)
     shutil.copy(folder / "power.py", tmp_path)
-    command = [sys.executable, broken, "--seed", "1", "--cuts", "6"]
+    command = [sys.executable, broken, "--seed", "1", "--cuts", "4"]
     done = subprocess.run(command, env=os.environ | {"LD_PRELOAD": str(shim)}, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert ", 0 failed" not in done.stdout

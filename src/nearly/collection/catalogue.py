@@ -31,6 +31,7 @@ __all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest"]
 
 NAME = "catalogue.sqlite"
 FORMAT_VERSION = 1
+_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite's own messages may quote what is damaged
 _APPLICATION = 0x6E72_6C79  # "nrly", for `file` and friends
 _TABLES = """
 CREATE TABLE configuration (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -87,8 +88,11 @@ class Catalogue:
 
     def is_blank(self) -> bool:
         """Whether nothing was ever committed here."""
-        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        try:
+            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+            (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except _DAMAGE as problem:
+            raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
         return not version and not tables
 
     def create(self, schema: Schema) -> None:
@@ -118,7 +122,7 @@ class Catalogue:
                 pragmas = ["query_only = ON"]
             for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}").fetchall()
-        except sqlite3.DatabaseError as problem:
+        except _DAMAGE as problem:
             connection.close()
             raise FormatError(f"{str(self.path)!r} is no catalogue, or damaged: {problem}") from problem
         return connection
@@ -143,9 +147,12 @@ class Catalogue:
                 self.checkpoint()
         self._connection.close()
 
-    def checkpoint(self) -> bool:
-        """Move the write-ahead log into the database and empty it; False where a reader is still at work on it."""
-        busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    def checkpoint(self, *, empty: bool = True) -> bool:
+        """Move the write-ahead log into the database; False where a reader is still at work on it.
+
+        The file of the log is emptied, or kept to be written over, which a disk does quicker than making it longer.
+        """
+        busy, *_ = self.connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if empty else 'RESTART'})").fetchone()
         return not busy
 
     @contextmanager
@@ -156,10 +163,14 @@ class Catalogue:
         try:
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as problem:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
+            if isinstance(problem, sqlite3.OperationalError):
+                raise StateError(f"{str(self.path)!r} cannot be written: {problem}; nothing was changed") from problem
+            if isinstance(problem, _DAMAGE):
+                raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
             raise
 
     @contextmanager
@@ -185,7 +196,9 @@ class Catalogue:
             finally:
                 if sql.in_transaction:
                     sql.execute("COMMIT")
-        except sqlite3.DatabaseError as problem:
+        except FormatError:
+            raise
+        except (sqlite3.DatabaseError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
             raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
 
     def _read(self, sql: sqlite3.Connection) -> Manifest:
@@ -319,7 +332,10 @@ class Catalogue:
 
     def check(self) -> None:
         """SQLite's own check of all pages; FormatError where it finds something."""
-        (found,) = self.connection.execute("PRAGMA integrity_check").fetchone()
+        try:
+            (found,) = self.connection.execute("PRAGMA integrity_check").fetchone()
+        except _DAMAGE as problem:
+            raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
         if found != "ok":
             raise FormatError(f"{str(self.path)!r} is damaged: {found}")
 

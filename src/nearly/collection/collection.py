@@ -372,9 +372,9 @@ class Collection:
 
     def _changing(self) -> State:
         state = self._state
+        self._writer.check_process()
         if self._manifest is not None:
             raise StateError('this collection is open with mode="r"; open it with mode="a" to change it')
-        self._writer.check_process()
         return state
 
     # -- searching ---------------------------------------------------------------------------------------------------
@@ -635,7 +635,7 @@ class Collection:
         self._maintenance.compact(progress)
 
     def refresh(self) -> bool:
-        """See what another process has written since; of use with ``mode="r"``.
+        """See what another process has written since; of use with ``mode="r"``, and in a forked child.
 
         Returns
         -------
@@ -801,6 +801,8 @@ def _in_a_child() -> None:
         collection._maintenance = Maintenance(writer, False)
         if writer.catalogue is not None:
             writer.catalogue.abandon()
+            if collection._manifest is None:
+                collection._manifest = Manifest(writer.state.schema, -1, 0, [], [])  # older than any: all is read
         if collection._lock is not None:
             collection._lock.forget()
             collection._lock = None

@@ -9,7 +9,7 @@ from nearly.collection.parts import Part, Stored
 from nearly.collection.records import decode
 from nearly.collection.state import State
 from nearly.collection.volumes import Folder
-from nearly.errors import FormatError
+from nearly.errors import FormatError, InputError
 
 __all__ = ["follow", "load"]
 
@@ -42,10 +42,13 @@ def follow(state: State, before: Manifest, now: Manifest) -> State | None:
 
 def _replayed(state: State, manifest: Manifest) -> State:
     state = replace(state, schema=manifest.schema)
-    for sequence, kind, body, octets in manifest.log:
-        if sequence > state.sequence:
-            state = replace(decode(kind, body, octets, manifest.schema).apply(state, sequence), sequence=sequence)
-    state.tail.settle()
+    try:
+        for sequence, kind, body, octets in manifest.log:
+            if sequence > state.sequence:
+                state = replace(decode(kind, body, octets, manifest.schema).apply(state, sequence), sequence=sequence)
+        state.tail.settle()
+    except InputError as problem:  # vectors that no field takes
+        raise FormatError(f"the log is damaged: {problem}") from problem
     return replace(state, sequence=max([state.sequence, *(entry.applied for entry in manifest.entries)]))
 
 

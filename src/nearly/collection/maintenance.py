@@ -164,7 +164,7 @@ class Maintenance:
             after = replace(state, segments=segments, fresh=empty_tail(state.schema, state.sequence))
             writer.commit_segments(after, flushed=state.sequence, next_id=state.next_id)
             if writer.catalogue is not None:
-                writer.catalogue.checkpoint()
+                writer.catalogue.checkpoint(empty=False)
 
     def put_segment(self, state: State, batch: Batch) -> None:
         """Commit many rows as a segment of their own, a draft where a graph is to follow; the mutex is held."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nearly.collection.state import State
 from nearly.collection.volumes import Folder, Memory, sync_folder
 from nearly.collection.writing import Writer
 from nearly.errors import InputError
+from nearly.filters.columns import TYPES
 
 __all__ = ["open"]
 
@@ -27,6 +29,7 @@ def open(
     *,
     metric: str | None = None,
     fields: Mapping[str, Field] | None = None,
+    columns: Mapping[str, str] | None = None,
     mode: str = "a",
     recall: float | None = None,
     embedding: str | None = None,
@@ -44,6 +47,9 @@ def open(
         Of the vectors, a name in `nearly.metrics.METRICS`; "l2" for a new collection.
     fields : mapping of str to Field, optional
         Several named vectors for each row, instead of one under `metric`.
+    columns : mapping of str to str, optional
+        Types of metadata that shall not be inferred from the first values: ``bool``, ``int``, ``float``, ``str``,
+        ``date``, ``datetime``, ``list[str]`` or ``json``.
     mode : {"a", "r", "x"}, default "a"
         "a" opens or makes it, for reading and writing, which one process may do at a time; "r" reads along while
         another process writes; "x" makes a new one and refuses a folder that is there.
@@ -86,7 +92,7 @@ def open(
     arrays.check_choice(mode, ("a", "r", "x"), "mode")
     arrays.check_flag(durable, "durable")
     arrays.check_flag(background, "background")
-    wanted = _wanted(metric, fields, recall, embedding, arrays.check_seed(seed))
+    wanted = _wanted(metric, fields, columns, recall, embedding, arrays.check_seed(seed))
     if path is None:
         if mode != "a":
             raise InputError(f"mode is {mode!r}, but a collection in memory is always new; pass a path")
@@ -98,7 +104,9 @@ def open(
     return _open_to_write(folder, wanted, given, mode, durable, background)
 
 
-def _wanted(metric: str | None, fields: Any, recall: float | None, embedding: str | None, seed: int) -> Schema:
+def _wanted(
+    metric: str | None, fields: Any, columns: Any, recall: float | None, embedding: str | None, seed: int
+) -> Schema:  # fmt: skip
     if fields is not None and metric is not None:
         raise InputError("metric= and fields= exclude each other; each Field has its own metric")
     if fields is None:
@@ -112,7 +120,20 @@ def _wanted(metric: str | None, fields: Any, recall: float | None, embedding: st
     if embedding is not None and not isinstance(embedding, str):
         raise InputError(f"embedding is {describe(embedding)}, but a str is wanted, such as 'all-MiniLM-L6-v2'")
     target = 0.95 if recall is None else arrays.check_fraction(recall, "recall")
-    return Schema(dict(fields), recall=target, seed=seed, embedding=embedding)
+    types = _column_types(columns or {}, fields)
+    return Schema(dict(fields), columns=types, recall=target, seed=seed, embedding=embedding)
+
+
+def _column_types(columns: Any, fields: Mapping[str, Field]) -> dict[str, str]:
+    if not isinstance(columns, Mapping):
+        raise InputError(f"columns is {describe(columns)}, but a dict from names to types is wanted")
+    for name, type in columns.items():
+        if not isinstance(name, str) or not name or name in RESERVED or name in fields:
+            raise InputError(f"columns has the name {describe(name)}; a str is wanted, and none of the fields or of "
+                             f"{', '.join(RESERVED)}")  # fmt: skip
+        if type not in TYPES:
+            raise InputError(f"column {name!r} has type {describe(type)}; choose one of {', '.join(TYPES)}")
+    return dict(columns)
 
 
 def _check_same(folder: Path, schema: Schema, wanted: Schema, given: Mapping[str, Any]) -> None:
@@ -124,6 +145,9 @@ def _check_same(folder: Path, schema: Schema, wanted: Schema, given: Mapping[str
             raise InputError(
                 f"{str(folder)!r} holds fields and metrics {mine}, not {theirs}; leave metric= and fields= out"
             )
+    for name, type in wanted.columns.items():
+        if schema.columns.get(name, type) != type:
+            raise InputError(f"column {name!r} of {str(folder)!r} holds {schema.columns[name]}, not {type}")
     if given["recall"] is not None and wanted.recall != schema.recall:
         raise InputError(
             f"{str(folder)!r} was made for recall {schema.recall:g}, not {wanted.recall:g}; leave recall= out here, "
@@ -180,6 +204,9 @@ def _open_to_write(
         _check_same(folder, state.schema, wanted, given)
         writer = Writer(state, catalogue, volume)
         writer.clean()
+        declared = state.schema.with_columns(wanted.columns)
+        if declared is not state.schema:
+            writer.submit(lambda state: (replace(state, schema=declared), [], None))
         return Collection(folder, writer, lock, background)
     except BaseException:
         if catalogue is not None:

@@ -12,7 +12,7 @@ from nearly.arrays import Vectors
 from nearly.collection import bits
 from nearly.collection.bits import Bits
 from nearly.collection.keys import Keys
-from nearly.collection.rows import Document, Rows
+from nearly.collection.rows import DAMAGE, Document, Rows
 from nearly.collection.tail import Tail
 from nearly.filters.columns import Column
 from nearly.filters.expressions import Expression
@@ -74,11 +74,11 @@ class Stored:
         return made
 
     def find(self, keys: Keys, alive: Bits) -> NDArray[np.int64]:
-        rows = self.rows.keys.find(keys)
+        rows = self.rows.find(keys)
         return np.where(bits.is_set(alive, rows), rows, -1)
 
     def keys_of(self, rows: Array) -> list[Any]:
-        return self.rows.keys.take(rows)
+        return self.rows.keys_of(rows)
 
     def values(self, name: str, rows: Array) -> list[Any]:
         return self.rows.values(name, rows)
@@ -205,7 +205,12 @@ class Part:
 
     def _evaluate(self, where: Expression, types: Mapping[str, str]) -> Bits:
         columns = {name: self.source.column(name, types[name], self.n) for name in where.columns if name in types}
-        found = filters.evaluate_bits(where, columns, self.n)
+        try:
+            found = filters.evaluate_bits(where, columns, self.n)
+        except DAMAGE as problem:
+            if isinstance(self.source, Tail):
+                raise
+            raise self.source.rows.damaged(problem) from problem
         touched = [row for row, changes in self.patches.items() if not where.columns.isdisjoint(changes)]
         if touched:  # the same question to the rows that were patched, with their new values
             rows = np.array(touched, np.int64)

@@ -166,12 +166,12 @@ def _merged(found: Sequence[tuple[int, Part, int, Hits]], n: int, k: int) -> tup
     ids, distances = np.full((n, k), -1, np.int64), np.full((n, k), np.inf, np.float32)
     if not found:
         return ids, distances
-    every = np.concatenate([locators(number, np.atleast_2d(hits._ids)) for number, _, _, hits in found], axis=1)
-    far = np.concatenate([np.atleast_2d(hits._distances) for *_, hits in found], axis=1)
     if len(found) == 1:
-        order = np.broadcast_to(np.arange(min(k, every.shape[1])), (n, min(k, every.shape[1])))
-    else:
-        order = np.argsort(far, axis=1, kind="stable")[:, :k]
+        ((number, _, _, hits),) = found
+        return locators(number, np.atleast_2d(hits.ids)), np.atleast_2d(hits.distances)
+    every = np.concatenate([locators(number, np.atleast_2d(hits.ids)) for number, _, _, hits in found], axis=1)
+    far = np.concatenate([np.atleast_2d(hits.distances) for *_, hits in found], axis=1)
+    order = np.argsort(far, axis=1, kind="stable")[:, :k]
     taken = np.take_along_axis(every, order, 1)
     ids[:, : taken.shape[1]], distances[:, : taken.shape[1]] = taken, np.take_along_axis(far, order, 1)
     return ids, distances

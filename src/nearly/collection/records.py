@@ -113,6 +113,10 @@ def decode(kind: str, body: str, octets: bytes | None, schema: Schema) -> Record
         keys = _keys(made["keys"], schema.keys)
         if kind == "delete":
             return Delete(keys)
+        n, fields = len(keys), made.get("fields", {})
+        lengths = [len(values) for values in made.get("columns", {}).values()] + [len(made.get("documents") or keys)]
+        if any(length != n for length in lengths) or (kind == "put" and fields.keys() != schema.fields.keys()):
+            raise ValueError("it has not a value for each row")
         cells = {
             name: Cells(name, schema.columns[name], plain=[from_json(schema.columns[name], v) for v in values])
             for name, values in made.get("columns", {}).items()
@@ -122,10 +126,10 @@ def decode(kind: str, body: str, octets: bytes | None, schema: Schema) -> Record
         if kind != "put":
             raise ValueError(f"{kind!r} is no kind of record")
         vectors, at = {}, 0
-        for name, (element, dim) in made["fields"].items():
+        for name, (element, dim) in fields.items():
             dtype = np.dtype(_DTYPES[element])
-            size = len(keys) * dim
-            array = np.frombuffer(octets or b"", dtype, size, at).reshape(len(keys), dim)
+            size = n * dim
+            array = np.frombuffer(octets or b"", dtype, size, at).reshape(n, dim)
             vectors[name] = Vectors(array.astype(dtype.newbyteorder("="), copy=False), element)
             at += size * dtype.itemsize
         documents = made.get("documents")

@@ -15,11 +15,12 @@ from nearly.collection.keys import Keys, Mapped, joined
 from nearly.errors import FormatError, InputError
 from nearly.filters.columns import Column, Dictionary
 
-__all__ = ["Document", "Rows", "rows_arrays"]
+__all__ = ["DAMAGE", "Document", "Rows", "rows_arrays"]
 
 Array = NDArray[Any]
 Document = str | bytes | None
 _NONE, _TEXT, _BYTES = 0, 1, 2
+DAMAGE = (UnicodeDecodeError, IndexError, json.JSONDecodeError)  # what reading arrays of a damaged file may raise
 
 
 def rows_arrays(
@@ -109,10 +110,39 @@ class Rows:
     def values(self, name: str, rows: Array) -> list[Any]:
         """Plain values of a column in some rows."""
         column = self.column(name)
-        return [None] * len(rows) if column is None else _some(column, rows)
+        if column is None:
+            return [None] * len(rows)
+        try:
+            return _some(column, rows)
+        except DAMAGE as problem:
+            raise self.damaged(problem) from problem
+
+    def keys_of(self, rows: Array) -> list[Any]:
+        """Keys of some rows."""
+        try:
+            return self.keys.take(rows)
+        except DAMAGE as problem:
+            raise self.damaged(problem) from problem
+
+    def find(self, keys: Keys) -> Array:
+        """The row of each key, -1 where there is none."""
+        try:
+            return self.keys.find(keys)
+        except DAMAGE as problem:
+            raise self.damaged(problem) from problem
 
     def documents(self, rows: Array) -> list[Document]:
         """Documents of some rows."""
+        try:
+            return self._documents(rows)
+        except DAMAGE as problem:
+            raise self.damaged(problem) from problem
+
+    def damaged(self, problem: Exception) -> FormatError:
+        """What to raise where the arrays cannot mean anything."""
+        return FormatError(f"{self._where!r} is damaged: {problem}; call verify() and repair()")
+
+    def _documents(self, rows: Array) -> list[Document]:
         kinds = self._arrays.get("document_kinds")
         if kinds is None:
             return [None] * len(rows)
@@ -128,8 +158,8 @@ class Rows:
         """Read everything that has a structure; FormatError where it is broken."""
         try:
             self._check_all(np.arange(self.n))
-        except (UnicodeDecodeError, IndexError) as problem:
-            raise FormatError(f"{self._where!r} is damaged: {problem}") from problem
+        except DAMAGE as problem:
+            raise self.damaged(problem) from problem
 
     def _check_all(self, rows: Array) -> None:
         listed = self.keys.take(rows)

@@ -80,6 +80,7 @@ class Writer:
         self._leading = False
         self._crowd, self._seconds = 0, 0.0  # of the last commit: who took part or came meanwhile, how long it took
         self._process = os.getpid()
+        self.n_commits = 0  # of the log
         self.broken: BaseException | None = None  # why nothing can be written any more
 
     def check_process(self) -> None:
@@ -188,7 +189,7 @@ class Writer:
         except BaseException:
             begun.tail.forget(begun.fresh.n)
             raise
-        self.state = state
+        self.state, self.n_commits = state, self.n_commits + 1
 
     def _settle(self, state: State) -> None:
         try:
