@@ -6,5 +6,6 @@ from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.ivf import IVF
 from nearly.indexes.vamana import Vamana
+from nearly.indexes.window import Window
 
-__all__ = ["HNSW", "INDEXES", "IVF", "Estimate", "Flat", "Index", "Vamana", "build", "estimate", "load"]
+__all__ = ["HNSW", "INDEXES", "IVF", "Estimate", "Flat", "Index", "Vamana", "Window", "build", "estimate", "load"]

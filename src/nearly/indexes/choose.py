@@ -15,6 +15,7 @@ from nearly.indexes.hnsw import HNSW
 from nearly.indexes.ivf import IVF
 from nearly.indexes.store import ELEMENTS, narrow
 from nearly.indexes.vamana import Vamana
+from nearly.indexes.window import Window
 
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load"]
 
@@ -194,7 +195,7 @@ def _explained(index: _Kind, why: str) -> _Kind:
 
 def load(
     path: str | os.PathLike[str], *, metric: Any = None, items: Any = None, verify: bool = False
-) -> Flat | Vamana | HNSW | IVF:
+) -> Flat | Vamana | HNSW | IVF | Window:
     """Open a saved index: memory-mapped, ready at once.
 
     Parameters
@@ -233,10 +234,10 @@ def load(
         return cast(HNSW, CallableHNSW._open(file, metric, items, verify))
     if metric is not None or items is not None:
         raise InputError("metric= and items= are for an index with a callable metric; this one knows its own")
-    kind = INDEXES.get(file.kind)
+    kind = Window if file.kind == Window.kind else INDEXES.get(file.kind)
     if kind is None:
         raise FormatError(f"{file.path} holds {file.kind!r}, which is no index that this version knows")
-    index = cast(Flat | Vamana | HNSW | IVF, kind._restore(file))
+    index = cast(Flat | Vamana | HNSW | IVF | Window, kind._restore(file))
     if verify:
         index.verify()
     return index
