@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["NONE_KNOWN", "Margins", "bits_of", "measured", "wider"]
 
-TARGETS = (0.8, 0.9, 0.95, 0.99)
+TARGETS = (0.9, 0.95, 0.99)
 FACTORS = (1.0, 1.4, 2.0, 2.8, 4.0)
 SHARES = (2, 8)  # inverse shares of a part that windows are measured at; shares beyond the last are not promised
-_K, _QUERIES, _GIVE = 10, 100, 0.005
+_K, _QUERIES, _WINDOWS = 10, 120, 3
+_TOWARDS = 0.2  # how far points are moved towards others to serve as queries
+_GIVE = 0.005  # recall below a target that still keeps it, for the mean of windows; four times that for one of them
 
 
 class Margins(NamedTuple):
@@ -52,6 +54,8 @@ def bits_of(n: int, start: int, stop: int, alive: NDArray[np.bool_] | None) -> N
         flags[start:stop] = alive[start:stop]
         return np.packbits(flags, bitorder="little").view(np.uint64)
     octets = np.zeros((n + 63) // 64 * 8, np.uint8)
+    if start == stop:
+        return octets.view(np.uint64)
     octets[(start + 7) // 8 : stop // 8] = 255
     if start // 8 == stop // 8:
         octets[start // 8] = (1 << stop % 8) - (1 << start % 8)
@@ -74,41 +78,38 @@ def measured(run: "Run", probes: NDArray[np.uint8] | None, threads: int) -> Marg
 
 
 def _needed(part: "Part", probes: NDArray[np.uint8] | None, threads: int) -> NDArray[np.float64]:
+    """For each share and target the least factor that was tried with which windows reach the target on average."""
     store, n = part._store, len(part)
-    rng = np.random.default_rng((part._seed, n))
     if probes is None:
-        points = calibration._points(part, alive_sample(store, n, 2 * _QUERIES, part._seed))
-        rows = as_bytes(calibration._towards(part, points, 0.2, 0))
+        points = calibration._points(part, alive_sample(store, n, _QUERIES, part._seed))
+        rows = as_bytes(calibration._towards(part, points, _TOWARDS, 0))
     else:
-        rows = np.ascontiguousarray(probes[np.sort(rng.permutation(len(probes))[: 2 * _QUERIES])])
+        rng = np.random.default_rng((part._seed, n))
+        rows = np.ascontiguousarray(probes[np.sort(rng.permutation(len(probes))[:_QUERIES])])
     out = np.ones((len(SHARES), len(TARGETS)))
     for i, share in enumerate(SHARES):
         size = n // share
-        spans = [(int(at), int(at) + size) for at in np.linspace(0, n - size, 4)]
+        truths = []
+        for at in np.linspace(0, n - size, _WINDOWS).astype(int).tolist():
+            only = bits_of(n, at, at + size, None), size
+            truths.append((only, part._scan(rows, _K, False, only, threads, "")._distances[:, -1:]))
+        tried = 0  # what a lower target needs, a higher one needs too
         for j, target in enumerate(TARGETS):
             how = part._contract.effort(part, min(_K, n), target, None)
-            if not how.scan:
-                out[i, j] = _least(part, rows, how, target, spans, threads)
+            while not how.scan and tried < len(FACTORS):
+                if _reaches(part, rows, wider(how, FACTORS[tried]), truths, target, threads):
+                    break
+                tried += 1
+            out[i, j] = FACTORS[tried] if tried < len(FACTORS) else np.inf
     return out
 
 
-def _least(part: "Part", rows: Any, how: Effort, target: float, spans: Any, threads: int) -> float:
-    """The least factor with which windows reach a target on average."""
-    n = len(part)
-    truths = []
-    for start, stop in spans:
-        bits = bits_of(n, start, stop, None)
-        exact = part._scan(rows, _K, False, (bits, stop - start), threads, "")
-        truths.append((bits, stop - start, exact._distances[:, -1:]))
-    for factor in FACTORS:
-        tried = wider(how, factor)
-        shares = [
-            (part._walk(rows, _K, False, tried, (bits, passing), passing, threads)._distances <= far).mean()
-            for bits, passing, far in truths
-        ]
-        if np.mean(shares) >= target - _GIVE and min(shares) >= target - 4 * _GIVE:
-            return factor
-    return np.inf
+def _reaches(part: "Part", rows: Any, how: Effort, truths: Any, target: float, threads: int) -> bool:
+    shares = [
+        float((part._walk(rows, _K, False, how, only, only[1], threads)._distances <= far).mean())
+        for only, far in truths
+    ]
+    return float(np.mean(shares)) >= target - _GIVE and min(shares) >= target - 4 * _GIVE
 
 
 def wider(how: Effort, factor: float) -> Effort:

@@ -1,9 +1,9 @@
 """One run: vectors sorted by value, stored once, and the graphs over intervals of their ranks.
 
 Ranks are cut into leaves. Level 1 of the tree joins ``branching`` leaves to a part with a graph, level 2 as many of
-those, and so on; leaves have no graph. Only whole parts exist, so a run that grows at its end gets new parts and changes
-none: a vector is linked once on each level, however it came (the logarithmic method: Bentley & Saxe, Decomposable
-searching problems I, Journal of Algorithms 1980).
+those, and so on; leaves have no graph. Only whole parts exist, so a run that grows at its end gets new parts and
+changes none: a vector is linked once on each level, however it came (the logarithmic method: Bentley & Saxe,
+Decomposable searching problems I, Journal of Algorithms 1980).
 With ``overlap`` each level has a second row of parts, shifted by half of their length.
 """
 

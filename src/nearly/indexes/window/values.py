@@ -53,8 +53,9 @@ def as_column(values: Any, n: int, kind: str | None = None) -> tuple[Column, str
 
 def _refuse_missing(missing: NDArray[np.bool_], what: str) -> None:
     if missing.any():
-        raise InputError(f"values holds {what} {int(missing.sum())} times, first at {int(missing.argmax())}, which lies "
-                         "in no window; leave these vectors out, or give them a value")  # fmt: skip
+        count, first = int(missing.sum()), int(missing.argmax())
+        raise InputError(f"values holds {what} {count} times, first at {first}, which lies in no window; leave these "
+                         "vectors out, or give them a value")  # fmt: skip
 
 
 def _points(made: NDArray[Any], kind: str | None) -> tuple[NDArray[np.int64], str]:
