@@ -34,14 +34,15 @@ class Margins(NamedTuple):
 
     factors: NDArray[np.float64]
 
-    def factor(self, target: float, stretch: float) -> float:
-        """Factor for a target and a pool stretched so: infinite where nothing was measured."""
-        above = [i for i, known in enumerate(TARGETS) if known >= target - 1e-9]
+    def factor(self, target: float, stretch: float, beyond: bool = False) -> float:
+        """Factor for a target and a pool stretched so: infinite where none is known, unless one ``beyond`` must do."""
         if stretch <= 1.0:
             return 1.0
-        if not above or stretch > SHARES[-1]:
+        at = next((j for j, known in enumerate(TARGETS) if known >= target - 1e-9), None)
+        if (at is None or stretch > SHARES[-1]) and not beyond:
             return np.inf
-        return float(self.factors[int(stretch > SHARES[0]), above[0]])
+        known = float(self.factors[int(stretch > SHARES[0]), -1 if at is None else at])
+        return FACTORS[-1] if beyond and known == np.inf else known
 
 
 NONE_KNOWN = Margins(np.full((len(SHARES), len(TARGETS)), np.inf))

@@ -42,10 +42,10 @@ def _scan(run: Run, start: int, stop: int) -> list[Piece]:
     return [Piece(start, stop, _CALL + stop - start)] if run.count(start, stop) else []
 
 
-def _walk(run: Run, part: Part, start: int, stop: int, asked: Asked, least: bool = False) -> list[Piece] | None:
+def _walk(run: Run, part: Part, start: int, stop: int, asked: Asked, beyond: bool = False) -> list[Piece] | None:
     """A walk through a part for those of its rows that an interval holds; None where it promises nothing.
 
-    ``least`` takes the widest pool there is where no margin is known.
+    ``beyond`` takes what margin there is where none is known.
     """
     how = part._contract.effort(part, asked.k, asked.recall, None)
     passing = run.count(start, stop)
@@ -53,11 +53,9 @@ def _walk(run: Run, part: Part, start: int, stop: int, asked: Asked, least: bool
         return None if passing else []
     stretch = len(part) / passing
     target = part._contract.target if asked.recall is None else asked.recall
-    factor = run.margins.factor(target, stretch)
+    factor = run.margins.factor(target, stretch, beyond)
     if factor == np.inf:
-        if not least:
-            return None
-        factor = 4.0
+        return None
     how = wider(how, factor) if factor > 1.0 else how
     width = how.width if how.widths is None else float(how.widths.mean())
     return [Piece(start, stop, _CALL + _HOP * width * stretch, part, how)]

@@ -1,0 +1,175 @@
+"""What does a window cost, at every fraction?   python benchmarks/bench_window.py --data sift_bsds_128_l2 --values random
+
+For windows that hold 1/n, 10/n ... of all vectors and then all, placed at random for each query, one JSON line per
+fraction and target: recall@10 `delivered` against brute force over the window; `qps`, one query a call on one core, by
+processor time; the same of a single graph over all vectors that filters what it meets (`post_qps`, `post_delivered`:
+plain post-filtering, its pool widened by the inverse fraction) and of that graph with a scan where that compares less
+(`planned_qps`); ratios are formed within each round and their median is reported. `pieces` counts which ways were taken.
+
+Traps: SIFT rows stand in the order of their images, so `--values position` goes with the vector and `random` does not;
+CVE has its real times of publication, with a gap of years. A post-filter that comes back short scans, so its recall is no
+worse for tiny windows; `method="within"` on a tree of one graph is that. Recall counts distances, so ties do not hurt.
+`--every` keeps each so many rows only: then figures are of a smaller set, and are named so. Building takes a graph for
+each level: `--keep` puts the index into a folder and takes it from there the next time.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import measure
+import numpy as np
+from datasets import K
+from numpy.typing import NDArray
+
+TARGETS = (0.90, 0.95)
+ROUNDS = 3
+
+
+def main() -> None:
+    """Build both indexes and print one line per fraction and target."""
+    arguments = parse()
+    vectors, values, queries, metric, name = loaded(arguments)
+    tree, single = (built(vectors, values, metric, name, one, arguments) for one in (False, True))
+    about = {"name": name, "values": arguments.values, "n": len(vectors), "dim": vectors.shape[1], "metric": metric,
+             "n_queries": len(queries), "k": K}  # fmt: skip
+    facts = {"data": about, "machine": measure.machine(), "branching": arguments.branching,
+             "bytes_per_vector": tree.n_bytes / len(tree), "single_bytes_per_vector": single.n_bytes / len(single)}  # fmt: skip
+    measure.pin(measure.CPUS[-1:])
+    for fraction in fractions(len(vectors)):
+        windows = placed(values, fraction, len(queries))
+        radii = truth(vectors, values, queries, windows, metric)
+        for target in arguments.targets:
+            record = compared(tree, single, queries, windows, radii, target)
+            print(
+                measure.line({"bench": "window", "fraction": fraction, "target": target, **record, **facts}), flush=True
+            )
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="sift_bsds_128_l2", help="a data set; CVE has times")
+    parser.add_argument("--values", choices=["random", "position", "time"], default="random")
+    parser.add_argument("--every", type=int, default=1, help="keep each so many rows only")
+    parser.add_argument("--limit", type=int, help="and then the first so many")
+    parser.add_argument("--queries", type=int, default=200, help="to search (default 200)")
+    parser.add_argument("--branching", type=int, default=4)
+    parser.add_argument("--targets", nargs="+", type=float, default=list(TARGETS))
+    parser.add_argument("--keep", type=Path, help="a folder for built indexes")
+    return parser.parse_args()
+
+
+def loaded(arguments: argparse.Namespace) -> tuple[Any, Any, Any, str, str]:
+    """Return vectors, values, queries, the metric and a name that tells what was left out."""
+    data = datasets.load(arguments.data, n_queries=arguments.queries)
+    n = len(data.vectors)
+    if arguments.values == "time":
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(datasets.data_folder() / "cve_records.parquet", columns=["published"])
+        values = table["published"].to_numpy()
+    else:
+        values = np.arange(n) if arguments.values == "position" else np.random.default_rng(0).permutation(n)
+    kept = np.arange(0, n, arguments.every)[: arguments.limit]
+    name = data.name if len(kept) == n else f"{data.name}-{len(kept)}"
+    return np.ascontiguousarray(data.vectors[kept]), values[kept], data.queries, data.metric, name
+
+
+def built(vectors: Any, values: Any, metric: str, name: str, one: bool, arguments: argparse.Namespace) -> Any:
+    """A tree of graphs, or one graph over all; from the folder if it is there."""
+    import nearly
+
+    kind = "one" if one else f"tree{arguments.branching}"
+    path = None if arguments.keep is None else arguments.keep / f"{name}-{arguments.values}-{kind}.nearly"
+    if path is not None and path.exists():
+        return nearly.load(path)
+    shape = {"branching": 2, "leaf": -(-len(vectors) // 2)} if one else {"branching": arguments.branching}
+    index = nearly.Window(vectors, values, metric=metric, **shape)
+    print(f"{name}: {index!r}", file=sys.stderr)
+    if path is not None:
+        index.save(path)
+    return index
+
+
+def fractions(n: int) -> list[float]:
+    """1/n, then decades, and all."""
+    return [1 / n, *(10.0**-power for power in range(int(np.log10(n)), 0, -1) if 10.0**-power > 2 / n), 0.5, 1.0]
+
+
+def placed(values: Any, fraction: float, n_queries: int) -> list[tuple[Any, Any]]:
+    """A window for each query that holds that part of all vectors, somewhere; equal values may add to it."""
+    ordered = np.sort(values)
+    size = max(1, round(fraction * len(values)))
+    starts = np.random.default_rng(size).integers(0, len(values) - size + 1, n_queries)
+    return [(ordered[at], ordered[at + size - 1]) for at in starts]
+
+
+def truth(vectors: Any, values: Any, queries: Any, windows: Any, metric: str) -> NDArray[np.float64]:
+    """Distance of the last of the true neighbors in each window, and how many there are."""
+    out = np.empty((len(queries), 2))
+    for i, (low, high) in enumerate(windows):
+        inside = np.flatnonzero((values >= low) & (values <= high))
+        near = min(K, len(inside))
+        distances = measure.squared_or_negated(vectors, inside[None], queries[i : i + 1], metric)[0]
+        out[i] = np.partition(distances, near - 1)[near - 1], near
+    return out
+
+
+def compared(
+    tree: Any, single: Any, queries: Any, windows: Any, radii: NDArray[np.float64], target: float
+) -> dict[str, Any]:
+    """Search all windows by both indexes in turns."""
+    ways = {"": (tree, "auto"), "post_": (single, "within"), "planned_": (single, "auto")}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    record: dict[str, Any] = {}
+    for turn in range(ROUNDS + 1):
+        for name, (index, method) in list(ways.items())[:: 1 if turn % 2 else -1]:
+            began = time.process_time()
+            answers = [
+                index.search(query, K, window=window, recall=target, method=method, threads=1)
+                for query, window in zip(queries, windows, strict=True)
+            ]
+            if turn:  # the first is thrown away
+                seconds[name].append(time.process_time() - began)
+            record[f"{name}delivered"] = delivered(answers, tree, queries, radii)
+    record["expected"] = statistics.mean(hits.expected_recall for hits in answers_of(tree, queries, windows, target))
+    ways_taken = Counter(
+        hits.plan.split(": ")[0].split(", ")[-1] for hits in answers_of(tree, queries, windows, target)
+    )
+    for name in ways:
+        record[f"{name}qps"] = len(queries) / statistics.median(seconds[name])
+    for name in ("post_", "planned_"):
+        record[f"over_{name.strip('_')}"] = statistics.median(
+            theirs / ours for theirs, ours in zip(seconds[name], seconds[""], strict=True)
+        )
+    return {**record, "ways": dict(ways_taken)}
+
+
+def answers_of(index: Any, queries: Any, windows: Any, target: float) -> Iterator[Any]:
+    """The answers of the tree."""
+    return (index.search(q, K, window=w, recall=target) for q, w in zip(queries, windows, strict=True))
+
+
+def delivered(answers: list[Any], index: Any, queries: Any, radii: NDArray[np.float64]) -> float:
+    """Mean share of the true neighbors, by distance."""
+    shares = []
+    for hits, query, (radius, near) in zip(answers, queries, radii, strict=True):
+        if not len(hits):
+            shares.append(0.0)
+            continue
+        metric = "l2" if index.metric == "l2" else "ip"
+        rows = np.asarray(index.get(hits.ids), np.float32)
+        distances = measure.squared_or_negated(rows, np.arange(len(rows))[None], query[None], metric)[0]
+        shares.append(float((distances <= radius + 1e-6 * max(1.0, abs(radius))).sum() / near))
+    return statistics.mean(shares)
+
+
+if __name__ == "__main__":
+    main()
