@@ -4,28 +4,28 @@ For windows that hold 1/n, 10/n ... of all vectors and then all, placed at rando
 fraction and target: recall@10 `delivered` against brute force over the window; `qps`, one query a call on one core, by
 processor time; the same of a single graph over all vectors that filters what it meets (`post_qps`, `post_delivered`:
 plain post-filtering, its pool widened by the inverse fraction) and of that graph with a scan where that compares less
-(`planned_qps`); ratios are formed within each round and their median is reported. `pieces` counts which ways were taken.
+(`planned_qps`); ratios are formed within each round and their median is reported. `ways` counts which were taken.
 
 Traps: SIFT rows stand in the order of their images, so `--values position` goes with the vector and `random` does not;
-CVE has its real times of publication, with a gap of years. A post-filter that comes back short scans, so its recall is no
-worse for tiny windows; `method="within"` on a tree of one graph is that. Recall counts distances, so ties do not hurt.
+CVE has its real times of publication, with a gap of years. A post-filter that comes back short scans, so its recall is
+no worse for tiny windows; `method="within"` on a tree of one graph is that. Recall counts distances, so ties do not hurt.
 `--every` keeps each so many rows only: then figures are of a smaller set, and are named so. Building takes a graph for
 each level: `--keep` puts the index into a folder and takes it from there the next time.
 """
 
 import argparse
+import dataclasses
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import measure
 import numpy as np
-from datasets import K
+from datasets import Dataset, K
 from numpy.typing import NDArray
 
 TARGETS = (0.90, 0.95)
@@ -35,21 +35,22 @@ ROUNDS = 3
 def main() -> None:
     """Build both indexes and print one line per fraction and target."""
     arguments = parse()
-    vectors, values, queries, metric, name = loaded(arguments)
-    tree, single = (built(vectors, values, metric, name, one, arguments) for one in (False, True))
-    about = {"name": name, "values": arguments.values, "n": len(vectors), "dim": vectors.shape[1], "metric": metric,
-             "n_queries": len(queries), "k": K}  # fmt: skip
-    facts = {"data": about, "machine": measure.machine(), "branching": arguments.branching,
-             "bytes_per_vector": tree.n_bytes / len(tree), "single_bytes_per_vector": single.n_bytes / len(single)}  # fmt: skip
+    data, values = loaded(arguments)
+    tree, single = (built(data, values, one, arguments) for one in (False, True))
+    facts = {
+        "data": {**data.describe(), "values": arguments.values},
+        "branching": arguments.branching,
+        "bytes_per_vector": tree.n_bytes / len(tree),
+        "post_bytes_per_vector": single.n_bytes / len(single),
+        "machine": measure.machine(),
+    }
     measure.pin(measure.CPUS[-1:])
-    for fraction in fractions(len(vectors)):
-        windows = placed(values, fraction, len(queries))
-        radii = truth(vectors, values, queries, windows, metric)
+    for fraction in fractions(len(values)):
+        windows = placed(values, fraction, len(data.queries))
+        radii = truth(data, values, windows)
         for target in arguments.targets:
-            record = compared(tree, single, queries, windows, radii, target)
-            print(
-                measure.line({"bench": "window", "fraction": fraction, "target": target, **record, **facts}), flush=True
-            )
+            about = {"bench": "window", "fraction": fraction, "target": target}
+            print(measure.line({**about, **compared(tree, single, data, windows, radii, target), **facts}), flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -66,8 +67,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def loaded(arguments: argparse.Namespace) -> tuple[Any, Any, Any, str, str]:
-    """Return vectors, values, queries, the metric and a name that tells what was left out."""
+def loaded(arguments: argparse.Namespace) -> tuple[Dataset, Any]:
+    """Return the data, named by what was kept of it, and the values."""
     data = datasets.load(arguments.data, n_queries=arguments.queries)
     n = len(data.vectors)
     if arguments.values == "time":
@@ -79,20 +80,21 @@ def loaded(arguments: argparse.Namespace) -> tuple[Any, Any, Any, str, str]:
         values = np.arange(n) if arguments.values == "position" else np.random.default_rng(0).permutation(n)
     kept = np.arange(0, n, arguments.every)[: arguments.limit]
     name = data.name if len(kept) == n else f"{data.name}-{len(kept)}"
-    return np.ascontiguousarray(data.vectors[kept]), values[kept], data.queries, data.metric, name
+    return dataclasses.replace(data, name=name, vectors=np.ascontiguousarray(data.vectors[kept])), values[kept]
 
 
-def built(vectors: Any, values: Any, metric: str, name: str, one: bool, arguments: argparse.Namespace) -> Any:
+def built(data: Dataset, values: Any, one: bool, arguments: argparse.Namespace) -> Any:
     """A tree of graphs, or one graph over all; from the folder if it is there."""
     import nearly
 
     kind = "one" if one else f"tree{arguments.branching}"
-    path = None if arguments.keep is None else arguments.keep / f"{name}-{arguments.values}-{kind}.nearly"
+    path = None if arguments.keep is None else arguments.keep / f"{data.name}-{arguments.values}-{kind}.nearly"
     if path is not None and path.exists():
         return nearly.load(path)
-    shape = {"branching": 2, "leaf": -(-len(vectors) // 2)} if one else {"branching": arguments.branching}
-    index = nearly.Window(vectors, values, metric=metric, **shape)
-    print(f"{name}: {index!r}", file=sys.stderr)
+    shape = {"branching": 2, "leaf": -(-len(values) // 2)} if one else {"branching": arguments.branching}
+    rows = data.vectors.astype(np.float16) if data.metric == "cosine" else data.vectors  # as the file has them
+    index = nearly.Window(rows, values, metric=data.metric, **shape)
+    print(f"{data.name}: {index!r}", file=sys.stderr)
     if path is not None:
         index.save(path)
     return index
@@ -111,63 +113,50 @@ def placed(values: Any, fraction: float, n_queries: int) -> list[tuple[Any, Any]
     return [(ordered[at], ordered[at + size - 1]) for at in starts]
 
 
-def truth(vectors: Any, values: Any, queries: Any, windows: Any, metric: str) -> NDArray[np.float64]:
+def truth(data: Dataset, values: Any, windows: Any) -> NDArray[np.float64]:
     """Distance of the last of the true neighbors in each window, and how many there are."""
-    out = np.empty((len(queries), 2))
+    out = np.empty((len(windows), 2))
     for i, (low, high) in enumerate(windows):
         inside = np.flatnonzero((values >= low) & (values <= high))
         near = min(K, len(inside))
-        distances = measure.squared_or_negated(vectors, inside[None], queries[i : i + 1], metric)[0]
+        distances = measure.squared_or_negated(data.vectors, inside[None], data.queries[i : i + 1], data.metric)[0]
         out[i] = np.partition(distances, near - 1)[near - 1], near
     return out
 
 
 def compared(
-    tree: Any, single: Any, queries: Any, windows: Any, radii: NDArray[np.float64], target: float
+    tree: Any, single: Any, data: Dataset, windows: Any, radii: NDArray[np.float64], target: float
 ) -> dict[str, Any]:
     """Search all windows by both indexes in turns."""
     ways = {"": (tree, "auto"), "post_": (single, "within"), "planned_": (single, "auto")}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    record: dict[str, Any] = {}
+    answers: dict[str, list[Any]] = {}
     for turn in range(ROUNDS + 1):
         for name, (index, method) in list(ways.items())[:: 1 if turn % 2 else -1]:
             began = time.process_time()
-            answers = [
+            answers[name] = [
                 index.search(query, K, window=window, recall=target, method=method, threads=1)
-                for query, window in zip(queries, windows, strict=True)
+                for query, window in zip(data.queries, windows, strict=True)
             ]
             if turn:  # the first is thrown away
                 seconds[name].append(time.process_time() - began)
-            record[f"{name}delivered"] = delivered(answers, tree, queries, radii)
-    record["expected"] = statistics.mean(hits.expected_recall for hits in answers_of(tree, queries, windows, target))
-    ways_taken = Counter(
-        hits.plan.split(": ")[0].split(", ")[-1] for hits in answers_of(tree, queries, windows, target)
-    )
+    record: dict[str, Any] = {"expected": statistics.mean(hits.expected_recall for hits in answers[""])}
     for name in ways:
-        record[f"{name}qps"] = len(queries) / statistics.median(seconds[name])
-    for name in ("post_", "planned_"):
-        record[f"over_{name.strip('_')}"] = statistics.median(
-            theirs / ours for theirs, ours in zip(seconds[name], seconds[""], strict=True)
-        )
-    return {**record, "ways": dict(ways_taken)}
+        record[f"{name}delivered"] = delivered(answers[name], data, radii)
+        record[f"{name}qps"] = len(windows) / statistics.median(seconds[name])
+        record[f"{name}distances"] = statistics.mean(hits.stats.n_distances for hits in answers[name])
+    for name in ("post", "planned"):
+        ratios = [theirs / ours for theirs, ours in zip(seconds[f"{name}_"], seconds[""], strict=True)]
+        record[f"over_{name}"] = statistics.median(ratios)
+    return {**record, "ways": dict(Counter(hits.plan.split(": ")[0].split(", ")[-1] for hits in answers[""]))}
 
 
-def answers_of(index: Any, queries: Any, windows: Any, target: float) -> Iterator[Any]:
-    """The answers of the tree."""
-    return (index.search(q, K, window=w, recall=target) for q, w in zip(queries, windows, strict=True))
-
-
-def delivered(answers: list[Any], index: Any, queries: Any, radii: NDArray[np.float64]) -> float:
-    """Mean share of the true neighbors, by distance."""
+def delivered(answers: list[Any], data: Dataset, radii: NDArray[np.float64]) -> float:
+    """Mean share of the true neighbors, by distance; a hundred-thousandth farther counts, as rows may be float16."""
     shares = []
-    for hits, query, (radius, near) in zip(answers, queries, radii, strict=True):
-        if not len(hits):
-            shares.append(0.0)
-            continue
-        metric = "l2" if index.metric == "l2" else "ip"
-        rows = np.asarray(index.get(hits.ids), np.float32)
-        distances = measure.squared_or_negated(rows, np.arange(len(rows))[None], query[None], metric)[0]
-        shares.append(float((distances <= radius + 1e-6 * max(1.0, abs(radius))).sum() / near))
+    for hits, query, (radius, near) in zip(answers, data.queries, radii, strict=True):
+        distances = measure.squared_or_negated(data.vectors, hits.ids[None], query[None], data.metric)[0]
+        shares.append(float((distances <= radius + 1e-5 * abs(radius)).sum() / near))
     return statistics.mean(shares)
 
 
