@@ -1,4 +1,4 @@
-"""What does a window cost, at every fraction?   python benchmarks/bench_window.py --data sift_bsds_128_l2 --values random
+"""What does a window cost, at every fraction?   python benchmarks/bench_window.py --values random
 
 For windows that hold 1/n, 10/n ... of all vectors and then all, placed at random for each query, one JSON line per
 fraction and target: recall@10 `delivered` against brute force over the window; `qps`, one query a call on one core, by
@@ -8,7 +8,7 @@ plain post-filtering, its pool widened by the inverse fraction) and of that grap
 
 Traps: SIFT rows stand in the order of their images, so `--values position` goes with the vector and `random` does not;
 CVE has its real times of publication, with a gap of years. A post-filter that comes back short scans, so its recall is
-no worse for tiny windows; `method="within"` on a tree of one graph is that. Recall counts distances, so ties do not hurt.
+no worse for tiny windows; `method="within"` on a tree of one graph is that. Recall counts distances: ties do not hurt.
 `--every` keeps each so many rows only: then figures are of a smaller set, and are named so. Building takes a graph for
 each level: `--keep` puts the index into a folder and takes it from there the next time.
 """

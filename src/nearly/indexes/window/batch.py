@@ -1,6 +1,7 @@
 """The queries of one call, taken apart into pieces of their windows and put together again."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from nearly.indexes.window.margins import bits_of
 from nearly.indexes.window.run import Run
 from nearly.indexes.window.values import Column
 from nearly.indexes.window.ways import Asked, Piece, chosen
+from nearly.metrics import Metric
 
-__all__ = ["Batch", "intervals"]
+__all__ = ["Batch", "Told", "intervals"]
 
 
 def intervals(run: Run, lows: Column, highs: Column, n: int) -> list[tuple[int, int, NDArray[np.int64]]]:
@@ -40,10 +42,9 @@ class Batch:
         self.expected = 1.0
         self._jobs: dict[tuple[int, int, int], tuple[Run, Piece, list[NDArray[np.int64]]]] = {}
         self._ways: Counter[str] = Counter()
-        self._filled = np.zeros(n, bool)
-        self._weights = np.zeros(2)  # expected recall times rows, and rows
+        self._any = False  # whether something was found
+        self._sure, self._asked = 0.0, 0  # expected recall times rows, and rows
         self._passing: list[int] = []
-        self._walked: dict[str, None] = {}
         self._scanned = 0
 
     def plan(self, run: Run, lows: Column, highs: Column, asked: Asked, method: str) -> None:
@@ -57,17 +58,21 @@ class Batch:
                 self._jobs.setdefault(key, (run, piece, []))[2].append(which)
                 passing = run.count(piece.start, piece.stop) * len(which)
                 recall = 1.0 if piece.how is None else (piece.how.context.expected_recall or 0.0)
-                self._weights += (recall * passing, passing)
+                self._sure, self._asked = self._sure + recall * passing, self._asked + passing
 
     def run_jobs(self) -> None:
         """Search all pieces and keep the nearest."""
         for run, piece, groups in self._jobs.values():
             which = groups[0] if len(groups) == 1 else np.concatenate(groups)
-            rows = self._rows if len(which) == len(self._rows) and len(groups) == 1 else self._rows[which]
-            ids, distances = self._searched(run, piece, np.ascontiguousarray(rows))
-            self._keep(which, ids, distances)
-        if self._weights[1]:
-            self.expected = float(self._weights[0] / self._weights[1])
+            everyone = len(groups) == 1 and len(which) == len(self._rows)  # in their order
+            ids, distances = self._searched(run, piece, self._rows if everyone else self._rows[which])
+            if everyone and not self._any:
+                self.ids, self.distances = ids, distances
+            else:
+                self._keep(which, ids, distances)
+            self._any = True
+        if self._asked:
+            self.expected = self._sure / self._asked
 
     def _searched(self, run: Run, piece: Piece, rows: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
         passing = run.count(piece.start, piece.stop)
@@ -81,7 +86,6 @@ class Batch:
             stats = found.stats
             if stats is not None:
                 self.work += (stats.n_distances, stats.n_hops, stats.n_reranked)
-            self._walked.setdefault(f"{piece.how.context.plan}, {len(part)} vectors")
             return found._ids, found._distances
         n, store = piece.stop - piece.start, run.slice(piece.start, piece.stop)
         bits = None
@@ -99,11 +103,6 @@ class Batch:
 
     def _keep(self, which: NDArray[np.int64], ids: NDArray[np.int64], distances: NDArray[np.float32]) -> None:
         """The k nearest of what was found so far and now, by (distance, id)."""
-        first = not self._filled[which].any()
-        self._filled[which] = True
-        if first:
-            self.ids[which], self.distances[which] = ids, distances
-            return
         both_ids = np.concatenate([self.ids[which], ids], axis=1)
         both = np.concatenate([self.distances[which], distances], axis=1)
         last = np.where(both_ids < 0, np.iinfo(np.int64).max, both_ids)
@@ -116,12 +115,33 @@ class Batch:
         if not self._jobs:
             return "the window is empty"
         ways = ", ".join(f"{way} for {count} of {len(self._rows)} queries" for way, count in self._ways.items())
-        if len(self._rows) == 1 or len(self._ways) == 1:
+        if len(self._ways) == 1:
             ways = next(iter(self._ways))
         low, high = min(self._passing), max(self._passing)
         size = f"{low}" if low == high else f"{low} to {high}"
-        walked = list(self._walked)
+        pieces = [piece for _, piece, _ in self._jobs.values()]
+        walked = [f"{p.how.context.plan}, {len(p.part)} vectors" for p in pieces if p.part and p.how]
         parts = walked[:3] + ([f"{len(walked) - 3} more graphs"] if len(walked) > 3 else [])
         if self._scanned:
             parts.append(f"exact scan of {self._scanned} vectors")
         return f"window of {size} of {n} vectors, recall {target:g}, {ways}: " + "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A `Context` whose plan is put into words when it is asked for."""
+
+    metric: Metric
+    batch: Batch
+    n: int
+    target: float
+
+    @property
+    def plan(self) -> str:
+        """The ways that were taken."""
+        return self.batch.said(self.n, self.target)
+
+    @property
+    def expected_recall(self) -> float:
+        """Of the pieces, by how many rows each holds."""
+        return self.batch.expected

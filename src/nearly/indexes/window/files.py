@@ -184,6 +184,6 @@ def _part(file: storage.File, run: Run, start: int, stop: int) -> Part:
     entries = [int(e) for e in storage.require(file, "entries", np.uint32, (None,))]
     if any(e >= linked for e in entries) or not entries:
         raise FormatError(f"{file.path} is damaged: its entry nodes do not exist")
-    part._contract = Contract.restore(file)
+    part._contract, part._known = Contract.restore(file), {}
     part._assemble(linked, entries)
     return part

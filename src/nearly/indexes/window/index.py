@@ -18,7 +18,7 @@ from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, IdMap, Store, as_bytes, narrow
 from nearly.indexes.travel import check_quantizer
 from nearly.indexes.window import files
-from nearly.indexes.window.batch import Batch, intervals
+from nearly.indexes.window.batch import Batch, Told, intervals
 from nearly.indexes.window.margins import bits_of, measured
 from nearly.indexes.window.run import Run, Shape
 from nearly.indexes.window.values import Column, as_column, as_windows
@@ -250,7 +250,7 @@ class Window(Index):
             batch.plan(run, lows, highs, Asked(k, target), method)
         batch.run_jobs()
         asked = self._shape.recall if target is None else target
-        context = SearchContext(self._store.metric, batch.said(len(self), asked), batch.expected)
+        context = Told(self._store.metric, batch, len(self), asked)
         return Hits(batch.ids, batch.distances, single, context, batch.work.tolist())
 
     def range_search(  # type: ignore[override]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.indexes import calibration
-from nearly.indexes.contract import Contract
+from nearly.indexes.contract import Contract, Effort
 from nearly.indexes.store import ELEMENTS, NONE, Store
 from nearly.indexes.travel import Travel
 from nearly.indexes.vamana import Vamana
@@ -90,6 +90,7 @@ class Part(Vamana):
     start: int
     stop: int
     _hung: NDArray[np.uint32] | None
+    _known: dict[tuple[int, float | None], tuple[Effort, float]]
 
     @classmethod
     def over(cls, run: "Run", start: int, stop: int, hung: NDArray[np.uint32] | None = None) -> Self:
@@ -105,7 +106,7 @@ class Part(Vamana):
         self._own_ids, self._ids, self._distinct = True, None, None
         self._writing = Writing()
         self._contract = Contract(shape.recall, True)
-        self._lists, self._slots = [], []
+        self._lists, self._slots, self._known = [], [], {}
         self._hung = hung
         self._share(run)
         return self
@@ -142,9 +143,18 @@ class Part(Vamana):
         other._assemble(self._graph.n_nodes, self._graph.entries)
         return other
 
+    def effort(self, k: int, recall: float | None) -> tuple[Effort, float]:
+        """What a target means for k neighbors, and the mean width of the pool; remembered."""
+        known = self._known.get((k, recall))
+        if known is None:
+            how = self._contract.effort(self, k, recall, None)
+            width = float(how.width if how.widths is None else how.widths.mean())
+            known = self._known[k, recall] = how, width
+        return known
+
     def calibrated(self, probes: NDArray[np.uint8] | None, threads: int) -> None:
         """Measure what it can promise anew."""
-        self._contract = Contract(self._contract.target, True)
+        self._contract, self._known = Contract(self._contract.target, True), {}
         if probes is not None:
             made = calibration.from_queries(probes, "the queries passed to calibrate")
         else:

@@ -265,6 +265,11 @@ class Run:
         """Rows that were not removed."""
         return self.count(0, self.n)
 
+    @property
+    def code_bytes(self) -> int:
+        """Bytes that a walk reads of one row."""
+        return int(self.vectors.stride if self.travel.codes is None else self.travel.codes.stride)
+
     def without(self, rows: NDArray[np.integer[Any]]) -> "Run":
         """This run without some rows, which searches pass over."""
         alive = np.ones(self.n, bool) if self.alive is None else self.alive.copy()

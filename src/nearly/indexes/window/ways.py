@@ -2,7 +2,7 @@
 
 Engels et al., Approximate Nearest Neighbor Search with Window Filters (ICML 2024), sections 4 and 5: `cover` is their
 Fenwick-style decomposition, `within` is optimized post-filtering, `split` the three-way split, `overlapping`
-super-post-filtering. Costs are counts of comparisons, from the recall contract's curves.
+super-post-filtering. Costs are counts of what is compared, from the recall contract's curves, in bytes.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,9 @@ from nearly.indexes.window.run import Run
 
 __all__ = ["METHODS", "Asked", "Piece", "chosen"]
 
-_HOP = 40.0  # comparisons in a row that a place in a walk's pool costs: see benchmarks/README.md
-_CALL = 600.0  # and those that each piece costs beside
+# In bytes of vectors scanned meanwhile; measured on SIFT and CVE, see benchmarks/README.md.
+_HOP, _LINE = 60.0, 64.0  # a place in a walk's pool costs so many codes, and a line beside each
+_CALL = 220_000.0  # and each piece, beside what it compares
 
 
 class Asked(NamedTuple):
@@ -39,7 +40,9 @@ class Piece(NamedTuple):
 
 
 def _scan(run: Run, start: int, stop: int) -> list[Piece]:
-    return [Piece(start, stop, _CALL + stop - start)] if run.count(start, stop) else []
+    if not run.count(start, stop):
+        return []
+    return [Piece(start, stop, _CALL + run.vectors.stride * float(stop - start))]
 
 
 def _walk(run: Run, part: Part, start: int, stop: int, asked: Asked, beyond: bool = False) -> list[Piece] | None:
@@ -47,18 +50,21 @@ def _walk(run: Run, part: Part, start: int, stop: int, asked: Asked, beyond: boo
 
     ``beyond`` takes what margin there is where none is known.
     """
-    how = part._contract.effort(part, asked.k, asked.recall, None)
     passing = run.count(start, stop)
-    if how.scan or not passing:
-        return None if passing else []
-    stretch = len(part) / passing
-    target = part._contract.target if asked.recall is None else asked.recall
-    factor = run.margins.factor(target, stretch, beyond)
-    if factor == np.inf:
+    if not passing:
+        return []
+    how, width = part.effort(asked.k, asked.recall)
+    if how.scan:
         return None
-    how = wider(how, factor) if factor > 1.0 else how
-    width = how.width if how.widths is None else float(how.widths.mean())
-    return [Piece(start, stop, _CALL + _HOP * width * stretch, part, how)]
+    stretch = len(part) / passing
+    if stretch > 1.0:
+        target = part._contract.target if asked.recall is None else asked.recall
+        factor = run.margins.factor(target, stretch, beyond)
+        if factor == np.inf:
+            return None
+        if factor > 1.0:
+            how, width = wider(how, factor), width * factor
+    return [Piece(start, stop, _CALL + _HOP * (_LINE + run.code_bytes) * width * stretch, part, how)]
 
 
 def _cost(pieces: list[Piece]) -> float:
@@ -87,7 +93,7 @@ def cover(run: Run, start: int, stop: int, asked: Asked, forced: bool) -> list[P
         size, part = _largest(run, at, last)
         if part is not None:
             walk = _walk(run, part, part.start, part.stop, asked)
-            if walk and (forced or walk[0].cost < part.stop - part.start):
+            if walk and (forced or walk[0].cost < run.vectors.stride * float(part.stop - part.start)):
                 pieces += _scan(run, scanned, part.start) if scanned < part.start else []
                 pieces += walk
                 scanned = part.stop
@@ -166,7 +172,7 @@ def chosen(run: Run, start: int, stop: int, asked: Asked, method: str) -> tuple[
         pieces = METHODS[method](run, start, stop, asked, True)
         return (method, pieces) if pieces is not None else ("cover", cover(run, start, stop, asked, False))
     best = "scan", _scan(run, start, stop)
-    if stop - start <= _CALL:  # no walk is cheaper
+    if best[1] and best[1][0].cost <= 2 * _CALL:  # no walk is cheaper
         return best
     for name, way in METHODS.items():
         pieces = way(run, start, stop, asked, False)
