@@ -23,18 +23,18 @@ def test_windows_hold_the_fraction_that_is_asked_for():
 
 
 def test_a_run_prints_one_line_for_each_fraction(tmp_path):
-    command = [sys.executable, bench_window.__file__, "--data", "synthetic", "--limit", "1500", "--queries", "20"]
+    command = [sys.executable, bench_window.__file__, "--data", "synthetic", "--limit", "800", "--queries", "20"]
     printed = subprocess.run(
         [*command, "--targets", "0.9", "--keep", str(tmp_path)], capture_output=True, text=True, check=True, timeout=240
     ).stdout
     records = [json.loads(line) for line in printed.splitlines()]
 
-    assert [record["fraction"] for record in records] == [pytest.approx(1 / 1500, rel=1e-3), 0.01, 0.1, 0.5, 1.0]
+    assert [record["fraction"] for record in records] == [pytest.approx(1 / 800, rel=1e-3), 0.01, 0.1, 0.5, 1.0]
     for record in records:
         assert record["delivered"] >= 0.8, record  # few queries
         assert record["post_qps"] > 0
         assert record["ways"]
     assert {path.name for path in tmp_path.iterdir()} == {
-        "synthetic-1500-random-one.nearly",
-        "synthetic-1500-random-tree4.nearly",
+        "synthetic-800-random-one.nearly",
+        "synthetic-800-random-tree4.nearly",
     }

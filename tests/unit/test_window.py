@@ -300,6 +300,7 @@ def test_same_bytes_for_any_number_of_threads_and_after_loading(tmp_path):
     loaded = nearly.load(tmp_path / "1.nearly", verify=True)
     built = nearly.Window(vectors[:400], values[:400], **SMALL)
     assert loaded.plan == built.plan
+    assert (7 in loaded, 400 in loaded) == (True, False)
     for window in [(0, 200), (None, None), (5, 6)]:
         assert (loaded.search(queries, window=window).ids == built.search(queries, window=window).ids).all()
     loaded.save(tmp_path / "3.nearly")

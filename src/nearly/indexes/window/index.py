@@ -153,8 +153,8 @@ class Window(Index):
         """Bytes of memory (or of mapped file) that the index holds."""
         return sum(run.n_bytes for run in self._runs)
 
-    def _id_map(self) -> IdMap:
-        """Positions by id, counted through all runs."""
+    def _mapped(self) -> tuple[tuple[Run, ...], IdMap]:
+        """The runs, and positions by id, counted through all of them."""
         made, runs = self._made, self._runs
         if made is None or made[0] is not runs:
             ids = np.concatenate([np.zeros(0, np.int64), *(run.ids for run in runs)])
@@ -162,12 +162,15 @@ class Window(Index):
             gone = [np.zeros(run.n, bool) if run.alive is None else ~run.alive for run in runs]
             nodes[np.concatenate([np.zeros(0, bool), *gone])] = NONE
             made = self._made = runs, IdMap(ids, nodes)
-        return made[1]
+        return made
+
+    def _id_map(self) -> IdMap:
+        return self._mapped()[1]
 
     def _located(self, ids: Any, what: str, *, unique: bool) -> tuple[tuple[Run, ...], NDArray[np.int64], NDArray[Any]]:
         """The runs, and which one and which of its rows each id is."""
-        rows = self._id_map().known(arrays.as_ids(ids, unique=unique), what).astype(np.int64)
-        runs = self._runs if self._made is None else self._made[0]
+        runs, known = self._mapped()
+        rows = known.known(arrays.as_ids(ids, unique=unique), what).astype(np.int64)
         ends = np.cumsum([run.n for run in runs])
         which = np.searchsorted(ends, rows, "right")
         return runs, which, rows - np.append(0, ends)[which]
@@ -427,7 +430,7 @@ class Window(Index):
     def _fresh(self, metric: Any, kind: str, dim: int) -> None:
         """An index without rows."""
         self._store = Store.empty(metric, kind, dim, 0)
-        self._n_rows = self._next_id = self._n_live = self._change = 0
+        self._n_rows = self._next_id = self._n_live = self._change = self._reuse = 0
         self._writing = Writing()
 
     def verify(self) -> None:

@@ -100,6 +100,7 @@ class Run:
     store: Store = field(init=False)
     ids: NDArray[np.int64] = field(init=False)
     values: Column = field(init=False)
+    cuts: list[int] = field(init=False)  # starts, as plain numbers
     _before: NDArray[np.int64] | None = field(init=False)  # removed rows of a smaller rank
 
     def __post_init__(self) -> None:
@@ -107,6 +108,7 @@ class Run:
         put(self, "ids", self.id_table.array()[: self.n].view(np.int64).reshape(-1))
         put(self, "values", self.value_table.array()[: self.n].view(self.dtype).reshape(-1))
         put(self, "store", self.slice(0, self.n))
+        put(self, "cuts", self.starts.tolist())
         gone = None if self.alive is None else np.concatenate([[0], np.cumsum(~self.alive)])
         put(self, "_before", gone)
 

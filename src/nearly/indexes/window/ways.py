@@ -5,6 +5,7 @@ Fenwick-style decomposition, `within` is optimized post-filtering, `split` the t
 super-post-filtering. Costs are counts of what is compared, from the recall contract's curves, in bytes.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -83,8 +84,7 @@ def scan(run: Run, start: int, stop: int, asked: Asked, forced: bool) -> list[Pi
 
 def cover(run: Run, start: int, stop: int, asked: Asked, forced: bool) -> list[Piece]:
     """The largest parts that lie in the window, side by side, and scans of the rest at both ends."""
-    starts = run.starts
-    at, last = int(np.searchsorted(starts, start, "left")), int(np.searchsorted(starts, stop, "right")) - 1
+    at, last = bisect_left(run.cuts, start), bisect_right(run.cuts, stop) - 1
     if at >= last:
         return _scan(run, start, stop)
     pieces: list[Piece] = []
@@ -120,8 +120,8 @@ def within(run: Run, start: int, stop: int, asked: Asked, forced: bool, shifted:
 
 
 def _smallest(run: Run, start: int, stop: int, shifted: bool) -> Part | None:
-    leaves, size, level = len(run.starts) - 1, run.shape.branching, 1
-    first = int(np.searchsorted(run.starts, start, "right")) - 1
+    leaves, size, level = len(run.cuts) - 1, run.shape.branching, 1
+    first = bisect_right(run.cuts, start) - 1
     while size <= leaves:
         part = run.parts.get((level, first // size, False))
         if part is not None and part.stop >= stop:
@@ -136,15 +136,15 @@ def _smallest(run: Run, start: int, stop: int, shifted: bool) -> Part | None:
 
 def split(run: Run, start: int, stop: int, asked: Asked, forced: bool) -> list[Piece] | None:
     """The largest part that lies in the window, and the rests beside it, each walked in the part that holds it."""
-    starts, branching = run.starts, run.shape.branching
-    first, last = int(np.searchsorted(starts, start, "left")), int(np.searchsorted(starts, stop, "right")) - 1
+    branching = run.shape.branching
+    first, last = bisect_left(run.cuts, start), bisect_right(run.cuts, stop) - 1
     size, level, found = branching, 1, None
     while size <= last - first:
         i = -(-first // size)
         if (i + 1) * size <= last and (level, i, False) in run.parts:
             found = run.parts[level, i, False]
         size, level = size * branching, level + 1
-    if found is None:
+    if found is None or (found.start == start and found.stop == stop):  # a window that one part holds is covered by it
         return None
     middle = _walk(run, found, found.start, found.stop, asked)
     if middle is None:
