@@ -46,7 +46,7 @@ def main() -> None:
         "machine": measure.machine(),
     }
     measure.pin(measure.CPUS[-1:])
-    for fraction in fractions(len(values)):
+    for fraction in arguments.fractions or fractions(len(values)):
         windows = placed(values, fraction, len(data.queries))
         radii = truth(data, values, windows)
         for target in arguments.targets:
@@ -64,6 +64,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=300, help="to search (default 300)")
     parser.add_argument("--branching", type=int, default=4)
     parser.add_argument("--targets", nargs="+", type=float, default=list(TARGETS))
+    parser.add_argument("--fractions", nargs="+", type=float, help="instead of decades")
     parser.add_argument("--keep", type=Path, help="a folder for built indexes")
     return parser.parse_args()
 

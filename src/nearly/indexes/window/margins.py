@@ -113,7 +113,7 @@ def _reaches(part: "Part", rows: Any, how: Effort, truths: Any, target: float, t
     return float(np.mean(shares)) >= target - _GIVE and min(shares) >= target - 4 * _GIVE
 
 
-def wider(how: Effort, factor: float) -> Effort:
-    """The same effort with pools so many times as wide."""
-    widths = None if how.widths is None else np.ceil(how.widths * factor).astype(np.uint32)
-    return how._replace(width=int(np.ceil(how.width * factor)), widths=widths)
+def wider(how: Effort, factor: float, least: int = 1) -> Effort:
+    """The same effort with pools so many times as wide, and of a least width."""
+    widths = None if how.widths is None else np.maximum(np.ceil(how.widths * factor), least).astype(np.uint32)
+    return how._replace(width=max(int(np.ceil(how.width * factor)), least), widths=widths)

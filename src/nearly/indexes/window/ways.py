@@ -5,6 +5,7 @@ Fenwick-style decomposition, `within` is optimized post-filtering, `split` the t
 super-post-filtering. Costs are counts of what is compared, from the recall contract's curves, in bytes.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +22,7 @@ __all__ = ["METHODS", "Asked", "Piece", "chosen"]
 # In bytes of vectors scanned meanwhile; measured on SIFT and CVE, see benchmarks/README.md.
 _HOP, _LINE = 60.0, 64.0  # a place in a walk's pool costs so many codes, and a line beside each
 _CALL = 220_000.0  # and each piece, beside what it compares
+_SPREAD = 2.5  # standard deviations by which a pool holds more than k that pass: fewer would end in a scan
 
 
 class Asked(NamedTuple):
@@ -63,8 +65,8 @@ def _walk(run: Run, part: Part, start: int, stop: int, asked: Asked, beyond: boo
         factor = run.margins.factor(target, stretch, beyond)
         if factor == np.inf:
             return None
-        if factor > 1.0:
-            how, width = wider(how, factor), width * factor
+        how = wider(how, factor, asked.k + math.ceil(_SPREAD * math.sqrt(asked.k)))
+        width = float(how.width if how.widths is None else how.widths.mean())
     return [Piece(start, stop, _CALL + _HOP * (_LINE + run.code_bytes) * width * stretch, part, how)]
 
 
