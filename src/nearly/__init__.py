@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearly.errors import DimensionError, FormatError, IdError, InputError, NearlyError, StateError
 from nearly.hits import Hits, RangeHits
-from nearly.indexes import HNSW, IVF, Estimate, Flat, Vamana, build, estimate, load
+from nearly.indexes import HNSW, IVF, Estimate, Flat, Vamana, Window, build, estimate, load
 from nearly.quantizers import SAQ, Binary, Plain, Product, RaBitQ, Reduced, Residual, Scalar, Transformed
 from nearly.runtime import get_threads, set_threads, show_versions, simd_target, simd_targets, use_simd_target
 from nearly.transforms import Chain, Matryoshka, Pca, Rotation
@@ -36,6 +36,7 @@ __all__ = [
     "StateError",
     "Transformed",
     "Vamana",
+    "Window",
     "build",
     "estimate",
     "get_threads",

@@ -6,6 +6,7 @@ from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.ivf import IVF
 from nearly.indexes.vamana import Vamana
+from nearly.indexes.window import Window
 
-__all__ = ["HNSW", "INDEXES", "IVF", "Allowed", "Estimate", "Flat", "Index", "Vamana", "build", "estimate", "load",
-           "restore"]  # fmt: skip
+__all__ = ["HNSW", "INDEXES", "IVF", "Allowed", "Estimate", "Flat", "Index", "Vamana", "Window", "build", "estimate",
+           "load", "restore"]  # fmt: skip

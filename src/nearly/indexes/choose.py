@@ -17,6 +17,7 @@ from nearly.indexes.progress import reporter
 from nearly.indexes.store import ELEMENTS, narrow
 from nearly.indexes.travel import LINE
 from nearly.indexes.vamana import Vamana
+from nearly.indexes.window import Window
 
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load", "restore"]
 
@@ -214,7 +215,7 @@ def _explained(index: _Kind, why: str) -> _Kind:
 
 def load(
     path: str | os.PathLike[str], *, metric: Any = None, items: Any = None, verify: bool = False
-) -> Flat | Vamana | HNSW | IVF:
+) -> Flat | Vamana | HNSW | IVF | Window:
     """Open a saved index: memory-mapped, ready at once.
 
     Parameters
@@ -256,7 +257,7 @@ def load(
         return opened
     if metric is not None or items is not None:
         raise InputError("metric= and items= are for an index with a callable metric; this one knows its own")
-    index = restore(file)
+    index = Window._restore(file) if file.kind == Window.kind else restore(file)
     if verify:
         index.verify()
     return index

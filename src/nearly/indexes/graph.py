@@ -82,8 +82,13 @@ class GraphIndex(Index):
             late = np.zeros(len(chosen), bool)
             late[1 + np.random.default_rng(self._seed).permutation(len(chosen) - 1)[:held]] = True
             chosen = np.concatenate([chosen[~late], chosen[late]])
+        self._weave(chosen, held, probes, workers, reporter(progress, len(chosen)))
+
+    def _weave(
+        self, chosen: NDArray[np.uint32], held: int, probes: NDArray[np.uint8] | None, workers: int, report: Any
+    ) -> None:
+        """Insert nodes in this order, the last ``held`` after they have served as queries; measure what is promised."""
         first, last = chosen[: len(chosen) - held], chosen[len(chosen) - held :]
-        report = reporter(progress, len(chosen))
         self._insert(first, workers, report)
         self._elect()
         if held:
@@ -95,7 +100,7 @@ class GraphIndex(Index):
         self._graph.connect(self._rules.beam)
         if report is not None:
             report(len(chosen))
-        if calibrate and probes is not None and self._n_nodes:
+        if self._contract.calibrates and probes is not None and self._n_nodes:
             made_of = calibration.from_queries(probes, "the queries passed when it was built")
             self._contract.measure(self, made_of, threads=workers)
 
