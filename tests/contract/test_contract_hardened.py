@@ -124,11 +124,12 @@ def test_a_metric_that_searches_keeps_the_query_of_the_outer_search(rng):
 
 def test_an_id_given_again_to_an_item_is_loaded(tmp_path):
     def distance(item, others):
-        return np.abs(np.array(others) - item)
+        return np.abs(np.array([other["at"] for other in others]) - item["at"])
 
-    index = nearly.HNSW([1.0, 2.0, 3.0], metric=distance)
+    one, two, three, nine = ({"at": float(at)} for at in (1, 2, 3, 9))  # no file holds dicts
+    index = nearly.HNSW([one, two, three], metric=distance)
     index.remove([1])
-    index.add([9.0], ids=[1])
+    index.add([nine], ids=[1])
     index.save(tmp_path / "a.nearly")
-    loaded = nearly.load(tmp_path / "a.nearly", metric=distance, items=[1.0, 2.0, 3.0, 9.0])
-    assert loaded.search(9.0, k=1).ids.tolist() == [1]
+    loaded = nearly.load(tmp_path / "a.nearly", metric=distance, items=[one, nine, three])
+    assert loaded.search(nine, k=1).ids.tolist() == [1]

@@ -87,9 +87,7 @@ class BlockCodes(ListCodes):
     fitted: Any = None  # a FittedListed
 
     def fit(self, store: Store, n: int, threads: int, quantizer: Quantizer | None = None) -> None:
-        """Fit codes to the nodes in the lists and code them; there are none but those of products."""
-        if quantizer not in (None, self.quantizer):
-            return self.give_up(store)
+        """Fit codes to the nodes in the lists and code them."""
         slots, owners = self.lists.in_use()
         drawn = np.sort(np.random.default_rng(self._seed).permutation(len(slots))[:SAMPLE])
         vectors = in_space(store, self.lists.nodes(slots[drawn]), threads)
@@ -98,6 +96,9 @@ class BlockCodes(ListCodes):
             seed=self._seed, threads=threads,
         )  # fmt: skip
         self._code_all(fitted, store, n, threads)
+
+    def _finer(self) -> list[Quantizer]:
+        return []  # blocks hold products only
 
     def recode(self, store: Store, n: int, threads: int) -> None:
         """Other lists leave other residuals: fit anew."""
@@ -157,7 +158,10 @@ class BlockCodes(ListCodes):
         fitted = FittedListed.from_state(parts, file.config["quantizer"])
         if fitted.dim != store.dim or fitted.metric != store.metric.name or n % BLOCK:
             raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
-        self = cls(fitted.quantizer, store, seed)
+        quantizer = cls._specified(file, fitted.quantizer)
+        if not isinstance(quantizer, Product):
+            raise FormatError(f"{file.path} is damaged: its codes are those of Product, not of {quantizer!r}")
+        self = cls(quantizer, store, seed)
         self.fitted = fitted
         self.codes = _core.Table.borrow(storage.require(file, "codes", np.uint8, (n // BLOCK, fitted.block_bytes)))
         return self

@@ -44,13 +44,6 @@ def _beside(metric: str, vectors: Vectors) -> int:
     return 5 if common_norm(squares(rows)) else 0
 
 
-def _finer(quantizer: Quantizer) -> list[Quantizer]:
-    """What may hold where codes fitted anew do not, from cheap to dear."""
-    more: list[Quantizer] = [replace(quantizer, dims=None, energy=_ENERGY)] if isinstance(quantizer, Reduced) else []
-    # Whoever chose codes for their bounds has no use for others.
-    return [] if getattr(quantizer, "bounded", False) else [one for one in (*more, Scalar(bits=8)) if one != quantizer]
-
-
 def _specification(fitted: Fitted) -> Quantizer:
     """By what to fit anew where only what was fitted is known, as files hold that alone."""
     if not isinstance(fitted, FittedCodes):
@@ -144,6 +137,16 @@ class Travel:
             self.codes = codes
             self.scorer = self.fitted.scorer(codes)
 
+    @staticmethod
+    def _specified(file: storage.File, otherwise: Quantizer) -> Quantizer:
+        """How the codes in a file were fitted; older files do not say."""
+        if "specification" not in file.config:
+            return otherwise
+        made = specified(file.config["specification"], QUANTIZERS)
+        if not hasattr(made, "fit_floats"):
+            raise FormatError(f"{file.path} is damaged: its codes are said to be fitted by {made!r}")
+        return made  # type: ignore[no-any-return]
+
     def check(self, store: Store, n: int, fresh: NDArray[np.uint32], threads: int) -> NDArray[np.uint32]:
         """See whether the codes hold for new vectors too; fit them anew, or travel by the vectors, if not.
 
@@ -162,12 +165,18 @@ class Travel:
         before = self._containment(store, old, old)
         if self._containment(store, fresh, old) >= before - _DRIFT:
             return NOBODY
-        for quantizer in (self.quantizer, *_finer(self.quantizer)):
+        for quantizer in (self.quantizer, *self._finer()):
             self.fit(store, n, threads, quantizer)
             if min(self._containment(store, fresh, old), self._containment(store, old, old)) >= before - _DRIFT:
                 return fresh
         self.give_up(store)
         return fresh
+
+    def _finer(self) -> list[Quantizer]:
+        """What may hold where codes fitted anew do not, from cheap to dear."""
+        own = self.quantizer
+        more: list[Quantizer] = [replace(own, dims=None, energy=_ENERGY)] if isinstance(own, Reduced) else []
+        return [one for one in (*more, Scalar(bits=8)) if one != own]
 
     def _containment(self, store: Store, nodes: NDArray[np.uint32], others: NDArray[np.uint32]) -> float:
         """Share of the true 10 nearest that codes rank among the first 20, of some nodes in a sample of their like."""
@@ -215,12 +224,7 @@ class Travel:
             fitted = from_state(parts, file.config["quantizer"])
             if fitted.dim != store.dim or fitted.metric != store.metric.name:
                 raise FormatError(f"{file.path} is damaged: its quantizer is for other vectors")
-            if "specification" in file.config:
-                self.quantizer = specified(file.config["specification"], QUANTIZERS)
-                if not hasattr(self.quantizer, "fit_floats"):
-                    raise FormatError(f"{file.path} is damaged: its codes are said to be fitted by {self.quantizer!r}")
-            else:  # older files do not say how their codes were fitted
-                self.quantizer = _specification(fitted)
+            self.quantizer = cls._specified(file, _specification(fitted))
             self.fitted = fitted
             self.codes = _core.Table.borrow(storage.require(file, "codes", np.uint8, (n, fitted.row_bytes)))
             self.scorer = fitted.scorer(self.codes)
