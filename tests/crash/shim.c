@@ -2,10 +2,12 @@
 // n-th of it, and writes down what was done, so that a test can tell what a power cut would have left.
 //
 // Counted: write, pwrite, fsync, fdatasync, rename, ftruncate, unlink. Also written down: the creation of files and folders.
+// Threads take turns, so that the trace has the order in which things happened to the files.
 // A record of the trace is: op (1 byte), inode (8), offset (8), lengths of path, second path and data (4 each), these.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -23,6 +25,7 @@ static int tear;        // the write at which we die is done by half
 static int trace = -1;  // -1: nothing is written down
 static int armed;
 static atomic_long counted;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
 void crash_arm(const char* where, long at, int torn, int trace_descriptor) {
   snprintf(folder, sizeof folder, "%s", where);
@@ -108,6 +111,7 @@ static ssize_t changed(int descriptor, const void* data, size_t n, off_t offset,
   if (!real_write) real_write = REAL(write), real_pwrite = REAL(pwrite);
   char path[4096];
   if (!path_of(descriptor, path)) return at_offset ? real_pwrite(descriptor, data, n, offset) : real_write(descriptor, data, n);
+  pthread_mutex_lock(&turn);
   off_t place = at_offset ? offset : lseek(descriptor, 0, SEEK_CUR);
   int last = dies();
   size_t part = last ? (tear ? n / 2 : 0) : n;
@@ -117,6 +121,7 @@ static ssize_t changed(int descriptor, const void* data, size_t n, off_t offset,
     if (done > 0) note('W', inode(descriptor), place, path, NULL, data, (size_t)done);
   }
   if (last) die();
+  pthread_mutex_unlock(&turn);
   return done;
 }
 
@@ -127,9 +132,11 @@ ssize_t pwrite64(int d, const void* data, size_t n, off_t offset) { return chang
 static int synced(int descriptor, int (*real)(int)) {
   char path[4096];
   if (!path_of(descriptor, path)) return real(descriptor);
+  pthread_mutex_lock(&turn);
   if (dies()) die();
   int result = real(descriptor);
   note('S', inode(descriptor), 0, path, NULL, NULL, 0);
+  pthread_mutex_unlock(&turn);
   return result;
 }
 int fsync(int d) { return synced(d, REAL(fsync)); }
@@ -139,9 +146,11 @@ static int cut(int descriptor, off_t size) {
   char path[4096];
   int (*real)(int, off_t) = REAL(ftruncate);
   if (!path_of(descriptor, path)) return real(descriptor, size);
+  pthread_mutex_lock(&turn);
   if (dies()) die();
   int result = real(descriptor, size);
   if (!result) note('T', inode(descriptor), size, path, NULL, NULL, 0);
+  pthread_mutex_unlock(&turn);
   return result;
 }
 int ftruncate(int d, off_t size) { return cut(d, size); }
@@ -152,9 +161,11 @@ int rename(const char* from, const char* to) {
   char first[4096], second[4096];
   absolute(AT_FDCWD, from, first), absolute(AT_FDCWD, to, second);
   if (!inside(first) && !inside(second)) return real(from, to);
+  pthread_mutex_lock(&turn);
   if (dies()) die();
   int result = real(from, to);
   if (!result) note('R', 0, 0, first, second, NULL, 0);
+  pthread_mutex_unlock(&turn);
   return result;
 }
 
@@ -163,9 +174,11 @@ static int removed(int at, const char* name, int flags) {
   char path[4096];
   absolute(at, name, path);
   if (!inside(path)) return real(at, name, flags);
+  pthread_mutex_lock(&turn);
   if (dies()) die();
   int result = real(at, name, flags);
   if (!result) note('U', 0, 0, path, NULL, NULL, 0);
+  pthread_mutex_unlock(&turn);
   return result;
 }
 int unlink(const char* path) { return removed(AT_FDCWD, path, 0); }
@@ -175,18 +188,24 @@ int mkdir(const char* name, mode_t mode) {
   int (*real)(const char*, mode_t) = REAL(mkdir);
   char path[4096];
   absolute(AT_FDCWD, name, path);
+  if (!inside(path)) return real(name, mode);
+  pthread_mutex_lock(&turn);
   int result = real(name, mode);
-  if (!result && inside(path)) note('D', 0, 0, path, NULL, NULL, 0);
+  if (!result) note('D', 0, 0, path, NULL, NULL, 0);
+  pthread_mutex_unlock(&turn);
   return result;
 }
 
 static int opened(int at, const char* name, int flags, mode_t mode) {
   char path[4096];
   absolute(at, name, path);
-  int ours = inside(path), fresh = ours && (flags & O_CREAT) && faccessat(at, name, F_OK, 0) != 0;
+  if (!inside(path)) return (int)syscall(SYS_openat, at, name, flags, mode);
+  pthread_mutex_lock(&turn);
+  int fresh = (flags & O_CREAT) && faccessat(at, name, F_OK, 0) != 0;
   int descriptor = (int)syscall(SYS_openat, at, name, flags, mode);
   if (descriptor >= 0 && fresh) note('C', inode(descriptor), 0, path, NULL, NULL, 0);
-  if (descriptor >= 0 && ours && !fresh && (flags & O_TRUNC)) note('T', inode(descriptor), 0, path, NULL, NULL, 0);
+  if (descriptor >= 0 && !fresh && (flags & O_TRUNC)) note('T', inode(descriptor), 0, path, NULL, NULL, 0);
+  pthread_mutex_unlock(&turn);
   return descriptor;
 }
 #define MODE                                \

@@ -226,6 +226,10 @@ class Catalogue:
             )
         ]
         log = list(sql.execute("SELECT sequence, kind, body, vectors FROM log ORDER BY sequence"))
+        numbers = [configured["sequence"], configured["next_id"], *(sequence for sequence, *_ in log)]
+        numbers += [number for entry in entries for number in (entry.n, entry.applied)]
+        if not all(type(number) is int and number >= 0 for number in numbers):  # SQLite takes any type anywhere
+            raise FormatError(f"{str(self.path)!r} is damaged: a count in it is no whole number")
         return Manifest(schema, configured["sequence"], configured["next_id"], entries, log)
 
     def knows(self, parts: Iterable[Part]) -> None:
