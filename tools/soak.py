@@ -28,6 +28,7 @@ LONG_SECONDS = 480
 STRESS_SECONDS = 240
 CRASH_SECONDS = 240  # at every call of one course
 DEATHS = 300  # by SIGKILL, and as many by power cuts
+REPORT = "sanitizer"  # what a sanitizer found in a process goes to a file of this name and the process's number
 NOT_FOR_SANITIZERS = ["tests/test_docs.py", "tests/test_layers.py"]  # no extension in them, or the same as elsewhere
 
 
@@ -44,6 +45,8 @@ class Step:
         """Run the commands; True when all of them succeeded."""
         log = BUILD / "soak" / f"{self.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        for old in log.parent.glob(f"{REPORT}.*"):
+            old.unlink()
         print(f"{self.name:<16} ", end="", flush=True)
         began = time.monotonic()
         fault = ""
@@ -68,6 +71,8 @@ class Step:
                 if fault:
                     break
         lines = log.read_text(errors="replace").splitlines()
+        for path in sorted(log.parent.glob(f"{REPORT}.*")):  # of processes whose errors nobody else shows
+            lines += [f"{path.name}:", *path.read_text(errors="replace").splitlines()[:40]]
         seconds = time.monotonic() - began
         if not fault:
             print(f"passed {seconds:5.0f} s   {lines[-1].strip() if lines else ''}", flush=True)
@@ -98,9 +103,10 @@ def long(scale: float, seed: int) -> Iterator[Step]:
 
 def asan(scale: float, seed: int) -> Iterator[Step]:
     """Run the tests, the fuzzers and the stress program under AddressSanitizer and UBSan."""
+    reports = f"log_path={BUILD / 'soak' / REPORT}"
     options = {
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_abort=1",
-        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:handle_abort=1:{reports}",
+        "UBSAN_OPTIONS": f"halt_on_error=1:print_stacktrace=1:{reports}",
         "NEARLY_SANITIZED": "1",
     }
     # The stress program knows its leaks; Python does not.
@@ -127,7 +133,7 @@ def asan(scale: float, seed: int) -> Iterator[Step]:
         for name in ("libasan.so", "libstdc++.so")
     ]
     tests = [python, "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses", "auto", "--dist", "loadgroup"]
-    tests += ["--sample", str(min(1.0, scale)), "--soak-seed", str(seed)]
+    tests += ["--max-worker-restart", "0", "--sample", str(min(1.0, scale)), "--soak-seed", str(seed)]
     tests += [f"--ignore={path}" for path in NOT_FOR_SANITIZERS]
     options["LD_PRELOAD"] = " ".join(runtime)
     yield Step("asan-tests", [tests], options)

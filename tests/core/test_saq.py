@@ -1,6 +1,7 @@
 """SAQ in the core against its formulas in float64, and against what the paper and RaBitQ's theory promise."""
 
 import dataclasses
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -33,6 +34,14 @@ def bounded(scorer, query, rows, bound=np.inf):
     out, errors = np.full(len(rows), np.nan, np.float32), np.full(len(rows), np.nan, np.float32)
     scorer.bounded_scores(query, rows.astype(np.uint32), bound, out, errors)
     return out, errors
+
+
+@cache
+def fitted_to(fall):
+    """Codes of 8 bits fitted to 700 vectors of 320 dimensions, those, and a query."""
+    rng = np.random.default_rng(20240229)
+    vectors, query = falling(rng, 700, 320, fall), falling(rng, 1, 320, fall)[0]
+    return SAQ(8).fit(vectors), vectors, query
 
 
 def exact(metric, query, vectors):
@@ -108,8 +117,7 @@ def test_errors_are_those_that_the_plan_expects(rng, budget):
     assert fitted.error(vectors).mean == pytest.approx(expected / components.sum(), rel=0.35)
 
 
-@pytest.mark.parametrize("metric", ["l2", "ip"])
-@pytest.mark.parametrize("budget", [1, 2, 4, 6])
+@pytest.mark.parametrize(("budget", "metric"), [(1, "l2"), (2, "ip"), (4, "l2"), (6, "ip")])
 def test_estimates_are_unbiased_and_bounds_hold_as_often_as_they_say(rng, budget, metric):
     vectors, queries = falling(rng, 1000), falling(rng, 25)
     biases, outside = [], []
@@ -141,10 +149,9 @@ PLANS = {
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_scores_follow_from_the_stored_codes(simd_target, rng, plan):
-    dim = 320
-    vectors, query = falling(rng, 600, dim, 200), falling(rng, 1, dim, 200)[0]
-    fitted, vectors = with_plan(SAQ(8).fit(vectors), plan), vectors[:90]
+def test_scores_follow_from_the_stored_codes(simd_target, plan):
+    fitted, vectors, query = fitted_to(200)
+    fitted, vectors = with_plan(fitted, plan), vectors[:90]
     scorer, _ = coded(fitted, vectors)
     made = np.empty((90, len(fitted.axes)), np.float32)
     scorer.decode(0, made)
@@ -183,8 +190,8 @@ def test_codes_and_scores_are_the_same_on_every_target(rng, budget, metric):
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_three_stages_finish_as_one_and_leave_out_what_is_beyond(simd_target, rng, plan):
-    vectors, query = falling(rng, 700, 320, 80), falling(rng, 1, 320, 80)[0]
-    scorer, _ = coded(with_plan(SAQ(8).fit(vectors), plan), vectors)
+    fitted, vectors, query = fitted_to(80)
+    scorer, _ = coded(with_plan(fitted, plan), vectors)
     rows = rng.permutation(700)
     whole, width = bounded(scorer, query, rows)
     for share in (0.0, 0.02, 0.3, 1.0):
@@ -274,3 +281,13 @@ def test_makers_refuse_what_does_not_fit():
         with pytest.raises(ValueError, match=r"Saq|codes"):
             _core.Saq(table, *numbers, *arrays)
     assert isinstance(fitted, FittedSAQ)
+
+
+def test_vectors_along_an_axis_are_projected_without_overflow(simd_target):
+    fitted, _, _ = fitted_to(80)
+    for side in (-1, 1):
+        vectors = (fitted.center + side * 3 * fitted.axes).astype(np.float32)
+        scorer, _ = coded(fitted, vectors)
+        made = np.empty((len(vectors), len(fitted.axes)), np.float32)
+        scorer.decode(0, made)
+        assert (side * np.diagonal(made)[:64] > 2.5).all()  # of the axes that have bits to spare

@@ -251,10 +251,13 @@ void Saq::project(const float* x, const double* squares, size_t n, float* z) con
   float steps[kBlock];
   whole.assign(n * even, 0);
   tile.resize(n * width);
+  // No number leaves 16 bits, and no sum of products 32: it is at most the product of the lengths, and rounding to whole
+  // numbers lengthens each by half a step in every dimension at most; a little more for what floats round.
+  const double more = 0.501 * std::sqrt(static_cast<double>(inputs));
+  const double longest = (2147483647.0 / (kAxisLength * 1.0001 + more) - more) * 0.9999;
   for (size_t r = 0; r < n; ++r) {
     const float* from = x + r * inputs;
-    // No number leaves 16 bits and no sum of products, at most the product of the lengths, leaves 32.
-    const double scale = std::min(2147480000.0 / kAxisLength / std::sqrt(squares[r]), 32767.0 / largest(from, inputs));
+    const double scale = std::min(longest / std::sqrt(squares[r]), 32767.0 / largest(from, inputs));
     if (!(scale < 1e38)) {  // nothing but zeros, or next to nothing
       steps[r] = 0;
       continue;
