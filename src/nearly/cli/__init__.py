@@ -1,4 +1,4 @@
-"""The command ``nearly``: build, search, info, evaluate, bench, demo."""
+"""The command ``nearly``: app.py has what is for indexes, collections.py what is for collections."""
 
 import os
 import re

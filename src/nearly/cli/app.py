@@ -190,7 +190,7 @@ def info(index: IndexFile, verify: Verify = False, json: Json = False) -> None:
     if index.is_dir():
         if verify:
             raise typer.BadParameter("--verify is for an index; nearly verify checks a collection")
-        return collections.describe(collections.folder(index), json)
+        return collections.stats(index, json)
     opened: Any = nearly.load(index, verify=verify)
     about = {**_described(opened, index), "verified": verify, "recall_targets": _efforts_of(opened)}
     if json:

@@ -5,7 +5,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ from nearly.cli.base import (
 from nearly.cli.inputs import parse_vectors, read_queries
 from nearly.errors import InputError
 
-__all__ = ["build", "describe", "search"]
+__all__ = ["build", "search", "stats"]
 
 _WIDE = 44  # characters of a value in a table for people
 _EXPORTED = 4096  # rows at a time
@@ -40,20 +40,17 @@ def build(
     recall: float | None, seed: int | None, json: bool,
 ) -> None:  # fmt: skip
     """Make a collection of the rows of a Parquet file; the folder is gone again where that fails."""
-    there = out.exists()
+    if out.exists():
+        raise typer.BadParameter(f"{out} is there already; name a new folder, or nearly add rows to that collection")
     started = time.perf_counter()
-    docs = nearly.open(out, metric=metric, recall=recall, seed=seed or 0, mode="a" if there else "x")
+    docs = nearly.open(out, metric=metric, recall=recall, seed=seed or 0, mode="x")
     try:
-        if len(docs):
-            raise typer.BadParameter(f"{out} holds {len(docs):,} rows already; nearly add puts more into it")
         with docs:
             docs.add(str(file), **_columns(docs, vector, id, document))
             docs.flush()
             described = _described(docs, out)
     except BaseException:
-        docs.close()
-        if not there:
-            shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
         raise
     _say_what_came(described, time.perf_counter() - started, json)
 
@@ -106,27 +103,20 @@ def search(
     """Print the nearest rows of a key, of vectors, or of a file of queries."""
     if sum((like is not None, bool(vector), queries is not None)) != 1:
         raise typer.BadParameter('pass one of --like KEY, --vector "1,2,3" (or a file), and --queries FILE')
-    settings = {
-        "where": where,
-        "field": field,
-        "recall": recall,
-        "exact": exact,
-        "include": include,
-        "threads": threads,
-    }
     with _reading(path) as docs:
+        of, key = field or next(iter(docs.fields)), None
         if like is not None:
             (key,) = _keys(docs, [like])
-            of = field or next(iter(docs.fields))
             rows = docs.get(key, include=(of,)).vector[None]
         else:
-            rows = _queries(docs, vector, queries, field, name)
+            rows = _queries(docs.fields[of], vector, queries, name)
         started = time.perf_counter()
-        hits = docs.search(rows, k if like is None else k + 1, **{n: v for n, v in settings.items() if v is not None})
+        hits = docs.search(rows, k if like is None else k + 1, where=where, field=field, recall=recall, exact=exact,
+                           include=include, threads=threads)  # fmt: skip
         seconds = time.perf_counter() - started
-        answers = [_answer(one, k, None if like is None else key) for one in hits]
+        answers = [_answer(one, k, key) for one in hits]
         about = {"plan": hits.plan, "expected_recall": hits.expected_recall, "seconds": seconds}
-        metric = docs.fields[field or next(iter(docs.fields))].metric
+        metric = docs.fields[of].metric
     if json:
         print(output.as_json({"k": k, "metric": metric, "queries": answers, **about}))
         return
@@ -143,13 +133,12 @@ def search(
     output.note(f"{number} in {seconds * 1e3:.3g} ms{expected}; {hits.plan}")
 
 
-def _queries(docs: Any, vector: list[str] | None, queries: Path | None, field: str | None, name: str | None) -> Any:
-    described = docs.fields[field or next(iter(docs.fields))]
+def _queries(field: Any, vector: list[str] | None, queries: Path | None, name: str | None) -> Any:
     if queries is None and vector and len(vector) == 1 and Path(vector[0]).is_file():
         queries, vector = Path(vector[0]), None
     if queries is not None:
-        return read_queries(queries, metric=described.metric, name=name)
-    return parse_vectors(vector or [], metric=described.metric, dim=described.dim)
+        return read_queries(queries, metric=field.metric, name=name)
+    return parse_vectors(vector or [], metric=field.metric, dim=field.dim)
 
 
 def _answer(hits: Any, k: int, without: Any) -> dict[str, Any]:
@@ -219,11 +208,6 @@ def stats(collection: Folder, json: Json = False) -> None:
     """Say how large a collection is, on the disk and in memory, and what is in it."""
     with _reading(collection) as docs:
         described = _described(docs, collection)
-    describe(described, json)
-
-
-def describe(described: Mapping[str, Any], json: bool) -> None:
-    """Print what `stats` found."""
     if json:
         print(output.as_json(described))
         return
@@ -243,12 +227,6 @@ def _print_columns(described: Mapping[str, Any]) -> None:
     fields = ", ".join(f"{name} ({about})" for name, about in described["fields"].items())
     columns = ", ".join(f"{name} {kind}" for name, kind in described["columns"].items()) or "none"
     print(f"  vectors   {fields}\n  columns   {columns}")
-
-
-def folder(path: Path) -> dict[str, Any]:
-    """What `info` says of a collection."""
-    with _reading(path) as docs:
-        return _described(docs, path)
 
 
 def _described(docs: Any, path: Path) -> dict[str, Any]:
@@ -373,18 +351,14 @@ def repair(collection: Folder, json: Json = False) -> None:
 @app.command()
 def compact(collection: Folder, json: Json = False) -> None:
     """Make one segment of all, without what was deleted: the smallest and quickest form."""
-    _upkeep(collection, lambda docs: docs.compact(), json)
-
-
-def _upkeep(path: Path, work: Callable[[Any], object], json: bool) -> None:
-    with _writing(path) as docs:
+    with _writing(collection) as docs:
         before = docs.stats().disk_bytes
-        work(docs)
+        docs.compact()
         after = docs.stats().disk_bytes
     if json:
         print(output.as_json({"disk_bytes_before": before, "disk_bytes": after}))
     else:
-        print(f"{path}: {output.as_bytes(before)} before, {output.as_bytes(after)} now")
+        print(f"{collection}: {output.as_bytes(before)} before, {output.as_bytes(after)} now")
 
 
 @app.command()
