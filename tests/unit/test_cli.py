@@ -1,6 +1,5 @@
 """The command line: what each command prints and writes, exit codes, and errors in a line or two."""
 
-import json
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 
 import nearly
 from nearly import evaluate
-from nearly.cli import answers, main, measure
+from nearly.cli import answers, measure
 from nearly.cli.inputs import parse_size, parse_vectors
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
@@ -38,30 +37,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def run(folder, monkeypatch, capsys):
-    """Run a command in the folder; returns (exit code, what it printed, what it said on standard error)."""
+@pytest.fixture(autouse=True)
+def _in_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
-
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
-
-
-@pytest.fixture
-def run_json(run):
-    """Run a command that must succeed, with --json; returns what it printed."""
-
-    def call(*arguments):
-        status, out, err = run(*arguments, "--json")
-        assert (status, err) == (0, "")
-        assert out.count("\n") == 1
-        return json.loads(out)
-
-    return call
 
 
 def failed(result, status, *parts):

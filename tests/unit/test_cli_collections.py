@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import nearly
-from nearly.cli import main
 
 N, DIM = 60, 8
 LANGUAGES = ("en", "de", "fr")
@@ -31,48 +30,29 @@ def rows(first, last):
     )
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command beside a.parquet and b.parquet; returns (exit code, what it printed, what it said of errors)."""
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path, monkeypatch):
+    """Commands run beside a.parquet and b.parquet."""
     monkeypatch.chdir(tmp_path)
     pq.write_table(rows(0, N), "a.parquet")
     pq.write_table(rows(N - 5, N + 5), "b.parquet")
-
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
-
-
-@pytest.fixture
-def ask(run):
-    """Run a command that must succeed, with --json; returns what it printed."""
-
-    def call(*arguments):
-        status, out, err = run(*arguments, "--json")
-        assert (status, err) == (0, "")
-        return json.loads(out)
-
-    return call
 
 
 COLUMNS = ("--vector", "emb", "--id", "key", "--document", "text")
 
 
 @pytest.fixture
-def docs(ask):
+def docs(run_json):
     """A collection of a.parquet."""
-    made = ask("build", "a.parquet", "docs", *COLUMNS, "--metric", "cosine")
+    made = run_json("build", "a.parquet", "docs", *COLUMNS, "--metric", "cosine")
     assert made["rows"] == N
     assert made["columns"] == {"year": "int", "lang": "str", "day": "date"}
     assert made["fields"] == {"vector": f"cosine, {DIM} dimensions"}
     return "docs"
 
 
-def test_a_row_finds_rows_like_it_and_not_itself(ask, docs):
-    found = ask("search", docs, "--like", "doc-3", "-k", 4)
+def test_a_row_finds_rows_like_it_and_not_itself(run_json, docs):
+    found = run_json("search", docs, "--like", "doc-3", "-k", 4)
     (answer,) = found["queries"]
     assert len(answer["ids"]) == 4
     assert "doc-3" not in answer["ids"]
@@ -83,8 +63,8 @@ def test_a_row_finds_rows_like_it_and_not_itself(ask, docs):
     assert answer["metadata"]["year"] == truth.metadata["year"].tolist()[1:]
 
 
-def test_filters_and_columns_to_show(ask, run, docs):
-    found = ask("search", docs, "--like", "doc-3", "--where", "year >= 2005 and lang = 'en'", "--include", "year")
+def test_filters_and_columns_to_show(run_json, run, docs):
+    found = run_json("search", docs, "--like", "doc-3", "--where", "year >= 2005 and lang = 'en'", "--include", "year")
     (answer,) = found["queries"]
     assert set(answer["metadata"]) == {"year"}
     assert min(answer["metadata"]["year"]) >= 2005
@@ -96,75 +76,75 @@ def test_filters_and_columns_to_show(ask, run, docs):
     assert "1 query in" in err
 
 
-def test_queries_are_typed_or_come_from_a_file(ask, docs, tmp_path):
+def test_queries_are_typed_or_come_from_a_file(run_json, docs, tmp_path):
     vectors = np.array(rows(0, 2)["emb"].to_pylist(), np.float32)
     np.save("queries.npy", vectors)
     typed = ",".join(map(str, vectors[0].tolist()))
     for arguments in (("--queries", "queries.npy"), ("--vector", "queries.npy"), ("--vector", typed)):
-        found = ask("search", docs, *arguments, "-k", 1, "--exact")
+        found = run_json("search", docs, *arguments, "-k", 1, "--exact")
         assert [answer["ids"] for answer in found["queries"]] == [["doc-0"], ["doc-1"]][: len(found["queries"])]
     assert len(found["queries"]) == 1
 
 
-def test_rows_are_read_by_key_and_by_filter(ask, run, docs):
-    found = ask("get", docs, "doc-7", "doc-2", "--vectors")["rows"]
+def test_rows_are_read_by_key_and_by_filter(run_json, run, docs):
+    found = run_json("get", docs, "doc-7", "doc-2", "--vectors")["rows"]
     assert [row["id"] for row in found] == ["doc-7", "doc-2"]
     assert found[0]["day"] == "2020-01-08"
     assert found[0]["document"] == "text 7"
     np.testing.assert_allclose(found[0]["vector"], rows(7, 8)["emb"].to_pylist()[0], rtol=1e-5)
-    found = ask("get", docs, "--where", "lang = 'de'", "--limit", 3, "--offset", 1)["rows"]
+    found = run_json("get", docs, "--where", "lang = 'de'", "--limit", 3, "--offset", 1)["rows"]
     assert [row["id"] for row in found] == ["doc-4", "doc-7", "doc-10"]
-    assert ask("count", docs) == {"count": N}
-    assert ask("count", docs, "--where", "lang = 'de'") == {"count": N // 3}
+    assert run_json("count", docs) == {"count": N}
+    assert run_json("count", docs, "--where", "lang = 'de'") == {"count": N // 3}
     assert run("count", docs)[1] == f"{N}\n"
     assert "text 7" in run("get", docs, "doc-7")[1]
 
 
-def test_adding_refuses_keys_that_are_there_unless_told_to_replace(ask, run, docs):
+def test_adding_refuses_keys_that_are_there_unless_told_to_replace(run_json, run, docs):
     status, _, err = run("add", docs, "b.parquet", *COLUMNS)
     assert status == 1
     assert "5 of the ids are taken: doc-55" in err
-    assert ask("count", docs) == {"count": N}
-    assert ask("add", docs, "b.parquet", *COLUMNS, "--upsert")["rows"] == N + 5
+    assert run_json("count", docs) == {"count": N}
+    assert run_json("add", docs, "b.parquet", *COLUMNS, "--upsert")["rows"] == N + 5
 
 
-def test_deleting_erasing_and_upkeep(ask, run, docs):
-    assert ask("delete", docs, "doc-1", "doc-2") == {"deleted": 2}
-    assert ask("delete", docs, "--where", "year = 2005") == {"deleted": N // 10}
-    assert ask("erase", docs, "doc-3") == {"erased": 1}
-    assert ask("verify", docs, "--erased", "doc-3")["erased"] == 1
-    assert ask("compact", docs)["disk_bytes"] > 0
+def test_deleting_erasing_and_upkeep(run_json, run, docs):
+    assert run_json("delete", docs, "doc-1", "doc-2") == {"deleted": 2}
+    assert run_json("delete", docs, "--where", "year = 2005") == {"deleted": N // 10}
+    assert run_json("erase", docs, "doc-3") == {"erased": 1}
+    assert run_json("verify", docs, "--erased", "doc-3")["erased"] == 1
+    assert run_json("compact", docs)["disk_bytes"] > 0
     left = N - 3 - N // 10
-    assert ask("verify", docs)["rows"] == left
-    about = ask("stats", docs)
+    assert run_json("verify", docs)["rows"] == left
+    about = run_json("stats", docs)
     assert (about["rows"], about["segments"], about["deleted"]) == (left, [left], 0.0)
-    assert ask("info", docs) == about
-    assert ask("snapshot", docs, "copy") == {"path": "copy", "rows": left}
-    assert ask("count", "copy") == {"count": left}
-    assert ask("repair", docs) == {"done": []}
+    assert run_json("info", docs) == about
+    assert run_json("snapshot", docs, "copy") == {"path": "copy", "rows": left}
+    assert run_json("count", "copy") == {"count": left}
+    assert run_json("repair", docs) == {"done": []}
     for command in ("stats", "verify", "compact", "repair", "info"):
         status, out, err = run(command, docs)
         assert (status, err) == (0, "")
         assert out
 
 
-def test_what_is_exported_can_be_built_again(ask, docs):
-    assert ask("export", docs, "out.parquet")["rows"] == N
-    again = ask("build", "out.parquet", "again", "--vector", "vector", "--id", "id")
+def test_what_is_exported_can_be_built_again(run_json, docs):
+    assert run_json("export", docs, "out.parquet")["rows"] == N
+    again = run_json("build", "out.parquet", "again", "--vector", "vector", "--id", "id")
     assert again["columns"] == {"year": "int", "lang": "str", "day": "date"}
-    assert ask("get", "again", "doc-9") == ask("get", docs, "doc-9")
-    assert ask("export", docs, "out.jsonl", "--where", "lang = 'fr'")["rows"] == N // 3
+    assert run_json("get", "again", "doc-9") == run_json("get", docs, "doc-9")
+    assert run_json("export", docs, "out.jsonl", "--where", "lang = 'fr'")["rows"] == N // 3
     with open("out.jsonl", encoding="utf-8") as file:
         lines = [json.loads(line) for line in file]
     assert {line["lang"] for line in lines} == {"fr"}
     assert len(lines[0]["vector"]) == DIM
 
 
-def test_keys_that_are_numbers(ask, run):
+def test_keys_that_are_numbers(run_json, run):
     table = rows(0, 10).drop_columns(["key"])
     pq.write_table(table, "numbers.parquet")
-    ask("build", "numbers.parquet", "numbers", "--vector", "emb", "--document", "text")
-    assert ask("get", "numbers", "3")["rows"][0]["document"] == "text 3"
+    run_json("build", "numbers.parquet", "numbers", "--vector", "emb", "--document", "text")
+    assert run_json("get", "numbers", "3")["rows"][0]["document"] == "text 3"
     status, _, err = run("get", "numbers", "three")
     assert status == 2
     assert "'three' is no key of this collection, whose keys are numbers" in err
