@@ -39,7 +39,7 @@ bench: $(VENV)/.nearly $(if $(filter all collections flat peers,$(Q)),$(VENV)/.p
 	@$(BIN)/python benchmarks/bench_$(Q).py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 asan: $(VENV)/.test  ## the fast tests under AddressSanitizer and UBSan
-	@$(BIN)/python tools/soak.py --only asan --seed $(SEED) $(ARGS)
+	@$(BIN)/python tools/soak.py --only asan --scale 2 --seed $(SEED) $(ARGS)
 
 docs: $(VENV)/.docs  ## run every example, check every link, build the pages in build/docs
 	@$(BIN)/python -m pytest tests/test_docs.py
