@@ -315,6 +315,29 @@ def test_same_bytes_for_any_number_of_threads_and_after_loading(tmp_path):
     assert hits.ids.tolist() == brute(vectors[2:540], again.values(again.ids), queries[2], 100, 300, 10, again.ids)[0]
 
 
+@pytest.mark.parametrize("quantizer", [nearly.Plain(), nearly.Scalar(bits=4), None], ids=str)
+def test_a_loaded_index_builds_new_runs_by_its_quantizer(tmp_path, quantizer):
+    vectors, values, _ = data()
+    index = nearly.Window(vectors[:400], values[:400], quantizer=quantizer, **SMALL)
+    index.save(tmp_path / "a")
+    loaded = nearly.load(tmp_path / "a")
+    for one in (index, loaded):
+        one.remove(np.arange(100))  # built anew
+    index.save(tmp_path / "a")
+    loaded.save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (loaded._runs[0].travel.codes is None) == (quantizer == nearly.Plain())
+
+
+@pytest.mark.parametrize("specification", [{"specification": "pca"}, {"specification": "reduced", "dims": "all"}, 3])
+def test_a_file_with_a_damaged_specification_is_refused(tmp_path, specification):
+    made().save(tmp_path / "a")
+    file = nearly.storage.read(tmp_path / "a")
+    nearly.storage.write(tmp_path / "b", file.arrays, {**file.config, "specification": specification}, kind=file.kind)
+    with pytest.raises(FormatError):
+        nearly.load(tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [

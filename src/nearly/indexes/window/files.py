@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core, metrics, storage
-from nearly.errors import FormatError
+from nearly.errors import FormatError, InputError
 from nearly.indexes.contract import Contract
 from nearly.indexes.graph import Rules
 from nearly.indexes.store import ELEMENTS, Store
-from nearly.indexes.travel import Travel
+from nearly.indexes.travel import Travel, check_quantizer
 from nearly.indexes.window.margins import Margins
 from nearly.indexes.window.part import Part
 from nearly.indexes.window.run import Run, Shape
-from nearly.quantizers import Plain
+from nearly.quantizers import QUANTIZERS, Plain, Quantizer
+from nearly.quantizers.specifications import describe, specified
 
 if TYPE_CHECKING:
     from nearly.indexes.window.index import Window
@@ -55,6 +56,9 @@ def state(index: "Window") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         },
         "runs": [],
     }  # fmt: skip
+    specification = None if shape.quantizer is None else describe(shape.quantizer, QUANTIZERS)
+    if specification is not None:
+        config["specification"] = specification
     if index._probes is not None:
         arrays["probes"] = index._probes
     for r, run in enumerate(index._runs):
@@ -100,7 +104,7 @@ def restore(index: "Window", file: storage.File) -> None:
     )  # fmt: skip
     index._shape = Shape(
         integer(file, ("window", "branching"), 2, 64), integer(file, ("window", "leaf"), 16, 1 << 24),
-        storage.config_bool(file, ("window", "overlap")), rules, None,
+        storage.config_bool(file, ("window", "overlap")), rules, _quantizer(file, metric.name),
         storage.config_float(file, ("window", "recall"), 0.0, 1.0), integer(file, ("window", "seed"), 0),
     )  # fmt: skip
     index._next_id = integer(file, ("window", "next_id"), 0, 2**63)
@@ -120,6 +124,18 @@ def restore(index: "Window", file: storage.File) -> None:
     ids = index.ids
     if (len(ids) and int(ids[-1]) >= index._next_id) or (ids[1:] == ids[:-1]).any():
         raise FormatError(f"{file.path} is damaged: an id is there twice, or not below the next one")
+
+
+def _quantizer(file: storage.File, metric: str) -> Quantizer | None:
+    """By what later runs code their vectors; None: by what is usual for them."""
+    if "specification" not in file.config:
+        return None
+    made: Quantizer = specified(file.config["specification"], QUANTIZERS)
+    try:
+        check_quantizer(made, metric)
+    except InputError as problem:
+        raise FormatError(f"{file.path} is damaged: {problem}") from problem
+    return made
 
 
 def _run(file: storage.File, index: "Window", metric: Any, elements: Any) -> Run:
