@@ -37,19 +37,24 @@ def main() -> None:
     wanted = {} if arguments.pages else commands(arguments)
     failed = [name for name, command in wanted.items() if not run(command, folder / f"{name}.jsonl")]
     if arguments.out is None:
-        report.main(pages())
+        for written in pages():
+            report.main(written)
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def pages(root: Path = HERE.parent) -> list[str]:
-    """Return the arguments with which report.py writes what is committed."""
-    here = root / "benchmarks"
-    files = [str(path) for path in sorted((here / "baselines").glob("*.jsonl"))]
-    written = {"--chart": root / "docs" / "pareto.svg", "--into": here / "README.md"}
+def pages(root: Path = HERE.parent) -> list[list[str]]:
+    """Return the arguments of each call of report.py that writes what is committed; folders are other machines."""
+    baselines = root / "benchmarks" / "baselines"
+    written = {"--chart": root / "docs" / "pareto.svg", "--into": root / "benchmarks" / "README.md"}
     written["--quantizers"] = root / "docs" / "quantizers.md"
-    written["--tables"] = here / "baselines" / "tables.md"
-    return [*files, *(str(part) for pair in written.items() for part in pair)]
+    calls = []
+    for folder in (baselines, *sorted(path for path in baselines.iterdir() if path.is_dir())):
+        files = [str(path) for path in sorted(folder.glob("*.jsonl"))]
+        more = written if folder == baselines else {}
+        pairs = {**more, "--tables": folder / "tables.md"}.items()
+        calls.append([*files, *(str(part) for pair in pairs for part in pair)])
+    return calls
 
 
 def parse() -> argparse.Namespace:

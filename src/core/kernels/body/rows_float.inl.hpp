@@ -26,7 +26,7 @@ template <typename A, typename B> constexpr bool kSame = false;
 template <typename A> constexpr bool kSame<A, A> = true;
 
 template <typename Distance, typename Stored, size_t kRows>
-inline void float_block(const float* query, const uint8_t* const* row, size_t dim, float* out) {
+__attribute__((always_inline)) inline void float_block(const float* query, const uint8_t* const* row, size_t dim, float* out) {
   constexpr bool kScaled = kSame<Distance, Cosine>;
   Floats even[kRows], odd[kRows];
   NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) even[r] = odd[r] = Floats{};
@@ -49,14 +49,19 @@ inline void float_block(const float* query, const uint8_t* const* row, size_t di
       even[r] = Distance::step(q0, stored(reinterpret_cast<const Stored*>(row[r]) + j, r), even[r]);
     j += kLanes;
   }
-  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
-    float sum = reduce(even[r] + odd[r]);
-    for (size_t t = j; t < dim; ++t) {
-      const float x = one(reinterpret_cast<const Stored*>(row[r]) + t);
-      sum = Distance::step(query[t], kScaled ? x * scale[r] : x, sum);
+  float sum[kRows];
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) even[r] += odd[r];
+  if constexpr (kRows == 4)
+    reduce4(even, sum);
+  else
+    sum[0] = reduce(even[0]);
+  for (; j < dim; ++j)
+    NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
+      const float x = one(reinterpret_cast<const Stored*>(row[r]) + j);
+      sum[r] = Distance::step(query[j], kScaled ? x * scale[r] : x, sum[r]);
     }
-    out[r] = kScaled && scale[r] == 0.0f ? 1.0f : Distance::last(sum);
-  }
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r)
+    out[r] = kScaled && scale[r] == 0.0f ? 1.0f : Distance::last(sum[r]);
 }
 
 template <typename Distance, typename Stored>

@@ -54,13 +54,29 @@ inline Ints pair_products(Shorts a, Shorts b) {
 #endif
 }
 
-// Lanes summed in halves: the same order on every call, whatever the block.
+// Lanes summed in halves, down to four: the order of every sum below, alone or in company.
+typedef float Fours __attribute__((vector_size(16)));
+inline Fours fold(Floats v) {
+#if NEARLY_BYTES == 64
+  const auto half = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                    __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  return __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
+#elif NEARLY_BYTES == 32
+  return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+  return v;
+#endif
+}
 inline float reduce(Floats v) {
-  float lane[kLanes];
-  memcpy(lane, &v, sizeof v);
-  for (size_t width = kLanes / 2; width > 0; width /= 2)
-    for (size_t i = 0; i < width; ++i) lane[i] += lane[i + width];
-  return lane[0];
+  const Fours x = fold(v), y = x + __builtin_shufflevector(x, x, 2, 3, 0, 1);
+  return y[0] + y[1];
+}
+// Four sums at once, of the same bits.
+inline void reduce4(const Floats* v, float* out) {
+  const Fours a = fold(v[0]), b = fold(v[1]), c = fold(v[2]), d = fold(v[3]);
+  const Fours ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Fours cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  store_as(out, __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7));
 }
 inline int32_t reduce(Ints v) {
 #if defined(__AVX512F__) && NEARLY_BYTES == 64
