@@ -20,16 +20,16 @@ def state_of(index, tmp_path):
 
 @pytest.mark.parametrize("case", SIMPLE, ids=str)
 def test_what_is_added_is_found_and_what_is_removed_is_not(case):
-    vectors = points(case.metric, 700)
-    index = case.make(vectors[:400])
-    assert index.add(vectors[400:600]).tolist() == list(range(400, 600))
-    index.remove(np.arange(0, 600, 5))
-    index.remove(599)
-    assert index.add(vectors[600:601]).tolist() == [600]
-    assert index.upsert(vectors[601:603], ids=[1, 900]).tolist() == [1, 900]
-    assert index.add(vectors[603:]).tolist() == list(range(901, 998))
-    held = {i: vectors[i] for i in range(601) if (i % 5 or i == 600) and i != 599}
-    held |= {1: vectors[601], 900: vectors[602]} | {901 + i: vectors[603 + i] for i in range(97)}
+    vectors = points(case.metric, 480)
+    index = case.make(vectors[:220])
+    assert index.add(vectors[220:400]).tolist() == list(range(220, 400))
+    index.remove(np.arange(0, 400, 5))
+    index.remove(399)
+    assert index.add(vectors[400:401]).tolist() == [400]
+    assert index.upsert(vectors[401:403], ids=[1, 900]).tolist() == [1, 900]
+    assert index.add(vectors[403:]).tolist() == list(range(901, 978))
+    held = {i: vectors[i] for i in range(401) if (i % 5 or i == 400) and i != 399}
+    held |= {1: vectors[401], 900: vectors[402]} | {901 + i: vectors[403 + i] for i in range(77)}
     assert index.ids.tolist() == sorted(held)
     assert len(index) == len(held)
     np.testing.assert_allclose(index.get(sorted(held)), [held[i] for i in sorted(held)], rtol=1e-6)
@@ -88,11 +88,11 @@ def test_get_gives_back_what_was_put_in(case):
 
 @pytest.mark.parametrize("case", SIMPLE, ids=str)
 def test_an_error_changes_nothing(case, tmp_path):
-    vectors = points(case.metric, 320)
-    index = case.make(vectors[:300], ids=np.arange(300) * 3)
+    vectors = points(case.metric, 220)
+    index = case.make(vectors[:200], ids=np.arange(200) * 3)
     index.remove([0, 3])
     before = state_of(index, tmp_path)
-    new = vectors[300:303]
+    new = vectors[200:203]
     wide = np.concatenate([new, new], axis=1)
     calls = [
         (nearly.IdError, "9", lambda: index.add(new, ids=[9, 1, 2])),
@@ -126,7 +126,7 @@ def test_an_error_changes_nothing(case, tmp_path):
         with pytest.raises(error, match=words or None):
             call()
     assert state_of(index, tmp_path) == before
-    assert index.add(new).tolist() == [898, 899, 900]
+    assert index.add(new).tolist() == [598, 599, 600]
 
 
 @pytest.mark.parametrize("case", KINDS, ids=str)

@@ -121,13 +121,13 @@ def test_too_many_dimensions_are_refused(case):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8, np.uint8])
 @pytest.mark.parametrize("case", [c for c in SIMPLE if c.metric in ("l2", "ip", "cosine", "l1")], ids=str)
 def test_element_types(case, dtype):
-    values = np.random.default_rng(2).integers(0, 100, (300, 12))
+    values = np.random.default_rng(2).integers(0, 100, (200, 12))  # so few that nothing is calibrated
     vectors = values.astype(dtype)
     index = case.make(vectors)
     asked = vectors[:20].astype(np.float32) + 0.25
     truth = evaluate.exact(vectors.astype(np.float32), asked, 10, metric=case.metric)[1]
     np.testing.assert_allclose(index.search(asked, k=10, exact=True).distances, truth, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(index.get([0, 299]), vectors[[0, 299]].astype(np.float32), rtol=1e-6)
+    np.testing.assert_allclose(index.get([0, 199]), vectors[[0, 199]].astype(np.float32), rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", KINDS, ids=str)
@@ -154,23 +154,23 @@ def test_islands_are_all_reached(case):
     """Clusters so far apart that no list would lead from one to another by itself."""
     rng = np.random.default_rng(1)
     centers = rng.standard_normal((6, 16)) * 1000
-    vectors = np.concatenate([c + rng.standard_normal((150, 16)) for c in centers]).astype(np.float32)
+    vectors = np.concatenate([c + rng.standard_normal((100, 16)) for c in centers]).astype(np.float32)
     index = case.make(vectors, **({"order": "given"} if case.kind in GRAPHS else {}))
     index.verify()  # a walk from the entry points reaches every node
     hits = index.search(vectors, k=1, recall=0.99)
     assert (hits.distances == 0).mean() >= 0.98
-    far = (centers[0] * -3 + rng.standard_normal((200, 16))).astype(np.float32)
+    far = (centers[0] * -3 + rng.standard_normal((120, 16))).astype(np.float32)
     index.add(far)
     index.verify()
     asked = far + rng.standard_normal(far.shape).astype(np.float32) * 0.1
     found, truth = index.search(asked, k=10), index.search(asked, k=10, exact=True)
-    assert np.isin(found.ids, np.arange(900, 1100)).all()
-    assert np.isin(truth.ids, np.arange(900, 1100)).all()
+    assert (found.ids >= 600).all()
+    assert (truth.ids >= 600).all()
     if case.kind in GRAPHS or case.quantizer == nearly.Plain():  # lists with one step of codes for all do not notice
         assert (found.distances <= truth.distances[:, 9:]).mean() >= 0.94
-    index.remove(np.arange(0, 450))
+    index.remove(np.arange(0, 300))
     index.verify()
-    assert (index.search(vectors[450:], k=1, recall=0.99).distances == 0).mean() >= 0.99
+    assert (index.search(vectors[300:], k=1, recall=0.99).distances == 0).mean() >= 0.99
 
 
 @pytest.mark.parametrize("case", [c for c in KINDS if c.kind in GRAPHS], ids=str)

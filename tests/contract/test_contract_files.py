@@ -35,9 +35,9 @@ def test_a_loaded_index_answers_the_same_and_is_saved_the_same(case, tmp_path):
 
 @pytest.mark.parametrize("case", BUILT_TWICE, ids=str)
 def test_the_same_arguments_give_the_same_bytes_for_any_number_of_threads(case, tmp_path):
-    vectors = points(case.metric)
-    first, second = (saved(case.make(vectors, threads=threads), tmp_path / "a") for threads in (1, 2))
-    assert first == second
+    other = 1 if nearly.get_threads() > 1 else 2
+    made = case.make(points(case.metric), threads=other)
+    assert saved(made, tmp_path / "a") == saved(built(case), tmp_path / "b")
 
 
 @pytest.mark.parametrize("case", [c for c in L2 if c.quantizer in (None, nearly.Plain(), nearly.Scalar())], ids=str)

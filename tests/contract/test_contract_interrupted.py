@@ -97,7 +97,7 @@ def check(index, held):
             assert index._graph.count_unreachable() == 0
 
 
-@pytest.mark.parametrize("n", [300, 0])
+@pytest.mark.parametrize("n", [200, 0])
 @pytest.mark.parametrize("change", [add, upsert, remove], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("case", KINDS, ids=str)
 def test_ctrl_c_at_any_line_leaves_all_or_nothing(case, change, n, tmp_path):
@@ -130,7 +130,7 @@ def test_ctrl_c_at_any_line_leaves_all_or_nothing(case, change, n, tmp_path):
 @pytest.mark.parametrize("case", [c for c in KINDS if c.kind in GRAPHS], ids=str)
 def test_ctrl_c_in_any_batch_changes_nothing(case, change, monkeypatch):
     for after in range(1, 7):
-        index, held = start(case, 300)
+        index, held = start(case, 200)
         call, then = change(index, held)
         break_off(monkeypatch, index, after)
         with pytest.raises(KeyboardInterrupt):

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from contract_support import CASES, DIM, KINDS, L2, SIMPLE, N, built, points, queries, same
+from contract_support import CASES, DIM, KINDS, L2, LARGE, SIMPLE, N, built, points, queries, same
 
 import nearly
 from nearly import evaluate
@@ -16,7 +16,7 @@ CLOSE = {"rtol": 1e-5, "atol": 2e-5}
 MEASURED = [c for c in CASES if c.kind in ("vamana", "ivf") or (c in SIMPLE and c.kind != "flat")]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if c.metric != "ip" or c in SIMPLE], ids=str)
 def test_finds_a_stored_vector_first(case):
     vectors = points(case.metric)
     if case.metric == "ip":  # of vectors of one length, a vector has its largest product with itself
@@ -72,7 +72,7 @@ def test_a_batch_answers_as_single_queries_do_for_any_number_of_threads(case):
 
 @pytest.mark.parametrize("case", MEASURED, ids=str)
 def test_delivers_the_recall_that_was_asked_for(case):
-    n = 2 * N if case in SIMPLE else N  # what others build already
+    n = LARGE if case in SIMPLE else N  # what others build already
     vectors, asked = points(case.metric, n), queries(case.metric, 200)
     index = built(case, n)
     _, truth = evaluate.exact(vectors, asked, 10, metric=case.metric)
@@ -158,9 +158,9 @@ def test_refuses_queries_that_cannot_be_answered(case):
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.metric == "ip"], ids=str)
 def test_products_with_zero_are_a_plain_zero(case):
-    index = case.make(np.concatenate([points("ip")[:299], np.zeros((1, DIM), np.float32)]))
-    found = index.search(np.stack([queries("ip")[0]] * 9), k=300, exact=True)
-    at = found.ids == 299
+    index = case.make(np.concatenate([points("ip")[:199], np.zeros((1, DIM), np.float32)]))
+    found = index.search(np.stack([queries("ip")[0]] * 9), k=200, exact=True)
+    at = found.ids == 199
     assert (found.distances[at] == 0).all()
     assert not np.signbit(found.distances[at]).any()
     assert not np.signbit(index.search(np.zeros(DIM, np.float32), k=5, exact=True).distances).any()

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from contract_support import KINDS, SIMPLE, built, points, queries, same
+from contract_support import KINDS, LARGE, SIMPLE, built, points, queries, same
 
 import nearly
 from nearly import evaluate
 
-N = 2000
-SHARES = (1, 9, 60, 700, N)
+SHARES = (1, 9, 60, 700, LARGE)
 
 
 def options_of(case):
@@ -19,9 +18,9 @@ def options_of(case):
 @pytest.mark.parametrize("passing", SHARES)
 @pytest.mark.parametrize("case", SIMPLE, ids=str)
 def test_only_what_passes_is_found_and_enough_of_it(case, passing):
-    index, asked = built(case, N), queries(case.metric, 8)
-    allowed = np.sort(np.random.default_rng(passing).permutation(N)[:passing])
-    mask = np.zeros(N, bool)
+    index, asked = built(case, LARGE), queries(case.metric, 8)
+    allowed = np.sort(np.random.default_rng(passing).permutation(LARGE)[:passing])
+    mask = np.zeros(LARGE, bool)
     mask[allowed] = True
     for options in options_of(case):
         hits = index.search(asked, k=10, where=mask, **options)
@@ -31,15 +30,15 @@ def test_only_what_passes_is_found_and_enough_of_it(case, passing):
         same(index.search(asked, k=10, where=mask, threads=1, **options), hits)
         for i in (0, 5):
             same(index.search(asked[i], k=10, where=mask, **options), hits[i])
-    truth = evaluate.exact(points(case.metric, N)[allowed], asked, 10, metric=case.metric)[1]
+    truth = evaluate.exact(points(case.metric, LARGE)[allowed], asked, 10, metric=case.metric)[1]
     np.testing.assert_allclose(hits.distances, truth, rtol=1e-5, atol=2e-5)  # exact=True came last
 
 
 @pytest.mark.parametrize("case", [c for c in SIMPLE if c.kind != "flat"], ids=str)
 @pytest.mark.parametrize("passing", [300, 1100, 1700])
 def test_recall_holds_among_what_passes(case, passing):
-    index, asked = built(case, N), queries(case.metric, 100)
-    mask = np.random.default_rng(passing).permutation(N) < passing
+    index, asked = built(case, LARGE), queries(case.metric, 100)
+    mask = np.random.default_rng(passing).permutation(LARGE) < passing
     truth = index.search(asked, k=10, where=mask, exact=True).distances[:, -1:]
     for target in (0.9, 0.95):
         found = index.search(asked, k=10, where=mask, recall=target)
@@ -49,10 +48,10 @@ def test_recall_holds_among_what_passes(case, passing):
 
 @pytest.mark.parametrize("case", SIMPLE, ids=str)
 def test_a_filter_that_passes_all_changes_nothing(case):
-    index, asked = built(case, N), queries(case.metric)
+    index, asked = built(case, LARGE), queries(case.metric)
     for options in options_of(case)[1:]:
-        same(index.search(asked, where=np.ones(N, bool), **options), index.search(asked, **options))
-    found, plain = index.search(asked, where=np.ones(N, bool)), index.search(asked)
+        same(index.search(asked, where=np.ones(LARGE, bool), **options), index.search(asked, **options))
+    found, plain = index.search(asked, where=np.ones(LARGE, bool)), index.search(asked)
     assert (found.distances <= plain.distances).all()  # the same, or exact where a scan costs less
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import nearly
 from nearly import evaluate
-from nearly.indexes import INDEXES
+from nearly.indexes import INDEXES, choose
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import bench_memory
@@ -59,11 +59,12 @@ def test_recall_one_is_a_scan(vectors):
     assert "1.0" in index.plan
 
 
-def test_a_limit_chooses_among_smaller_graphs_and_names_them():
+def test_a_limit_chooses_among_smaller_graphs_and_names_them(monkeypatch):
+    monkeypatch.setattr(choose, "_SMALL", 1000)  # so that graphs of few vectors are built
     rng = np.random.default_rng(0)
     few = rng.standard_normal((100, 200), np.float32) * 3
-    vectors = few[rng.integers(100, size=5000)] + rng.standard_normal((5000, 200), np.float32)
-    usual = nearly.estimate(5000, 200, sample=vectors)
+    vectors = few[rng.integers(100, size=1000)] + rng.standard_normal((1000, 200), np.float32)
+    usual = nearly.estimate(1000, 200, sample=vectors)
     seen, limit = [], usual.peak_bytes
     index = nearly.build(vectors, memory_limit=limit)
     assert "limit" not in index.plan
