@@ -126,6 +126,29 @@ def between(scorer: Any, row: int, rows: Any) -> NDArray[np.float32]:
     return out
 
 
+def compared(metric: str, query: NDArray[Any], vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """Return what `score` estimates, in float64: the squared distance under l2, else the negated product."""
+    query, vectors = query.astype(np.float64), vectors.astype(np.float64)
+    return ((vectors - query) ** 2).sum(axis=1) if metric == "l2" else -(vectors @ query)
+
+
+def coded(fitted: Any, vectors: NDArray[np.float32]) -> tuple[Any, NDArray[np.uint8]]:
+    """Return a scorer over the codes of vectors, and the codes."""
+    table = _core.Table(fitted.row_bytes, len(vectors), len(vectors))
+    scorer = fitted.scorer(table)
+    scorer.encode(0, vectors)
+    return scorer, np.array(table.array())
+
+
+def bounded(
+    scorer: Any, query: NDArray[np.float32], rows: NDArray[Any], bound: float = np.inf
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return scores and the half-widths of their bounds; above ``bound`` scores are lower bounds by leading bits."""
+    out, errors = np.full((2, len(rows)), np.nan, np.float32)
+    scorer.bounded_scores(query, rows.astype(np.uint32), bound, out, errors)
+    return out, errors
+
+
 class Answer(NamedTuple):
     """Ids, distances and counts; work = (distances, hops, ranked), of which a scan has the first."""
 

@@ -286,6 +286,9 @@ def test_travel_by_codes_is_ranked_by_the_store(rng):
     assert (got.ids == truth.ids).mean() > 0.98
     assert not got.distances[:, 0].any()  # exact: a stored vector is at 0, whatever its code
     assert got.work[2] == 100 * 30
+    narrow = made.search(vectors[:100], 10, width=10, depth=30)  # twice k are kept for the ranking, no more
+    assert narrow.work[2] == 100 * 20
+    assert (narrow.ids == truth.ids).mean() > (made.search(vectors[:100], 10, width=10).ids == truth.ids).mean()
 
 
 def test_the_width_follows_from_the_first_hops(rng):
@@ -374,6 +377,41 @@ def test_consolidation_leaves_no_dead_names(rng, threads):
     again = build(vectors)
     again.graph.consolidate(dead, 40, 12, 1.2, 3 - threads)
     assert again.lists[alive].tobytes() != build(vectors).lists[alive].tobytes()
+
+
+def pruned(node, candidates, vectors, limit, alpha):
+    """The rule of Vamana in NumPy (DiskANN, section 2.4), by squared distances: the nearest that none kept covers."""
+    between = ((vectors[candidates, None] - vectors[candidates]) ** 2).sum(axis=-1)
+    own = ((vectors[candidates] - vectors[node]) ** 2).sum(axis=-1)
+    order, kept = np.lexsort((candidates, own)), []
+    for a in (1.0, alpha):
+        for i in order:
+            nearer = [j for j in kept if (own[j], candidates[j]) < (own[i], candidates[i])]
+            if i not in kept and len(kept) < limit and all(own[i] <= np.float32(a) * between[i, j] for j in nearer):
+                kept.append(i)
+    return {int(candidates[i]) for i in kept}
+
+
+def test_a_list_that_loses_names_takes_from_the_lists_of_the_lost(rng):
+    vectors = np.rint(clustered(rng, 400, 6) * 20).astype(np.float32)  # whole: distances are exact
+    made = build(vectors, degree=8)
+    before, dead = made.lists.copy(), rng.random(400) < 0.3
+    made.graph.consolidate(dead.astype(np.uint8), 40, 8, 1.2)
+    n_pruned = 0
+    for node in np.flatnonzero(~dead).tolist():
+        named, now = set(before[node].tolist()) - {NONE}, set(made.lists[node].tolist()) - {NONE}
+        lost = [v for v in named if dead[v]]
+        if not lost:
+            assert now == named
+            continue
+        offered = named.union(*(before[v].tolist() for v in lost)) - {NONE, node}
+        offered = np.array(sorted(v for v in offered if not dead[v]))
+        if len(offered) <= 8:
+            assert now == set(offered.tolist())
+        else:
+            assert now == pruned(node, offered, vectors, 8, 1.2)
+            n_pruned += 1
+    assert n_pruned > 100
 
 
 def test_consolidation_does_not_depend_on_threads(rng):

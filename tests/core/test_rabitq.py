@@ -2,7 +2,19 @@
 
 import numpy as np
 import pytest
-from core_support import METRICS, between, bits, score
+from core_support import (
+    METRICS,
+    as_bytes,
+    between,
+    bits,
+    bounded,
+    coded,
+    compared,
+    make_plain,
+    make_rows,
+    scan,
+    score,
+)
 
 from nearly import RaBitQ, _core
 
@@ -18,26 +30,6 @@ def clustered(rng, n, dim=DIM):
     spread = np.exp(-np.arange(dim) / 40)
     made = rng.standard_normal((20, dim))[rng.integers(20, size=n)] + rng.standard_normal((n, dim))
     return (made * spread).astype(np.float32)
-
-
-def coded(fitted, vectors):
-    """A scorer over the codes of vectors, and the codes."""
-    table = _core.Table(fitted.row_bytes, len(vectors), len(vectors))
-    scorer = fitted.scorer(table)
-    scorer.encode(0, vectors)
-    return scorer, np.array(table.array())
-
-
-def bounded(scorer, query, rows, bound=np.inf):
-    """Scores and the half-widths of their bounds."""
-    out, errors = np.full(len(rows), np.nan, np.float32), np.full(len(rows), np.nan, np.float32)
-    scorer.bounded_scores(query, rows.astype(np.uint32), bound, out, errors)
-    return out, errors
-
-
-def exact(metric, query, vectors):
-    query, vectors = query.astype(np.float64), vectors.astype(np.float64)
-    return ((vectors - query) ** 2).sum(axis=1) if metric == "l2" else -(vectors @ query)
 
 
 @pytest.mark.parametrize("n_bits", COSINES)
@@ -63,7 +55,7 @@ def test_estimates_are_unbiased_and_bounds_hold_as_often_as_they_say(rng, n_bits
         errors = []
         for query in queries:
             got, width = bounded(scorer, query, np.arange(1000))
-            off = got - exact(metric, query, vectors)
+            off = got - compared(metric, query, vectors)
             size = np.linalg.norm(vectors - fitted.center, axis=1) * np.linalg.norm(query - fitted.center)
             errors.append((off / size).mean())
             outside.append((np.abs(off) > width).mean())
@@ -125,6 +117,34 @@ def test_two_stages_finish_as_one_and_leave_out_what_is_beyond(simd_target, rng,
     assert finished.mean() > 0.9
 
 
+@pytest.mark.parametrize("n_bits", [5, 8])
+def test_leading_bits_have_bounds_that_hold_as_often_as_they_say(rng, n_bits):
+    vectors, queries = clustered(rng, 500), clustered(rng, 20)
+    above = []
+    for seed in range(6):
+        scorer, _ = coded(RaBitQ(n_bits).fit(vectors, seed=seed), vectors)
+        for query in queries:
+            lowest, _ = bounded(scorer, query, np.arange(500), -np.inf)  # nothing is finished
+            above.append((lowest > compared("l2", query, vectors)).mean())
+    assert 0.015 <= np.mean(above) <= 0.045  # 1.9 standard deviations, one-sided: 0.029
+
+
+@pytest.mark.parametrize("times", [0.0, 1.0])
+def test_a_scan_misses_a_neighbor_only_where_its_bound_is_wrong(rng, times):
+    vectors, queries = clustered(rng, 2000), clustered(rng, 40)
+    scorer, _ = coded(RaBitQ(1).fit(vectors), vectors)
+    plain, rows, k, missed = make_plain(vectors), make_rows(2000), 10, 0
+    ids, distances, counts = np.empty((40, k), np.int64), np.empty((40, k), np.float32), np.empty(40, np.uint32)
+    _core.scan_bounded(plain, scorer, times, rows, 2000, DIM * 4, as_bytes(queries), 0, ids, distances, counts)
+    truth = scan(plain, rows, 2000, queries, k).ids
+    for query, found, nearest in zip(queries, ids, truth, strict=True):
+        estimates, widths = bounded(scorer, query, nearest)
+        right = estimates - times * widths <= compared("l2", query, vectors[nearest])
+        assert np.isin(nearest[right], found).all()
+        missed += len(np.setdiff1d(nearest, found))
+    assert (missed > 20) == (times == 0)  # estimates taken for bounds leave out many
+
+
 @pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
 @pytest.mark.parametrize("n_bits", BITS)
 def test_a_range_scores_as_its_rows_and_a_query_as_any_other(simd_target, rng, n_bits, metric):
@@ -144,7 +164,7 @@ def test_stored_to_stored(rng, n_bits, metric):
     assert fitted.compares_products == (metric == "ip")
     scorer, _ = coded(fitted, vectors)
     for row in (0, 57):
-        got, true = between(scorer, row, np.arange(100)), exact(metric, vectors[row], vectors)
+        got, true = between(scorer, row, np.arange(100)), compared(metric, vectors[row], vectors)
         others = np.arange(100) != row
         assert np.corrcoef(got[others], true[others])[0, 1] > (0.8 if n_bits == 1 else 0.95 if n_bits == 2 else 0.99)
         if metric == "l2":

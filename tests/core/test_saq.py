@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from core_support import METRICS, between, bits, score
+from core_support import METRICS, between, bits, bounded, coded, compared, score
 
 from nearly import SAQ, RaBitQ, _core
 from nearly.quantizers.saq import ERRORS, FittedSAQ
@@ -21,32 +21,12 @@ def falling(rng, n, dim=DIM, fall=40.0):
     return (rng.standard_normal((n, dim)) @ axes + 0.3).astype(np.float32)
 
 
-def coded(fitted, vectors):
-    """A scorer over the codes of vectors, and the codes."""
-    table = _core.Table(fitted.row_bytes, len(vectors), len(vectors))
-    scorer = fitted.scorer(table)
-    scorer.encode(0, vectors)
-    return scorer, np.array(table.array())
-
-
-def bounded(scorer, query, rows, bound=np.inf):
-    """Scores and the half-widths of their bounds."""
-    out, errors = np.full(len(rows), np.nan, np.float32), np.full(len(rows), np.nan, np.float32)
-    scorer.bounded_scores(query, rows.astype(np.uint32), bound, out, errors)
-    return out, errors
-
-
 @cache
 def fitted_to(fall):
     """Codes of 8 bits fitted to 700 vectors of 320 dimensions, those, and a query."""
     rng = np.random.default_rng(20240229)
     vectors, query = falling(rng, 700, 320, fall), falling(rng, 1, 320, fall)[0]
     return SAQ(8).fit(vectors), vectors, query
-
-
-def exact(metric, query, vectors):
-    query, vectors = query.astype(np.float64), vectors.astype(np.float64)
-    return ((vectors - query) ** 2).sum(axis=1) if metric == "l2" else -(vectors @ query)
 
 
 def with_plan(fitted, plan, seed=0):
@@ -125,16 +105,17 @@ def test_estimates_are_unbiased_and_bounds_hold_as_often_as_they_say(rng, budget
         fitted = SAQ(budget).fit_floats(vectors, metric=metric, norm_bound=0.0, seed=seed)
         assert fitted.compares_products == (metric == "ip")
         scorer, _ = coded(fitted, vectors)
-        left_out = np.eye(DIM) - fitted.axes.T.astype(np.float64) @ fitted.axes
-        errors = []
+        residuals = vectors - fitted.center
+        left_out = residuals - residuals @ fitted.axes.T @ fitted.axes.astype(np.float64)
+        lengths, errors = np.linalg.norm(residuals, axis=1), []
         for query in queries:
             got, width = bounded(scorer, query, np.arange(1000))
+            off = got - compared(metric, query, vectors)
+            outside.append((np.abs(off) > width).mean())
             # What is not coded counts as a product of 0; its bound is the product of lengths.
-            missing = ((vectors - fitted.center) @ left_out) @ (query - fitted.center).astype(np.float64)
-            off = got - exact(metric, query, vectors) - (2 if metric == "l2" else 1) * missing
-            size = np.linalg.norm(vectors - fitted.center, axis=1) * np.linalg.norm(query - fitted.center)
-            errors.append((off / size).mean())
-            outside.append((np.abs(got - exact(metric, query, vectors)) > width).mean())
+            z = (query - fitted.center).astype(np.float64)
+            missing = (2 if metric == "l2" else 1) * (left_out @ z)
+            errors.append(((off - missing) / lengths / np.linalg.norm(z)).mean())
         biases.append(np.mean(errors))
     assert abs(np.mean(biases)) <= 3 * np.std(biases, ddof=1) / len(biases) ** 0.5 + 2e-4
     assert np.mean(outside) <= 0.07
@@ -224,7 +205,7 @@ def test_stored_to_stored(rng, budget, metric):
     assert fitted.compares_products == (metric == "ip")
     scorer, _ = coded(fitted, vectors)
     for row in (0, 57):
-        got, true = between(scorer, row, np.arange(200)), exact(metric, vectors[row], vectors)
+        got, true = between(scorer, row, np.arange(200)), compared(metric, vectors[row], vectors)
         others = np.arange(200) != row
         assert np.corrcoef(got[others], true[others])[0, 1] > 0.97
         if metric == "l2":

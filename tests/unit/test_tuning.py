@@ -142,6 +142,24 @@ def test_few_queries_need_a_margin():
     assert len(few.share) == 1
 
 
+def test_a_hard_group_answers_by_what_it_delivers_for_sure():
+    def chosen(error):
+        mean = np.tile(np.array([0.7, 0.9, 0.96, 0.99], np.float32), (1, 2, 1))
+        errors = np.zeros_like(mean)
+        errors[:, 1] = error
+        share = np.array([1, 0], np.float32)  # nothing of the mean depends on the hard group
+        widths = np.array([10, 20, 40, 80], np.uint32)
+        return RecallCurve("a test", 1000, np.ones(1, np.float32), widths, (10,), mean, errors, share, 1).choose(
+            10, 0.95
+        )
+
+    known, guessed, unknown = map(chosen, (0.0, 0.01, 0.05))
+    assert known.widths[0] == known.widths[1] == guessed.widths[0] < guessed.widths[1]
+    assert known.met
+    assert guessed.met
+    assert not unknown.met
+
+
 def test_recall_at_a_width_rises(curve):
     values = [curve.at_width(10, width) for width in (1, 10, 20, 50, 200, 10_000)]
     assert values == sorted(values)
