@@ -12,7 +12,8 @@ from nearly import SAQ, RaBitQ, _core
 from nearly.quantizers.saq import ERRORS, FittedSAQ
 
 DIM = 256
-BUDGETS = [0.5, 1, 2, 2.5, 4, 6, 8]
+# Squared error by that of one step for all vectors, measured: less, as each vector has its own, to which codes adjust.
+LESS = {0.5: 0.965, 1: 0.945, 2: 0.846, 2.5: 0.873, 4: 0.818, 6: 0.776, 8: 0.765}
 
 
 def falling(rng, n, dim=DIM, fall=40.0):
@@ -84,7 +85,7 @@ def test_segments_lose_less_than_one_where_the_spectrum_falls_and_the_same_where
     assert SAQ(budget).fit(even).error(even).mean < 1.05 * RaBitQ(budget).fit(even).error(even).mean
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("budget", LESS)
 def test_errors_are_those_that_the_plan_expects(rng, budget):
     vectors = falling(rng, 2000)
     fitted = SAQ(budget).fit(vectors)
@@ -94,7 +95,7 @@ def test_errors_are_those_that_the_plan_expects(rng, budget):
     expected = components.sum() - coded_share.sum()
     for first, last, n_bits in zip(cuts, cuts[1:], fitted.bits, strict=False):
         expected += coded_share[:, first:last].sum() * ERRORS[n_bits]
-    assert fitted.error(vectors).mean == pytest.approx(expected / components.sum(), rel=0.35)
+    assert fitted.error(vectors).mean / (expected / components.sum()) == pytest.approx(LESS[budget], abs=0.02)
 
 
 @pytest.mark.parametrize(("budget", "metric"), [(1, "l2"), (2, "ip"), (4, "l2"), (6, "ip")])

@@ -75,6 +75,17 @@ def test_more_of_the_same_changes_no_curve():
     assert not index._contract.topics
 
 
+def test_pools_grow_with_the_vectors_until_recall_is_measured_again():
+    vectors = topic(np.random.default_rng(6), 3000)
+    index = nearly.Vamana(vectors[:2400], degree=24, beam=64, seed=0)
+    measured, before = index.curve, index._contract.effort(index, 50, 0.95, None)
+    index.add(vectors[2400:])
+    assert index.curve is measured
+    after = index._contract.effort(index, 50, 0.95, None)
+    assert not after.scan
+    assert after.width == np.ceil(before.width * 1.25)
+
+
 def test_a_curve_of_the_users_queries_is_not_replaced_by_points_that_get_less():
     rng = np.random.default_rng(5)
     old, new = topic(rng, 2500, inner=6), topic(rng, 200, inner=40)

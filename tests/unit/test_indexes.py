@@ -246,6 +246,17 @@ def test_flat_by_codes_delivers_the_recall_that_its_bounds_promise(rng, metric, 
         assert hits.distances.tobytes() == truth.tobytes()
 
 
+@pytest.mark.parametrize("epsilon", [1.9, 3.0])
+def test_flat_by_codes_makes_bounds_as_wide_as_the_recall_asks_for(rng, epsilon, monkeypatch):
+    """In standard deviations of an estimate, whatever the width that its codes have bounds of."""
+    vectors, queries = hard_points(rng, "l2", 300)
+    index, seen, scan = nearly.Flat(vectors, quantizer=nearly.RaBitQ(4, epsilon=epsilon)), [], _core.scan_bounded
+    monkeypatch.setattr(_core, "scan_bounded", lambda *given: seen.append(given[2] * epsilon) or scan(*given))
+    for recall in (0.3, 0.95, 0.999):
+        index.search(queries, recall=recall)
+    assert seen == pytest.approx([0.0, 1.645, 3.090], abs=1e-3)  # one-sided quantiles of the normal distribution
+
+
 @pytest.mark.parametrize("quantizer", [nearly.RaBitQ(5), nearly.SAQ(5)], ids=str)
 def test_flat_by_codes_follows_every_change(rng, tmp_path, quantizer):
     vectors, queries = hard_points(rng, "l2", 900)

@@ -148,10 +148,9 @@ def test_a_hard_group_answers_by_what_it_delivers_for_sure():
         errors = np.zeros_like(mean)
         errors[:, 1] = error
         share = np.array([1, 0], np.float32)  # nothing of the mean depends on the hard group
-        widths = np.array([10, 20, 40, 80], np.uint32)
-        return RecallCurve("a test", 1000, np.ones(1, np.float32), widths, (10,), mean, errors, share, 1).choose(
-            10, 0.95
-        )
+        bounds, widths = np.ones(1, np.float32), np.array([10, 20, 40, 80], np.uint32)
+        curve = RecallCurve("a test", 1000, bounds, widths, (10,), mean, errors, share, n_easy=1)
+        return curve.choose(10, 0.95)
 
     known, guessed, unknown = map(chosen, (0.0, 0.01, 0.05))
     assert known.widths[0] == known.widths[1] == guessed.widths[0] < guessed.widths[1]

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core, metrics
-from nearly.errors import FormatError
-from nearly.quantizers.base import CODED, Fitted, Floats
+from nearly.quantizers.base import Fitted, Floats
 
 __all__ = ["FittedAdditive"]
 
@@ -66,24 +65,14 @@ class FittedAdditive(Fitted):
         )  # fmt: skip
 
     @classmethod
-    def from_state(cls, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
-        """Make a quantizer of what `state` gave: see `Fitted.from_state`."""
-        try:
-            made = cls(
-                center=np.ascontiguousarray(arrays["center"], np.float32),
-                codewords=np.ascontiguousarray(arrays["codewords"], np.float32),
-                dim=int(config["dim"]), books=int(config["books"]), bits=int(config["bits"]),
-                residual=bool(config["residual"]), beam=int(config["beam"]), metric=str(config["metric"]),
-                norm_bound=float(config["norm_bound"]),
-            )  # fmt: skip
-            if made.metric not in CODED:
-                raise ValueError(f"metric {made.metric!r}")
-            if made.codewords.ndim != 3 or len(made.codewords) != made.books:
-                raise ValueError("another number of codebooks")
-            finite = np.isfinite(made.center).all() and np.isfinite(made.codewords).all()
-            if not finite or not 0 <= made.norm_bound < np.inf:
-                raise ValueError("a number is not finite")
-            made.scorer(_core.Table(made.row_bytes, 0, 1))  # the core checks shapes
-        except (KeyError, TypeError, ValueError, OverflowError) as problem:
-            raise FormatError(f"the quantizer in this file is damaged: {problem}") from problem
+    def _of_state(cls, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        made = cls(
+            center=np.ascontiguousarray(arrays["center"], np.float32),
+            codewords=np.ascontiguousarray(arrays["codewords"], np.float32),
+            dim=int(config["dim"]), books=int(config["books"]), bits=int(config["bits"]),
+            residual=bool(config["residual"]), beam=int(config["beam"]), metric=str(config["metric"]),
+            norm_bound=float(config["norm_bound"]),
+        )  # fmt: skip
+        if made.codewords.ndim != 3 or len(made.codewords) != made.books:
+            raise ValueError("another number of codebooks")
         return made

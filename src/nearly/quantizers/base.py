@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.arrays import as_vectors, check_finite, check_seed
-from nearly.errors import InputError
+from nearly.errors import FormatError, InputError
 from nearly.transforms.base import METRICS as CODED  # what codes can stand for
 from nearly.transforms.base import SAMPLE, unit_rows
 
@@ -95,7 +95,6 @@ class Fitted(ABC):
         """Return the core's scorer over a table of codes (private): a `_core.Coded`."""
 
     @classmethod
-    @abstractmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
         """Make a quantizer of what `state` gave; everything is checked.
 
@@ -104,6 +103,22 @@ class Fitted(ABC):
         FormatError
             If something is missing, of the wrong type, or does not fit together.
         """
+        try:
+            made = cls._of_state(arrays, config)
+            if made.metric not in CODED:
+                raise ValueError(f"metric {made.metric!r}")
+            floats = (part for part in vars(made).values() if isinstance(part, np.ndarray) and part.dtype == np.float32)
+            if not all(np.isfinite(part).all() for part in floats) or not 0 <= made.norm_bound < np.inf:
+                raise ValueError("a number is not finite")
+            made.scorer(_core.Table(made.row_bytes, 0, 1))  # the core checks shapes
+        except (KeyError, TypeError, ValueError, OverflowError) as problem:
+            raise FormatError(f"the quantizer in this file is damaged: {problem}") from problem
+        return made
+
+    @classmethod
+    @abstractmethod
+    def _of_state(cls, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        """The quantizer of a state, with whatever `from_state` does not check for all kinds; ValueError if it fails."""
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays and JSON values from which `nearly.quantizers.from_state` makes this quantizer again."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from nearly import _core, metrics
 from nearly.arrays import check_int, check_real
-from nearly.errors import FormatError, InputError
-from nearly.quantizers.base import CODED, Fitted, Floats, check_metric, fit, lengthen
+from nearly.errors import InputError
+from nearly.quantizers.base import Fitted, Floats, check_metric, fit, lengthen
 from nearly.quantizers.rabitq import check_epsilon, words
 from nearly.transforms.pca import covariance, principal
 
@@ -253,25 +253,14 @@ class FittedSAQ(Fitted):
         return super()._restored(rows + self.center)
 
     @classmethod
-    def from_state(cls, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
-        """Make a quantizer of what `state` gave: see `Fitted.from_state`."""
-        try:
-            made = cls(
-                dim=int(config["dim"]), epsilon=float(config["epsilon"]), rounds=int(config["rounds"]),
-                metric=str(config["metric"]), norm_bound=float(config["norm_bound"]),
-                lengths=_whole(arrays["lengths"], np.uint32), bits=_whole(arrays["bits"], np.uint8),
-                signs=words(arrays["signs"]),
-                **{name: np.ascontiguousarray(arrays[name], np.float32) for name in ("center", "axes", "variances")},
-            )  # fmt: skip
-            if made.metric not in CODED:
-                raise ValueError(f"metric {made.metric!r}")
-            finite = all(np.isfinite(part).all() for part in (made.center, made.axes, made.variances))
-            if not finite or not 0 <= made.norm_bound < np.inf:
-                raise ValueError("a number is not finite")
-            made.scorer(_core.Table(made.row_bytes, 0, 1))  # the core checks shapes
-        except (KeyError, TypeError, ValueError, OverflowError) as problem:
-            raise FormatError(f"the quantizer in this file is damaged: {problem}") from problem
-        return made
+    def _of_state(cls, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        return cls(
+            dim=int(config["dim"]), epsilon=float(config["epsilon"]), rounds=int(config["rounds"]),
+            metric=str(config["metric"]), norm_bound=float(config["norm_bound"]),
+            lengths=_whole(arrays["lengths"], np.uint32), bits=_whole(arrays["bits"], np.uint8),
+            signs=words(arrays["signs"]),
+            **{name: np.ascontiguousarray(arrays[name], np.float32) for name in ("center", "axes", "variances")},
+        )  # fmt: skip
 
 
 def _whole(numbers: NDArray[Any], kind: Any) -> NDArray[Any]:
