@@ -8,6 +8,7 @@ import pytest
 
 import nearly
 from nearly import storage
+from nearly.indexes.store import NONE
 
 KINDS = [nearly.Flat, nearly.Vamana, nearly.HNSW]
 
@@ -37,6 +38,48 @@ def test_a_place_that_is_free_twice_is_refused(kind, name, rng, tmp_path):
     storage.write(tmp_path / "b.nearly", arrays, file.config, kind=file.kind)
     with pytest.raises(nearly.FormatError, match="twice"):
         nearly.load(tmp_path / "b.nearly")
+
+
+def forged(path, config, arrays):
+    """Write a file again with other values of its configuration and arrays, whole and with right checksums."""
+    file = storage.read(path)
+    rows = {"rows": {**file.config["rows"], **config}}
+    storage.write(path.with_name("b"), {**file.arrays, **arrays}, {**file.config, **rows}, kind=file.kind)
+    return path.with_name("b")
+
+
+FORGED = {
+    "an id that is still to be given": ("below the next", {"next_id": 59}, lambda held: {}),
+    "a row in use that is free": ("in use", {}, lambda held: {"spare_rows": [40, *held["spare_rows"][1:]]}),
+    "a node in use that is free": ("in use", {}, lambda held: {"spare_nodes": [40, *held["spare_nodes"][1:]]}),
+    "a removed row that is not listed": ("removed rows", {}, lambda held: {"pending_rows": held["pending_rows"][1:]}),
+    "a removed row that is in use": ("removed rows", {}, lambda held: {"pending_rows": [30, 21]}),
+    "an entry that does not exist": ("entry nodes", {}, lambda held: {"entries": [60]}),
+    "no entry": ("entry nodes", {}, lambda held: {"entries": []}),
+}
+
+
+@pytest.mark.parametrize("kind", [nearly.Vamana, nearly.HNSW])
+@pytest.mark.parametrize(("message", "config", "change"), FORGED.values(), ids=FORGED)
+def test_rows_and_nodes_that_contradict_each_other_are_refused(kind, message, config, change, rng, tmp_path):
+    index = kind(rng.standard_normal((60, 4), dtype=np.float32))
+    index.remove(np.arange(20))
+    index.consolidate()
+    index.remove([20, 21])
+    index.save(tmp_path / "a")
+    assert len(nearly.load(forged(tmp_path / "a", {}, {}))) == 38
+    made = {name: np.array(values, np.uint32) for name, values in change(storage.read(tmp_path / "a").arrays).items()}
+    with pytest.raises(nearly.FormatError, match=message):
+        nearly.load(forged(tmp_path / "a", config, made))
+
+
+def test_a_list_may_name_only_nodes_of_its_own_layer(rng, tmp_path):
+    nearly.HNSW(rng.standard_normal((200, 4), dtype=np.float32), M=4).save(tmp_path / "a")
+    arrays = storage.read(tmp_path / "a").arrays
+    lists, slots = np.array(arrays["lists_1"]), arrays["slots_1"].view(np.uint32)[:, 0]
+    lists.view(np.uint32)[slots[slots != NONE][0], 0] = np.flatnonzero(slots == NONE)[0]
+    with pytest.raises(nearly.FormatError, match="does not hold it"):
+        nearly.load(forged(tmp_path / "a", {}, {"lists_1": lists}))
 
 
 @pytest.mark.parametrize("kind", KINDS)
