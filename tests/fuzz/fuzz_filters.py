@@ -7,10 +7,8 @@ Texts are made of conditions, of words of SQL that filters refuse, and of damage
 joined, odd characters put between. Dicts are trees of operators and values, right and wrong.
 """
 
-import argparse
 import collections
 import datetime as dt
-import faulthandler
 import os
 import random
 import sys
@@ -18,6 +16,7 @@ import tempfile
 import time
 from typing import Any
 
+import fuzzing
 import numpy as np
 
 from nearly.errors import InputError
@@ -164,37 +163,22 @@ def use(rng: random.Random, columns: dict[str, Column]) -> str:
 def run(*, seed: int, mutations: int | None = None, seconds: float | None = None, start: int = 0) -> dict[str, int]:
     """Try filters until one of the limits; return how often each ended how."""
     counts: collections.Counter[str] = collections.Counter()
-    deadline = time.monotonic() + (seconds if seconds is not None else float("inf"))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # what a filter wrote would be here
-        i = start
-        while (mutations is None or i < start + mutations) and time.monotonic() < deadline:
-            rng = random.Random(f"{seed}/{i}")
+        for i, rng in fuzzing.cases(seed, mutations, seconds, start):
             began = time.monotonic()
-            try:
+            with fuzzing.repeatable(f"filter {i}", i, seed):
                 end = use(rng, table(rng))
                 assert time.monotonic() - began < SLOW, "it took too long"
                 assert os.listdir(folder) == [], "it wrote a file"
-            except BaseException:
-                print(f"\nfilter {i} failed; repeat it: --start {i} --mutations 1 --seed {seed}", file=sys.stderr)
-                raise
             counts[end] += 1
-            i += 1
         os.chdir("/")
     assert asking._connected().execute("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
     return counts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, help="stop after so long")
-    parser.add_argument("--mutations", type=int, help="stop after so many (default 5000 if --seconds is not given)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=int, default=0, help="first mutation")
-    arguments = parser.parse_args()
-    if arguments.seconds is None and arguments.mutations is None:
-        arguments.mutations = 5000
-    faulthandler.enable()
+    arguments = fuzzing.arguments(__doc__, 5000)
     began = time.monotonic()
     counts = run(**vars(arguments))
     for end, count in sorted(counts.items()):

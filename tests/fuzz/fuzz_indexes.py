@@ -7,10 +7,7 @@ Mutation i of a seed is the same in every run. The damage is that of fuzz_storag
 become other plausible numbers, with all checksums made to fit: as an attacker would write them.
 """
 
-import argparse
 import collections
-import faulthandler
-import importlib.util
 import json
 import random
 import sys
@@ -21,16 +18,12 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import fuzz_storage
+import fuzzing
 import numpy as np
 
 import nearly
 from nearly.errors import NearlyError
-
-_spec = importlib.util.spec_from_file_location("fuzz_storage", Path(__file__).parent / "fuzz_storage.py")
-assert _spec is not None
-assert _spec.loader is not None
-fuzz_storage = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fuzz_storage)
 
 DIM = 6
 WORDS = [0, 1, 2, 3, 7, 63, 64, 255, 299, 300, 301, 4096, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1]
@@ -194,35 +187,19 @@ def run(
     files = originals(folder)
     path = folder / "mutant"
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
-    deadline = time.monotonic() + (seconds if seconds is not None else float("inf"))
-    i = start
-    while (mutations is None or i < start + mutations) and time.monotonic() < deadline:
-        rng = random.Random(f"{seed}/{i}")
+    for i, rng in fuzzing.cases(seed, mutations, seconds, start):
         original, mutator = rng.choice(files), rng.choice(MUTATORS)
         mutant = mutator(rng, original)
         path.unlink(missing_ok=True)  # never shrink a file that may still be mapped
         path.write_bytes(mutant)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that damage made huge
-                counts[mutator.__name__, use(path, rng)] += 1
-        except BaseException:
-            print(f"\n{mutator.__name__} failed; repeat it: --start {i} --mutations 1 --seed {seed}", file=sys.stderr)
-            raise
-        i += 1
+        with fuzzing.repeatable(mutator.__name__, i, seed), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that damage made huge
+            counts[mutator.__name__, use(path, rng)] += 1
     return counts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, help="stop after so long")
-    parser.add_argument("--mutations", type=int, help="stop after so many (default 5000 if --seconds is not given)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=int, default=0, help="first mutation")
-    arguments = parser.parse_args()
-    if arguments.seconds is None and arguments.mutations is None:
-        arguments.mutations = 5000
-    faulthandler.enable()
+    arguments = fuzzing.arguments(__doc__, 5000)
     nearly.set_threads(1)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

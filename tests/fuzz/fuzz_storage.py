@@ -8,11 +8,9 @@ checksums must find; and resealed headers, as an attacker writes them, where eve
 we accept, the safetensors library, if it is installed, must accept too.
 """
 
-import argparse
 import collections
 import contextlib
 import copy
-import faulthandler
 import json
 import random
 import re
@@ -24,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fuzzing
 import numpy as np
 
 from nearly import storage
@@ -248,39 +247,25 @@ def run(
     files = originals(folder)
     path = folder / "mutant"
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
-    deadline = time.monotonic() + (seconds if seconds is not None else float("inf"))
-    i = start
-    while (mutations is None or i < start + mutations) and time.monotonic() < deadline:
-        rng = random.Random(f"{seed}/{i}")
+    for i, rng in fuzzing.cases(seed, mutations, seconds, start):
         original, mutator = rng.choice(files), rng.choice(PLAIN + RESEALED)
         mutant = mutator(rng, original)
         path.unlink(missing_ok=True)  # never shrink a file that may still be mapped
         path.write_bytes(mutant)
-        try:
-            end = "accepted" if use(path, mutant) else "found by verify"
-        except FormatError as error:
-            end = "refused"
-            counts["reason", re.sub(r"[\d]+|'.*?'|\(.*\)", "", str(error))] += 1
-        except BaseException:
-            print(f"\n{mutator.__name__} failed; repeat it: --start {i} --mutations 1 --seed {seed}", file=sys.stderr)
-            raise
+        with fuzzing.repeatable(mutator.__name__, i, seed):
+            try:
+                end = "accepted" if use(path, mutant) else "found by verify"
+            except FormatError as error:
+                end = "refused"
+                counts["reason", re.sub(r"[\d]+|'.*?'|\(.*\)", "", str(error))] += 1
         counts[mutator.__name__, end] += 1
         if mutator in PLAIN and mutant != original:
             assert end != "accepted", f"mutation {i} of seed {seed} ({mutator.__name__}) was not found"
-        i += 1
     return counts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, help="stop after so long")
-    parser.add_argument("--mutations", type=int, help="stop after so many (default 20000 if --seconds is not given)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=int, default=0, help="first mutation")
-    arguments = parser.parse_args()
-    if arguments.seconds is None and arguments.mutations is None:
-        arguments.mutations = 20000
-    faulthandler.enable()
+    arguments = fuzzing.arguments(__doc__, 20000)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         counts = run(Path(folder), **vars(arguments))

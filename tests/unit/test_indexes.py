@@ -1,6 +1,6 @@
 """What single kinds of index do beyond the contract of all: golden work, damaged files, the fuzzer."""
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,8 @@ import nearly
 from nearly import _core
 from nearly.indexes.store import NONE, Store, holds, narrow
 
-_spec = importlib.util.spec_from_file_location("fuzz_indexes", Path(__file__).parents[1] / "fuzz" / "fuzz_indexes.py")
-assert _spec is not None
-assert _spec.loader is not None
-fuzz_indexes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fuzz_indexes)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fuzz"))
+import fuzz_indexes
 
 
 def grid(side: int, dim: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import fcntl
-import importlib.util
 import itertools
 import json
 import os
@@ -27,13 +26,10 @@ from nearly import storage
 from nearly.errors import FormatError, InputError, StateError
 from nearly.storage import layout, writing
 
-DTYPES = [np.dtype(text) for text in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fuzz"))
+import fuzz_storage
 
-_spec = importlib.util.spec_from_file_location(
-    "fuzz_storage", Path(__file__).parents[1] / "fuzz" / "fuzz_storage.py"
-)  # the long form of the mutation test below
-fuzz_storage = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fuzz_storage)
+DTYPES = [np.dtype(text) for text in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
 
 
 @pytest.fixture
