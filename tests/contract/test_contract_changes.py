@@ -9,8 +9,6 @@ from contract_support import KINDS, SIMPLE, Case, built, points, queries, same
 import nearly
 from nearly import evaluate
 
-NAN = np.float32("nan")
-
 
 def state_of(index, tmp_path):
     """Return all that there is of an index, as bytes."""

@@ -32,7 +32,6 @@ class RaBitQ final : public Bounded {
 
   void fill(size_t first, const float* vectors, size_t n) override;
   void decode(Row row, float* out) const override;  // input_dim floats
-  const RaBitQSpec& spec() const { return spec_; }
 
   void widen(void* prepared, float times) const override;
   void lower(const void* prepared, Row first, size_t n, float bound, float* out) const override;
