@@ -44,11 +44,20 @@ std::optional<Counters> walk(const GraphIndex& index, const graph::Request& requ
   return Counters{work->distances, work->hops, work->ranked};
 }
 
+using Bounds = std::optional<In<float, 1>>;
+using Widths = std::optional<In<uint32_t, 1>>;
+
+void require_levels(const Bounds& bounds, const Widths& widths, const Bounds& reaches, size_t probe, size_t anchor) {
+  require(widths->shape(0) >= 1 && bounds && bounds->shape(0) + 1 == widths->shape(0) && probe >= 1 &&
+              (!reaches || (reaches->shape(0) == widths->shape(0) && anchor >= 1)),
+          "one width, and one reach if any, more than bounds, and a probe");
+}
+
 // None when the graph was retired: its successor is to be searched then.
 std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                  size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
-                 Words filter, size_t probe, std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths,
-                 std::optional<Out<float, 1>> hardness, size_t threads, std::optional<In<uint32_t, 1>> without) {
+                 Words filter, size_t probe, Bounds bounds, Widths widths, std::optional<Out<float, 1>> hardness,
+                 size_t threads, Widths without, Bounds reaches, size_t anchor) {
   graph::Request r{};
   r.queries = queries.data();
   r.query_bytes = queries.shape(1);
@@ -62,12 +71,15 @@ std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<u
   if (filter) r.filter = {filter->data(), filter->shape(0) * 64};
   r.effort.width = width;
   if (widths) {
-    require(widths->shape(0) >= 1 && bounds && bounds->shape(0) + 1 == widths->shape(0) && probe >= 1,
-            "search: one width more than bounds, and a probe");
+    require_levels(bounds, widths, reaches, probe, anchor);
     r.effort.probe = probe;
     r.effort.bounds = bounds->data();
     r.effort.widths = widths->data();
     r.effort.n_levels = widths->shape(0);
+    if (reaches) {
+      r.effort.reaches = reaches->data();
+      r.effort.anchor = anchor;
+    }
   }
   if (hardness) {
     require(hardness->shape(0) == r.n && widths, "search: hardness is seen with widths only");
@@ -88,14 +100,14 @@ std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<u
 
 // What a search for k neighbors needs to know beside the query: made once, so that a call passes four arguments.
 struct Plan {
-  size_t dim, k, width, depth, probe = 0;
+  size_t dim, k, width, depth, probe = 0, anchor = 1;
   Metric metric;
-  std::vector<float> bounds;
+  std::vector<float> bounds, reaches;
   std::vector<uint32_t> widths;
 };
 
-std::shared_ptr<Plan> make_plan(size_t dim, size_t k, int metric, size_t width, size_t depth, size_t probe,
-                                std::optional<In<float, 1>> bounds, std::optional<In<uint32_t, 1>> widths) {
+std::shared_ptr<Plan> make_plan(size_t dim, size_t k, int metric, size_t width, size_t depth, size_t probe, Bounds bounds,
+                                Widths widths, Bounds reaches, size_t anchor) {
   require(k >= 1 && k <= graph::kMaxNodes && width >= 1 && width <= graph::kMaxNodes, "Plan: k and width in [1, 2^31]");
   auto plan = std::make_shared<Plan>();
   plan->dim = dim;
@@ -104,9 +116,10 @@ std::shared_ptr<Plan> make_plan(size_t dim, size_t k, int metric, size_t width, 
   plan->depth = depth;
   plan->metric = metric_from(metric);
   if (widths) {
-    require(widths->shape(0) >= 1 && bounds && bounds->shape(0) + 1 == widths->shape(0) && probe >= 1,
-            "Plan: one width more than bounds, and a probe");
+    require_levels(bounds, widths, reaches, probe, anchor);
     plan->probe = probe;
+    plan->anchor = anchor;
+    if (reaches) plan->reaches.assign(reaches->data(), reaches->data() + reaches->shape(0));
     plan->bounds.assign(bounds->data(), bounds->data() + bounds->shape(0));
     plan->widths.assign(widths->data(), widths->data() + widths->shape(0));
   }
@@ -126,8 +139,14 @@ nb::object search_one(const GraphIndex& index, const Plan& plan, nb::handle aske
   r.query_bytes = plan.dim * 4;
   r.n = 1;
   r.k = plan.k;
-  r.effort = {plan.width, plan.probe, plan.bounds.data(), plan.widths.data(), plan.widths.size()};
   r.depth = std::max(plan.depth, r.k);
+  r.effort.width = plan.width;
+  r.effort.probe = plan.probe;
+  r.effort.bounds = plan.bounds.data();
+  r.effort.widths = plan.widths.data();
+  r.effort.n_levels = plan.widths.size();
+  r.effort.reaches = plan.reaches.empty() ? nullptr : plan.reaches.data();
+  r.effort.anchor = plan.anchor;
   r.threads = 1;
   r.metric = plan.metric;
   r.ids = answer.ids();
@@ -190,14 +209,15 @@ void check_lists(const Table& lists, size_t n_lists, size_t n_nodes, bool owners
 void graph(nb::module_& m) {
   nb::class_<Plan>(m, "Plan", "The effort of a search, ready for use.")
       .def(nb::new_(&make_plan), "dim"_a, "k"_a, "metric"_a, "width"_a, "depth"_a, "probe"_a = 0,
-           "bounds"_a.noconvert() = nb::none(), "widths"_a.noconvert() = nb::none());
+           "bounds"_a.noconvert() = nb::none(), "widths"_a.noconvert() = nb::none(),
+           "reaches"_a.noconvert() = nb::none(), "anchor"_a = 1);
   nb::class_<GraphIndex>(m, "Graph", "Layers of neighbor lists, searched through scorers.")
       .def(nb::new_(&make), "lists"_a, "slots"_a, "entries"_a, "travel"_a, "store"_a, "rows"_a, "n_nodes"_a)
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "depth"_a,
            "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0,
-           "without"_a.noconvert() = nb::none())
+           "without"_a.noconvert() = nb::none(), "reaches"_a.noconvert() = nb::none(), "anchor"_a = 1)
       .def("search_one", &search_one,
            nb::sig("def search_one(self, plan: Plan, query: object, n_live: int, /) -> bytearray | None"))
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,

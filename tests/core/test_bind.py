@@ -181,12 +181,20 @@ def ask(graph, query_bytes=32, width=5, n=1, **more):
     graph.search(query_bytes, np.zeros((n, query_bytes), np.uint8), 0, width, 1, *empty_answer(n, 1)[:3], **more)
 
 
+LEVELS = {
+    "probe": 3, "bounds": np.zeros(0, np.float32), "widths": np.ones(1, np.uint32), "reaches": np.zeros(1, np.float32)
+}  # fmt: skip
 FILLED = {
     "a query of another size": lambda g: ask(g, 28),
     "no width": lambda g: ask(g, width=0),
     "an endless width": lambda g: ask(g, width=2**62),
-    "widths without bounds": lambda g: ask(g, widths=np.ones(2, np.uint32), probe=3),
-    "widths without a probe": lambda g: ask(g, widths=np.ones(1, np.uint32), bounds=np.zeros(0, np.float32)),
+    "widths without bounds": lambda g: ask(g, **{name: LEVELS[name] for name in LEVELS if name != "bounds"}),
+    "widths without a probe": lambda g: ask(g, **LEVELS | {"probe": 0}),
+    "widths without reaches": lambda g: ask(
+        g, widths=np.ones(1, np.uint32), bounds=np.zeros(0, np.float32), probe=3
+    ),
+    "fewer reaches than widths": lambda g: ask(g, **LEVELS | {"reaches": np.zeros(0, np.float32)}),
+    "an anchor of 0": lambda g: ask(g, **LEVELS, anchor=0),
     "hardness without widths": lambda g: ask(g, hardness=np.zeros(1, np.float32)),
     "nodes to do without for other queries": lambda g: ask(g, without=np.zeros(3, np.uint32)),
     "a plan for no neighbors": lambda g: _core.Plan(7, 0, 0, 5, 1),

@@ -291,18 +291,48 @@ def test_travel_by_codes_is_ranked_by_the_store(rng):
     assert (narrow.ids == truth.ids).mean() > (made.search(vectors[:100], 10, width=10).ids == truth.ids).mean()
 
 
-def test_the_width_follows_from_the_first_hops(rng):
+def levels(widths, reaches=None, bounds=(), probe=6, anchor=10):
+    """Return the settings of a search whose effort follows from its first hops."""
+    reaches = [np.inf] * len(widths) if reaches is None else reaches
+    return {"probe": probe, "anchor": anchor, "bounds": np.array(bounds, np.float32),
+            "widths": np.array(widths, np.uint32), "reaches": np.array(reaches, np.float32)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("widths", "reaches"), [([10, 40, 160], None), ([160] * 3, [0.0, 0.3, 1.0])])
+def test_the_effort_follows_from_the_first_hops(rng, widths, reaches):
     vectors, queries = clustered(rng, 2000, 8), clustered(rng, 60, 8)
-    made = build(vectors)
-    bounds, widths = np.array([1.0, 4.0], np.float32), np.array([10, 40, 160], np.uint32)
+    made, settings = build(vectors), levels(widths, reaches, [1.0, 4.0])
     hardness = np.full(60, np.nan, np.float32)
-    got = made.search(queries, 10, probe=6, bounds=bounds, widths=widths, hardness=hardness)
+    got = made.search(queries, 10, hardness=hardness, **settings)
     assert (hardness >= 0).all()
-    assert len(set(np.searchsorted(bounds, hardness).tolist())) > 1, "the data must show more than one level"
+    level = np.searchsorted(settings["bounds"], hardness)
+    assert len(set(level.tolist())) > 1, "the data must show more than one level"
     again = np.full(60, np.nan, np.float32)
-    other = made.search(queries[::-1], 10, probe=6, bounds=bounds, widths=widths, hardness=again, threads=2)
+    other = made.search(queries[::-1], 10, hardness=again, threads=2, **settings)
     assert again[::-1].tolist() == hardness.tolist()
     assert other.ids[::-1].tolist() == got.ids.tolist()
+    if reaches is not None:  # each query is answered as by the reach of its level alone
+        for at in set(level.tolist()):
+            alone = made.search(queries[level == at], 10, **levels([160], reaches[at : at + 1]))
+            assert alone.ids.tolist() == got.ids[level == at].tolist()
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_a_reach_ends_a_walk_where_the_next_candidate_is_too_far(simd_target, rng, metric):
+    vectors, queries = clustered(rng, 3000, 16), clustered(rng, 40, 16)
+    made = build(vectors, metric=metric, degree=16, beam=60, fill=metric == "ip")
+    truth = scan(made.scorer, made.rows, 3000, queries, 10, metric)
+    works, recalls = [], []
+    for reach in (-0.5, 0.0, 0.1, 0.5, 2.0, np.inf):
+        got = made.search(queries, 10, width=200, **levels([200], [reach]))
+        works.append(got.work[0])
+        recalls.append(np.mean([len(set(a) & set(b)) for a, b in zip(got.ids.tolist(), truth.ids.tolist(), strict=True)]))
+    assert works == sorted(works)
+    assert works[0] < works[-1] / 2
+    assert recalls[0] < recalls[-1]
+    assert recalls[-2] >= recalls[-1] - 0.2
+    fixed = made.search(queries, 10, width=200)  # an infinite reach is none
+    assert (got.ids.tolist(), got.work) == (fixed.ids.tolist(), fixed.work)
 
 
 def test_hardness_does_not_depend_on_earlier_queries(rng):
@@ -311,8 +341,7 @@ def test_hardness_does_not_depend_on_earlier_queries(rng):
     made = build(vectors)
     queries = np.array([[0.5], [9.0], [5.0], [100.0]], np.float32)
     hardness = np.full(4, np.nan, np.float32)
-    settings = {"probe": 50, "bounds": np.zeros(0, np.float32), "widths": np.array([10], np.uint32)}
-    made.search(queries, 1, hardness=hardness, **settings)
+    made.search(queries, 1, hardness=hardness, **levels([10], probe=50))
     assert hardness.tolist() == [0.25, 16.0, 0.0, 95.0**2]
 
 

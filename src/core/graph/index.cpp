@@ -37,6 +37,7 @@ class GraphIndex::Answer {
     if (nearest != kNone && nearest != entries[0]) starts_.push_back(nearest);
     Effort effort = request.effort;
     if (index.store_ != index.travel_) effort.keep = std::min(request.depth, kKept * request.k);
+    effort.ranked = request.depth;
     walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, effort, false,
                 scratch, without);
     stage_ = Stage::kWalk;
@@ -51,6 +52,8 @@ class GraphIndex::Answer {
     switch (stage_) {
       case Stage::kWalk:
         if (walk_.turn()) return true;
+        depth_ = request_->depth;
+        if (index_->store_ != index_->travel_) depth_ = walk_.worth_ranking(request_->k, request_->depth);
         walk_.end();
         ask();
         stage_ = Stage::kCollect;
@@ -71,7 +74,7 @@ class GraphIndex::Answer {
 
   void ask() const {
     const Rows& rows = *index_->rows_;
-    const size_t n = std::min(scratch_->pool.size(), request_->depth);
+    const size_t n = std::min(scratch_->pool.size(), depth_);
     for (size_t i = 0; i < n; ++i) __builtin_prefetch(rows.first_rows()->row(node_of(scratch_->pool[i])));
   }
 
@@ -85,7 +88,7 @@ class GraphIndex::Answer {
       rows.prefetch(row);
       found_.push_back({distance_of(c), node_of(c), row});
       block_.push_back(node_of(c));
-      if (found_.size() == request_->depth) break;
+      if (found_.size() == depth_) break;
     }
     if (index_->store_ != index_->travel_) index_->store_->prefetch(block_.data(), block_.size());
   }
@@ -112,7 +115,7 @@ class GraphIndex::Answer {
 
   const GraphIndex* index_ = nullptr;
   const Request* request_ = nullptr;
-  size_t q_ = 0;
+  size_t q_ = 0, depth_ = 0;
   Scratch* scratch_ = nullptr;
   void* exact_ = nullptr;
   Stage stage_ = Stage::kWalk;

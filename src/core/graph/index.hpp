@@ -22,7 +22,7 @@ struct Request {
   size_t query_bytes;
   size_t n, k;
   Effort effort;
-  size_t depth;  // pool entries that are ranked by the store, at least k
+  size_t depth;  // pool entries that are ranked by the store, at least k; of longer walks more
   Filter filter;
   size_t threads = 0;
   Metric metric;

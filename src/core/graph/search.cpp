@@ -1,12 +1,16 @@
 #include "graph/search.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <new>
 
 namespace nearly::graph {
+namespace {
+constexpr float kAnywhere = std::numeric_limits<float>::infinity();
+}  // namespace
 
 Scratch::~Scratch() { std::free(prepared_); }
 
@@ -42,6 +46,8 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   for (size_t i = 0; i < effort.n_levels; ++i) width_ = std::max<size_t>(width_, effort.widths[i]);
   size_ = next_ = hops_ = n_met_ = n_fresh_ = 0;
   waiting_ = false;
+  stop_ = kAnywhere;  // before the probe the widest effort holds
+  reach_ = effort.reaches ? *std::max_element(effort.reaches, effort.reaches + effort.n_levels) : kAnywhere;
   scratch.expanded.clear();
   const size_t words = (n_nodes + 63) / 64;
   if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
@@ -98,12 +104,22 @@ void Walk::replace(const Row* list, size_t degree) {
   n_fresh_ += fresh;
 }
 
+// Beyond what distance a candidate is of no use: it would neither be read nor ranked.
+float Walk::bound() const {
+  const Candidate* pool = scratch_->pool.data();
+  if (reach_ != kAnywhere) {
+    const size_t stay = std::max({effort_.anchor, effort_.keep, std::min(effort_.ranked, hops_)});
+    if (size_ > stay) return std::max(stop_, distance_of(pool[stay]));
+  }
+  return size_ == held() ? distance_of(pool[size_ - 1]) : kAnywhere;
+}
+
 void Walk::score() {
   float distance[kAtOnce * kMaxBlock];
   Candidate near[kAtOnce * kMaxBlock + 1];
   const Row* fresh = scratch_->met_.data() + n_met_ - n_fresh_;
   Candidate* pool = scratch_->pool.data();
-  const float bound = size_ == held() ? distance_of(pool[size_ - 1]) : __builtin_huge_valf();
+  const float bound = this->bound();
   scorer_->score(prepared_, fresh, n_fresh_, bound, distance);
   scratch_->work.distances += n_fresh_;
   const size_t n = kernels_->within(distance, fresh, n_fresh_, bound, near);
@@ -111,19 +127,29 @@ void Walk::score() {
   if (n == 0) return;
   const kernels::Merged merged = kernels_->merge(pool, size_, held(), near, n);
   size_ = merged.size;
+  settle();
   if (merged.first < next_) {
     next_ = merged.first;
     ask();
   }
 }
 
-// After the probe the width follows from what was seen.
-void Walk::choose_width() {
+// After the probe the effort follows from what was seen.
+void Walk::choose_effort() {
   scratch_->hardness = distance_of(scratch_->pool[0]);
   const float* end = effort_.bounds + effort_.n_levels - 1;
   const auto level = static_cast<size_t>(std::lower_bound(effort_.bounds, end, scratch_->hardness) - effort_.bounds);
   width_ = std::max<size_t>(1, effort_.widths[level]);
   size_ = std::min(size_, held());
+  if (effort_.reaches) reach_ = effort_.reaches[level];
+  settle();
+}
+
+// Where the walk stops follows the anchor. Distances below zero reach as far as those above.
+void Walk::settle() {
+  if (reach_ == kAnywhere || size_ < effort_.anchor) return;
+  const float anchor = distance_of(scratch_->pool[effort_.anchor - 1]);
+  stop_ = anchor + reach_ * std::fabs(anchor);
 }
 
 // How many lists are read at once: one on the way in, where the best candidate is soon forgotten, more among the nearest,
@@ -163,7 +189,7 @@ bool Walk::turn() {
     waiting_ = false;
     score();
     while (next_ < size_ && scratch_->pool[next_] & 1) ++next_;
-    if (effort_.probe && hops_ == effort_.probe) choose_width();
+    if (effort_.probe && hops_ == effort_.probe) choose_effort();
     return open();
   }
   if (!open()) return false;

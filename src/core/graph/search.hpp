@@ -1,6 +1,8 @@
 // Best-first search over one layer. Knows nodes, lists and a scorer; not what a vector is.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "base/scorer.hpp"
@@ -29,14 +31,20 @@ inline Row node_of(Candidate c) { return static_cast<Row>(c) >> 1; }
 
 constexpr size_t kMaxNodes = size_t{1} << 31;
 
-// When to stop. The pool's width is the effort. It may be chosen by what the search sees in its first hops:
-// after `probe` lists the best distance so far is looked up in `bounds` (ascending), which gives the width.
+// When to stop: when every candidate in a pool of some width was read, or when the next one is farther than the
+// `anchor`-th nearest by more than a share of its distance, the reach (distance adaptive beam search: Al-Jazzazi et al.,
+// NeurIPS 2025, https://arxiv.org/abs/2505.15636; there of plain distances, here of those that walks compare). Both may be
+// chosen by what the search sees in its first hops: after `probe` lists the best distance so far is looked up in `bounds`
+// (ascending).
 struct Effort {
   size_t width = 64;
-  size_t probe = 0;              // 0: width as given
+  size_t probe = 0;              // 0: width as given, and no reach
   const float* bounds = nullptr;  // n_levels - 1
   const uint32_t* widths = nullptr;  // n_levels
   size_t n_levels = 0;
+  const float* reaches = nullptr;  // n_levels, or none
+  size_t anchor = 1;
+  size_t ranked = 1;  // candidates that stay in the pool though they are out of reach, as far as lists were read
   size_t keep = 0;  // candidates held at least: those beyond the width are ranked, but their lists are not read
 };
 
@@ -70,6 +78,7 @@ class Scratch {
 constexpr size_t kMaxBlock = 512;  // the largest degree
 constexpr size_t kAtOnce = 4;      // lists read before their neighbors are scored
 constexpr size_t kAlone = 8;       // hops after which one more is
+constexpr size_t kRanked = 4;      // lists read for each candidate that is worth ranking: a quarter of the pool
 
 // One search for the nodes nearest to a prepared query, in turns: a turn asks for memory and the next one uses it, so a
 // thread that takes turns between walks hides one's cache misses behind another's arithmetic. The answer, scratch.pool,
@@ -85,6 +94,12 @@ class Walk {
   // False when the walk is over.
   bool turn();
   void end();
+  // How many candidates to rank, at least `least`, where `depth` are enough for codes to be told apart: after a walk that a
+  // reach ended early no more than it read lists, after a long one more.
+  size_t worth_ranking(size_t least, size_t depth) const {
+    if (reach_ == std::numeric_limits<float>::infinity()) return depth;
+    return std::max({least, std::min(depth, std::max(hops_, effort_.keep)), hops_ / kRanked});
+  }
 
  private:
   void meet(const Row* list, size_t degree);
@@ -93,9 +108,11 @@ class Walk {
   size_t at_once() const;
   void ask() const;
   void read_lists();
-  void choose_width();
+  void choose_effort();
+  void settle();
+  float bound() const;
   size_t held() const { return width_ > effort_.keep ? width_ : effort_.keep; }
-  bool open() const { return next_ < size_ && next_ < width_; }
+  bool open() const { return next_ < size_ && next_ < width_ && distance_of(scratch_->pool[next_]) <= stop_; }
 
   const kernels::Table* kernels_ = nullptr;
   const Layer* layer_ = nullptr;
@@ -106,6 +123,7 @@ class Walk {
   size_t n_nodes_ = 0, width_ = 0;
   size_t size_ = 0, next_ = 0;  // of the pool; the first candidate not expanded
   size_t n_met_ = 0, n_fresh_ = 0;  // nodes met; the last ones of them are not scored yet
+  float reach_ = 0, stop_ = 0;      // how far candidates are read, as a share and as a distance
   size_t hops_ = 0;
   Row without_ = kNone;
   bool keep_ = false, waiting_ = false;

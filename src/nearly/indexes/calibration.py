@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,9 @@ from nearly.indexes.store import NONE, as_bytes
 from nearly.indexes.travel import NOBODY, alive_sample
 from nearly.tuning import RecallCurve
 from nearly.tuning import measure as measure_curve
-from nearly.tuning.curve import KS, PROBE
+from nearly.tuning.curve import ANCHOR, KS, PROBE
 from nearly.tuning.measuring import EASY, n_trials
+from nearly.tuning.measuring import Effort as Tried
 
 if TYPE_CHECKING:
     from nearly.indexes.contract import Effort
@@ -131,16 +131,18 @@ def measure(
     """
     trials = _Trials(index, probes, bits, threads)
     factor, report = trials.depth_factor(), reporter(progress, n_trials, "trials")
+
+    def depth(effort: Tried, ks: Sequence[int]) -> int:
+        return index._contract.depth(index, max(ks), 0 if math.isfinite(effort.reach) else effort.width, factor)
+
     curve = measure_curve(
-        lambda width, ks, which: trials.hits(width, ks, index._contract.depth(index, max(ks), width, factor), which),
+        lambda effort, ks, which: trials.hits(effort, ks, depth(effort, ks), which),
         hardness=trials.hardness, n_expected=probes.n_expected, most=trials.deepest, n_vectors=index._n_nodes,
         source=probes.source, seed=index._seed, report=report, topic=trials.topic,
+        stepped=index._store.metric.input != "float",
     )  # fmt: skip
     if report is not None:
         report(n_trials)
-    if bits is not None:  # among more vectors the same recall takes a wider pool: at most in proportion
-        grown = index._n_nodes / max(1, index._n_nodes - probes.n_expected)
-        curve = replace(curve, widths=np.rint(curve.widths * grown).astype(np.uint32))
     return curve, factor
 
 
@@ -152,10 +154,11 @@ def delivered(
     n, k = len(rows), min(10, len(index) - 1)
     found, bounds = np.empty((n, k), np.float32), how.bounds if how.bounds is not None else np.zeros(0, np.float32)
     widths = how.widths if how.widths is not None else np.array([how.width])
-    widths = np.ceil(widths * index._n_rows / len(index)).astype(np.uint32)  # removed ones take places, too
+    stretch = index._n_rows / len(index)  # removed ones take places, too
+    widths, anchor = np.ceil(widths * stretch).astype(np.uint32), math.ceil(how.anchor * stretch)
     index._graph.search(
         store.query_bytes, rows, store.metric.number, int(widths.max()), how.depth, np.empty((n, k), np.int64),
-        found, np.empty(n, np.uint32), None, PROBE, bounds, widths, None, threads, nodes,
+        found, np.empty(n, np.uint32), None, PROBE, bounds, widths, None, threads, nodes, how.reaches, anchor,
     )  # fmt: skip
     return np.asarray((found <= _truth(index, rows, k, nodes, None, threads)[:, -1:]).mean(axis=1))
 
@@ -181,12 +184,15 @@ class _Trials:
 
     def __init__(self, index: "GraphIndex", probes: Probes, bits: NDArray[np.uint64] | None, threads: int) -> None:
         self._index, self._threads = index, threads
+        # Among the vectors that are still to come the same recall takes a pool that is wider in proportion: in a walk to as
+        # many fewer of the nearest now.
+        self._present = 1.0 if bits is None else 1 - probes.n_expected / max(1, index._n_nodes)
         self._rows, self._without = probes.rows, np.full(len(probes.rows), NONE, np.uint32)
         self._without[: len(probes.apart)] = probes.apart
         self.topic = np.zeros(len(probes.rows), np.intp)
         self.topic[: len(probes.topic)] = probes.topic
         self.hardness = np.empty(len(probes.rows), np.float32)
-        self._search(np.arange(len(probes.rows)), KS[0], max(KS[0], 2 * PROBE), KS[0], self.hardness)
+        self._search(np.arange(len(probes.rows)), KS[0], Tried(2 * PROBE, np.inf, ANCHOR), KS[0], self.hardness)
         kept = self._chosen(probes)
         self._rows = np.ascontiguousarray(probes.rows[kept])
         self._without, self.topic, self.hardness = self._without[kept], self.topic[kept], self.hardness[kept]
@@ -204,23 +210,29 @@ class _Trials:
         return np.concatenate([np.arange(n), first, last])
 
     def _search(
-        self, which: NDArray[np.intp], k: int, width: int, depth: int, hardness: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+        self, which: NDArray[np.intp], k: int, effort: Tried, depth: int, hardness: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], int]:
+        """Distances of the nearest, and how many lists were read."""
         rows, without = np.ascontiguousarray(self._rows[which]), np.ascontiguousarray(self._without[which])
         n, store = len(rows), self._index._store
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         seen = np.empty(n, np.float32) if hardness is None else hardness
-        self._index._graph.search(
+        width, anchor = max(k, round(effort.width * self._present)), max(1, round(effort.anchor * self._present))
+        _, n_lists, _ = self._index._graph.search(
             store.query_bytes, rows, store.metric.number, width, depth, ids, distances, np.empty(n, np.uint32),
             None, PROBE, np.zeros(0, np.float32), np.array([width], np.uint32), seen, self._threads, without,
+            np.array([effort.reach], np.float32), anchor,
         )  # fmt: skip
-        return distances
+        return distances, n_lists
 
-    def hits(self, width: int, ks: Sequence[int], depth: int, which: NDArray[np.intp]) -> NDArray[np.int32]:
-        """How many of the true neighbors are found, of shape (ks, queries); ties count."""
-        distances = self._search(which, min(max(ks), self.deepest), width, depth)
+    def hits(
+        self, effort: Tried, ks: Sequence[int], depth: int, which: NDArray[np.intp]
+    ) -> tuple[NDArray[np.int32], int]:
+        """How many of the true neighbors are found, of shape (ks, queries), ties counted; how many lists were read."""
+        distances, n_lists = self._search(which, min(max(ks), self.deepest), effort, depth)
         truth = self._truth[which]
-        return np.stack([(distances[:, :k] <= truth[:, k - 1 : k]).sum(axis=1) for k in ks]).astype(np.int32)
+        found = [(distances[:, :k] <= truth[:, k - 1 : k]).sum(axis=1) for k in ks]
+        return np.stack(found).astype(np.int32), n_lists
 
     def depth_factor(self) -> float:
         """How many times k candidates must be ranked so that the order by codes costs next to nothing."""
@@ -228,6 +240,7 @@ class _Trials:
             return _DEPTHS[0]
         k = min(10, self.deepest)
         some = np.arange(len(self._rows))[:: max(1, len(self._rows) // _POINTS)]
-        enough = self.hits(_WIDE, (k,), _WIDE, some).mean() - _LOSS * k
-        depths = (d for d in _DEPTHS if self.hits(_WIDE, (k,), math.ceil(k * d), some).mean() >= enough)
+        wide = Tried(_WIDE, np.inf, ANCHOR)
+        enough = self.hits(wide, (k,), _WIDE, some)[0].mean() - _LOSS * k
+        depths = (d for d in _DEPTHS if self.hits(wide, (k,), math.ceil(k * d), some)[0].mean() >= enough)
         return next(depths, _DEPTHS[-1])

@@ -27,7 +27,7 @@ SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vect
 
 
 class Effort(NamedTuple):
-    """How one search goes: a pool of one width, or of one for each group of hardness, or a scan.
+    """How one search goes: a pool of one width, or a width and perhaps a reach for each group of hardness, or a scan.
 
     ``core`` is the same for `search_one` of the core.
     """
@@ -39,6 +39,8 @@ class Effort(NamedTuple):
     context: SearchContext
     scan: bool
     core: Any = None
+    reaches: NDArray[np.float32] | None = None
+    anchor: int = 1
 
 
 class Contract:
@@ -155,13 +157,16 @@ class Contract:
             dim = store.dim if store.metric.input == "float" else 0  # bits go the long way
             core = _core.Plan(
                 dim, min(k, MOST), store.metric.number, known.width, known.depth, PROBE, known.bounds,
-                known.widths,
+                known.widths, known.reaches, known.anchor,
             )  # fmt: skip
             known = efforts[key] = known._replace(core=core)
         return known
 
     def depth(self, index: "GraphIndex", k: int, width: int, factor: float | None = None) -> int:
-        """How many candidates the vectors themselves rank: a wide pool holds more than what codes put first."""
+        """How many candidates the vectors themselves rank: a wide pool holds more than what codes put first.
+
+        Without a width (0) at least so many: after a walk that a reach ended, the core ranks by how long it was.
+        """
         if index._travel.codes is None:
             return k
         factor = self._depth_factor if factor is None else factor
@@ -187,12 +192,17 @@ class Contract:
         basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         if not chosen.met:
             return _scan(index, k, f"recall {target:g} is beyond the graph, which reached {curve.best(k):.3f}, {basis}")
-        widths = np.maximum(np.ceil(chosen.widths * self._growth(index)), k).astype(np.uint32)
+        growth, by_reach = self._growth(index), bool(np.isfinite(chosen.reaches).all())
+        widths = np.maximum(np.ceil(chosen.widths * growth), k).astype(np.uint32)
         low, high = int(widths.min()), int(widths.max())
         if high * SCAN_FACTOR > 4 * max(1, n):
             return _scan(index, k, f"cheaper than a graph search of {high} candidates among {len(index)}")
-        plan = f"{_name(index)}, effort {low} to {high} for recall {target:g}, {basis}"
-        context, depth = SearchContext(index._store.metric, plan, chosen.expected), self.depth(index, k, high)
+        plan = f"{_name(index)}, {chosen._replace(widths=widths).effort} for recall {target:g}, {basis}"
+        context = SearchContext(index._store.metric, plan, chosen.expected)
+        if by_reach:
+            depth, anchor = self.depth(index, k, 0), math.ceil(chosen.anchor * growth)
+            return Effort(high, depth, curve.bounds, widths, context, False, None, chosen.reaches, anchor)
+        depth = self.depth(index, k, high)
         if low == high:
             return Effort(high, depth, None, None, context, False)
         return Effort(high, depth, curve.bounds, widths, context, False)

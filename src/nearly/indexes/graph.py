@@ -304,6 +304,7 @@ class GraphIndex(Index):
         stretch = self._n_rows / max(1, passing) if (chosen is not None or self._n_removed) else 1.0
         width = math.ceil(how.width * stretch)
         widths = None if how.widths is None else np.ceil(how.widths * stretch).astype(np.uint32)
+        anchor = math.ceil(how.anchor * stretch)
         n, store = len(rows), self._store
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts = np.empty(n, np.uint32)
@@ -312,7 +313,7 @@ class GraphIndex(Index):
         while work is None:  # until the graph that was searched is not retired meanwhile
             work = self._graph.search(
                 store.query_bytes, rows, store.metric.number, width, how.depth, ids, distances, counts, bits, PROBE,
-                how.bounds, widths, None, threads,
+                how.bounds, widths, None, threads, None, how.reaches, anchor,
             )  # fmt: skip
         context = how.context
         short = np.flatnonzero(counts < min(k, passing))

@@ -1,39 +1,54 @@
-"""Measuring a recall curve: rising widths, tried on the queries that narrower ones did not satisfy."""
+"""Measuring a recall curve: rising efforts, tried on the queries that lesser ones did not satisfy."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearly.tuning.curve import KS, RecallCurve, sure
+from nearly.tuning.curve import ANCHOR, KS, PROBE, RecallCurve, sure
 
-__all__ = ["EASY", "measure", "n_trials"]
+__all__ = ["EASY", "Trial", "measure", "n_trials"]
 
 EASY = 0.75  # share of the expected queries, the easiest, that answer together
-_WIDTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800, 1200)
-_WIDE = 360  # beyond it only queries that lack more than a fiftieth are tried
+# Below zero a walk ends before it has read even the nearest: enough for low targets on easy data.
+_REACHES = (-0.5, -0.35, -0.25, -0.17, -0.12, -0.08, -0.05, -0.03, -0.015, 0.0, 0.015, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2,
+            0.27, 0.36, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0)  # fmt: skip
+_POOL = 1200  # candidates at most, should many lie within the reach
+_WIDTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800, _POOL)
+_FAR, _WIDE = 0.4, 360  # beyond them only queries that lack more than a fiftieth are tried
+_CAPPED = 0.95  # share of the pool that is read on average where a wider reach changes nothing
 _EASY_GROUPS = 3
 _HARD_GROUPS = 3
 _MEMBERS = 60  # queries that a group needs at least: fewer say too little
 _TELLING, _SOME = 20, 5  # queries that a topic answers by in a group, and of which fewer do not count; by hand
-_SETTLED = 0.9985  # mean recall beyond which wider pools are not tried
+_SETTLED = 0.9985  # mean recall beyond which more effort is not tried
 _RESAMPLES = 200
-n_trials = 2 * len(_WIDTHS)  # at most
+n_trials = len({max(k, ANCHOR) for k in KS}) * (len(_REACHES) + len(_WIDTHS[::2]))  # at most
 
-# trial(width, ks, which) searches for max(ks) neighbors of some queries -> hits per k and query, out of k
-Trial = Callable[[int, tuple[int, ...], NDArray[np.intp]], NDArray[np.int32]]
+
+class Effort(NamedTuple):
+    """A pool, and how far beyond the nearest, the anchor, a walk goes; infinite: as far as the pool."""
+
+    width: int
+    reach: float
+    anchor: int
+
+
+# trial(effort, ks, which) searches for max(ks) neighbors of some queries -> hits per k and query, out of k; lists read
+Trial = Callable[[Effort, tuple[int, ...], NDArray[np.intp]], tuple[NDArray[np.int32], int]]
 
 
 def measure(
     trial: Trial, *, hardness: NDArray[np.float32], n_expected: int, most: int, n_vectors: int, source: str, seed: int,
-    report: Callable[[int], None] | None = None, topic: NDArray[np.intp] | None = None,
+    report: Callable[[int], None] | None = None, topic: NDArray[np.intp] | None = None, stepped: bool = False,
 ) -> RecallCurve:  # fmt: skip
-    """Try rising widths until recall is settled, and return the curve.
+    """Try rising efforts until recall is settled, and return the curve.
 
     Parameters
     ----------
     trial : callable
-        ``trial(width, ks, which)`` runs some of the queries; see `Trial`.
+        ``trial(effort, ks, which)`` runs some of the queries; see `Trial`.
     hardness : ndarray of shape (n_queries,), float32
         Of each query.
     n_expected : int
@@ -50,16 +65,34 @@ def measure(
     topic : ndarray of shape (n_queries,), intp, optional
         Which topic a query is of, from 1 on; 0: none. Each topic is to meet a target by itself: a group answers by the
         lowest of its curves.
+    stepped : bool
+        Whether distances are whole numbers or take few values: between two reaches may lie nothing at all, so that
+        the width of the pool is the effort.
     """
     topic = np.zeros(len(hardness), np.intp) if topic is None else topic
     widths = [w for w in _WIDTHS if w < 2 * n_vectors] or [_WIDTHS[0]]
+    if not stepped:  # a pool whose lists cost no more than four scans: `SCAN_FACTOR`
+        widths = [*(w for w in widths if w < n_vectors // 4), int(np.clip(n_vectors // 4, 2 * PROBE, _POOL))]
     ks = tuple(k for k in KS if k <= min(most, widths[-1])) or KS[:1]
-    shallow, deep = tuple(k for k in ks if k <= widths[0]), tuple(k for k in ks if k > widths[0])
-    parts = []
-    for done, batch in ((0, shallow), (len(_WIDTHS), deep)):
-        if batch:
-            told = None if report is None else lambda tried, done=done: report(done + tried)
-            parts.append(_shares(trial, widths, batch, len(hardness), told))
+    everyone, expected, done = np.arange(len(hardness)), np.arange(n_expected), 0
+    parts, fixed = [], []
+
+    def told(n: int) -> None:
+        if report is not None:
+            report(done + n)
+
+    pools = widths[::-2][::-1]
+    for anchor in sorted({max(k, ANCHOR) for k in ks}):
+        batch = tuple(k for k in ks if max(k, ANCHOR) == anchor)
+        if stepped:
+            efforts = [Effort(width, np.inf, anchor) for width in widths]
+        else:
+            efforts = [Effort(widths[-1], reach, anchor) for reach in _REACHES]
+        parts.append(_shares(trial, efforts, batch, everyone, told))
+        done += len(efforts)
+        if not stepped:
+            fixed.append(_shares(trial, [Effort(pool, np.inf, anchor) for pool in pools], batch, expected, told)[0])
+            done += len(pools)
     n_tried = max(tried for _, tried in parts)
     table = np.concatenate([shares[:, :n_tried] for shares, _ in parts])  # ks, widths, queries
     bounds, n_easy = _groups(hardness, n_expected)
@@ -79,10 +112,16 @@ def measure(
                 of_topic = np.maximum(0, sure(of_topic, spread))
             lower = of_topic < mean[:, g]
             mean[:, g][lower], error[:, g][lower] = of_topic[lower], spread[lower]
-    np.maximum.accumulate(mean, axis=2, out=mean)  # a wider pool never delivers less on average
+    np.maximum.accumulate(mean, axis=2, out=mean)  # more effort never delivers less on average
     share = (np.bincount(group[:n_expected], minlength=len(bounds) + 1) / n_expected).astype(np.float32)
-    tried = np.array(widths[:n_tried], np.uint32)
-    return RecallCurve(source, len(hardness), bounds, tried, ks, mean, error, share, n_easy)
+    if stepped:
+        tried, reaches = np.array(widths[:n_tried], np.uint32), np.full(n_tried, np.inf, np.float32)
+        whole, pools = np.einsum("kgw,g->kw", mean, share), widths[:n_tried]
+    else:
+        tried, reaches = np.full(n_tried, widths[-1], np.uint32), np.array(_REACHES[:n_tried], np.float32)
+        whole = np.maximum.accumulate(np.concatenate([shares.mean(-1) for shares in fixed]), axis=1)
+    return RecallCurve(source, len(hardness), bounds, tried, reaches, ks, mean, error, share, n_easy,
+                       np.array(pools, np.uint32), whole.astype(np.float32))  # fmt: skip
 
 
 def _of_topic(members: NDArray[np.bool_], topic: NDArray[np.bool_], hardness: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -103,30 +142,32 @@ def _bootstrap(
 
 
 def _shares(
-    trial: Trial, widths: Sequence[int], ks: tuple[int, ...], n: int, report: Callable[[int], None] | None
+    trial: Trial, efforts: Sequence[Effort], ks: tuple[int, ...], which: NDArray[np.intp], told: Callable[[int], None]
 ) -> tuple[NDArray[np.float64], int]:
-    """Share of the true neighbors found, of shape (ks, widths, queries), and how many widths were tried.
+    """Share of the true neighbors found, of shape (ks, efforts, queries), and how many efforts were tried.
 
     A pool narrower than k is not tried: it counts as the narrowest that is not.
     """
-    table = np.empty((len(ks), len(widths), n))
-    hits, wanted = np.zeros((len(ks), n), np.int32), np.array(ks)[:, None]
-    unsettled, tried = np.arange(n), 1
-    for j, width in enumerate(widths):
-        held = sum(k <= width for k in ks)
+    table = np.empty((len(ks), len(efforts), len(which)))
+    hits, wanted = np.zeros((len(ks), len(which)), np.int32), np.array(ks)[:, None]
+    unsettled, tried = np.arange(len(which)), 1
+    for j, effort in enumerate(efforts):
+        held = sum(k <= effort.width for k in ks)
         if held and len(unsettled):
-            hits[:held, unsettled] = trial(width, ks[:held], unsettled)
+            hits[:held, unsettled], n_lists = trial(effort, ks[:held], which[unsettled])
             tried = j + 1
             if held == len(ks):
-                # What was found whole stays so in wider pools: of 300,000 such cases on five sets, 0.01 % did not.
-                slack = wanted // 50 if width >= _WIDE else 0
+                # What was found whole stays so with more effort: of 300,000 such cases on five sets, 0.01 % did not.
+                by_reach = bool(np.isfinite(effort.reach))
+                slack = wanted // 50 if (effort.reach >= _FAR if by_reach else effort.width >= _WIDE) else 0
                 settled = ((hits / wanted).mean(axis=1) >= _SETTLED).all()
-                unsettled = unsettled[:0] if settled else np.flatnonzero((hits < wanted - slack).any(axis=0))
+                capped = by_reach and n_lists >= _CAPPED * effort.width * len(unsettled)
+                unsettled = unsettled[:0] if settled or capped else np.flatnonzero((hits < wanted - slack).any(axis=0))
         table[:, j] = hits / wanted
-        if report is not None:
-            report(j + 1)
+        told(j + 1)
     for i, k in enumerate(ks):
-        table[i, : np.searchsorted(widths, k)] = table[i, np.searchsorted(widths, k)]
+        first = next(j for j, effort in enumerate(efforts) if effort.width >= k)
+        table[i, :first] = table[i, first]
     return table, tried
 
 
