@@ -51,7 +51,7 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   scratch.expanded.clear();
   const size_t words = (n_nodes + 63) / 64;
   if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
-  if (scratch.pool.size() < held()) scratch.pool.resize(held());
+  scratch.pool.resize(std::max({scratch.pool.size(), width_, effort.keep}));
   if (without < n_nodes) {
     meet(&without, 1);
     n_fresh_ = 0;
@@ -107,11 +107,12 @@ void Walk::replace(const Row* list, size_t degree) {
 // Beyond what distance a candidate is of no use: it would neither be read nor ranked.
 float Walk::bound() const {
   const Candidate* pool = scratch_->pool.data();
+  float bound = kAnywhere;
   if (reach_ != kAnywhere) {
     const size_t stay = std::max({effort_.anchor, effort_.keep, std::min(effort_.ranked, hops_)});
-    if (size_ > stay) return std::max(stop_, distance_of(pool[stay]));
+    if (size_ > stay) bound = std::max(stop_, distance_of(pool[stay]));
   }
-  return size_ == held() ? distance_of(pool[size_ - 1]) : kAnywhere;
+  return size_ >= held() ? std::min(bound, distance_of(pool[held() - 1])) : bound;
 }
 
 void Walk::score() {

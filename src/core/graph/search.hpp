@@ -78,6 +78,7 @@ class Scratch {
 constexpr size_t kMaxBlock = 512;  // the largest degree
 constexpr size_t kAtOnce = 4;      // lists read before their neighbors are scored
 constexpr size_t kAlone = 8;       // hops after which one more is
+constexpr size_t kFirst = 32, kFor = 2;  // candidates held at first, and for each list read, where a reach ends a walk
 constexpr size_t kRanked = 4;      // lists read for each candidate that is worth ranking: a quarter of the pool
 
 // One search for the nodes nearest to a prepared query, in turns: a turn asks for memory and the next one uses it, so a
@@ -111,7 +112,10 @@ class Walk {
   void choose_effort();
   void settle();
   float bound() const;
-  size_t held() const { return width_ > effort_.keep ? width_ : effort_.keep; }
+  size_t held() const {
+    const size_t width = reach_ < std::numeric_limits<float>::infinity() ? std::min(width_, kFirst + kFor * hops_) : width_;
+    return width > effort_.keep ? width : effort_.keep;
+  }
   bool open() const { return next_ < size_ && next_ < width_ && distance_of(scratch_->pool[next_]) <= stop_; }
 
   const kernels::Table* kernels_ = nullptr;
