@@ -190,9 +190,6 @@ FILLED = {
     "an endless width": lambda g: ask(g, width=2**62),
     "widths without bounds": lambda g: ask(g, **{name: LEVELS[name] for name in LEVELS if name != "bounds"}),
     "widths without a probe": lambda g: ask(g, **LEVELS | {"probe": 0}),
-    "widths without reaches": lambda g: ask(
-        g, widths=np.ones(1, np.uint32), bounds=np.zeros(0, np.float32), probe=3
-    ),
     "fewer reaches than widths": lambda g: ask(g, **LEVELS | {"reaches": np.zeros(0, np.float32)}),
     "an anchor of 0": lambda g: ask(g, **LEVELS, anchor=0),
     "hardness without widths": lambda g: ask(g, hardness=np.zeros(1, np.float32)),

@@ -6,18 +6,20 @@ import pytest
 from nearly.errors import FormatError
 from nearly.tuning import RecallCurve, measure
 from nearly.tuning.curve import KS
+from nearly.tuning.measuring import Effort
 
 
 def trial_of(difficulty, seed=0):
-    """Return a search whose share of misses falls as one over width, times a query's difficulty."""
+    """Return a search whose share of misses falls as one over the lists that it reads, times a query's difficulty."""
     n = len(difficulty)
 
-    def trial(width, ks, which):
-        rng = np.random.default_rng(seed)  # the same luck at each width: wider never finds less
+    def trial(effort, ks, which):
+        rng = np.random.default_rng(seed)  # the same luck at each effort: more never finds less
         luck = rng.random((n, 100))[which]
-        miss = np.minimum(0.95, difficulty[which] / width)[:, None]
+        lists = effort.width if np.isinf(effort.reach) else min(effort.width, 10 * (1 + effort.reach) ** 4)
+        miss = np.minimum(0.95, difficulty[which] / lists)[:, None]
         found = luck > miss
-        return np.stack([found[:, :k].sum(1) for k in ks]).astype(np.int32)
+        return np.stack([found[:, :k].sum(1) for k in ks]).astype(np.int32), int(lists * len(which))
 
     return trial
 
@@ -29,9 +31,9 @@ def measured(difficulty, n_expected=None, **options):
     return measure(trial_of(difficulty), hardness=difficulty.astype(np.float32), n_expected=n_expected, **given)
 
 
-@pytest.fixture
-def curve():
-    return measured(np.random.default_rng(1).lognormal(0.5, 1.0, 600))
+@pytest.fixture(params=[False, True], ids=["reaches", "widths"])
+def curve(request):
+    return measured(np.random.default_rng(1).lognormal(0.5, 1.0, 600), stepped=request.param)
 
 
 @pytest.fixture
@@ -45,8 +47,9 @@ def delivered(curve, others, target, k=10):
     """Return the mean recall of other queries at the widths that a curve chooses."""
     choice, trial = curve.choose(k, target), trial_of(others, seed=5)
     assert choice.met
-    widths = choice.widths[np.searchsorted(curve.bounds, others.astype(np.float32))]
-    found = [trial(width, (k,), np.flatnonzero(widths == width))[0].sum() for width in np.unique(widths)]
+    level = np.searchsorted(curve.bounds, others.astype(np.float32))
+    efforts = [Effort(*each, choice.anchor) for each in zip(choice.widths, choice.reaches, strict=True)]
+    found = [trial(effort, (k,), np.flatnonzero(level == at))[0].sum() for at, effort in enumerate(efforts)]
     return sum(found) / k / len(others)
 
 
@@ -57,7 +60,7 @@ def test_higher_targets_take_more(curve, k):
         choice = curve.choose(k, target)
         if not choice.met:
             break
-        total = float((choice.widths * curve.share).sum())
+        total = float(((choice.widths if np.isinf(choice.reaches).any() else choice.reaches + 1) * curve.share).sum())
         assert total >= before - 1e-6
         assert choice.expected >= expected - 1e-6
         assert choice.expected >= target - 1e-6
@@ -70,7 +73,7 @@ def test_higher_targets_take_more(curve, k):
 def test_what_is_promised_is_delivered(curve):
     others = np.random.default_rng(2).lognormal(0.5, 1.0, 3000)
     for target in (0.8, 0.9, 0.95):
-        found = delivered(curve, others, target)  # pools of 10, the narrowest, deliver 0.86
+        found = delivered(curve, others, target)  # a pool of 10, the narrowest, delivers 0.86
         assert target - 0.01 <= found <= max(0.86, target + 0.04)
 
 
@@ -78,8 +81,7 @@ def test_what_is_promised_is_delivered(curve):
 def test_what_is_promised_is_delivered_to_harder_queries_too(with_harder, shift):
     others = shift * np.random.default_rng(2).lognormal(0.5, 1.0, 3000)
     for target in (0.8, 0.9, 0.95, 0.99):
-        found = delivered(with_harder, others, target)  # pools of 10, the narrowest, deliver 0.86
-        assert target - 0.01 <= found <= max(0.86, target + 0.04)
+        assert target - 0.01 <= delivered(with_harder, others, target) <= target + 0.04
 
 
 def test_harder_queries_form_groups_of_their_own(with_harder):
@@ -104,26 +106,42 @@ def test_a_target_is_met_wherever_the_widest_pools_meet_it():
         assert met == sorted(met, reverse=True)
 
 
+def test_hopeless_queries_do_not_walk_on_and_on():
+    """Once whole pools are read, a wider reach changes nothing."""
+    trial, asked = trial_of(np.full(200, 1e6)), []
+
+    def counting(effort, ks, which):
+        if np.isfinite(effort.reach):
+            asked.append(effort.reach)
+        return trial(effort, ks, which)
+
+    measure(counting, hardness=np.ones(200, np.float32), n_expected=200, most=10, n_vectors=10_000, source="a test",
+            seed=0)  # fmt: skip
+    assert asked[-1] <= 3.0  # 10 * 4**4 lists are more than a pool
+
+
 def test_wide_pools_are_tried_on_the_unsettled_only():
     difficulty = np.random.default_rng(1).lognormal(0.5, 1.0, 600)
     trial, asked = trial_of(difficulty), {}
 
-    def counting(width, ks, which):
-        asked[width, max(ks)] = len(which)
-        return trial(width, ks, which)
+    def counting(effort, ks, which):
+        if np.isfinite(effort.reach):
+            asked[effort.reach] = len(which)
+        return trial(effort, ks, which)
 
     measure(counting, hardness=difficulty.astype(np.float32), n_expected=600, most=10, n_vectors=10_000,
             source="a test", seed=0)  # fmt: skip
-    n_asked = [n for (_, k), n in sorted(asked.items()) if k == 10]
+    n_asked = [n for _, n in sorted(asked.items())]
     assert n_asked[0] == 600
     assert n_asked == sorted(n_asked, reverse=True)
     assert n_asked[-1] < 60
 
 
 def test_hard_queries_get_more(curve):
-    widths = curve.choose(10, 0.95).widths
-    assert (np.diff(widths.astype(int)) >= 0).all()
-    assert widths[-1] > widths[0]
+    choice = curve.choose(10, 0.95)
+    efforts = choice.widths.astype(float) if np.isinf(choice.reaches).any() else choice.reaches
+    assert (np.diff(efforts) >= 0).all()
+    assert efforts[-1] > efforts[0]
 
 
 def test_an_unreachable_target_is_said_to_be(curve):
@@ -149,7 +167,8 @@ def test_a_hard_group_answers_by_what_it_delivers_for_sure():
         errors[:, 1] = error
         share = np.array([1, 0], np.float32)  # nothing of the mean depends on the hard group
         bounds, widths = np.ones(1, np.float32), np.array([10, 20, 40, 80], np.uint32)
-        curve = RecallCurve("a test", 1000, bounds, widths, (10,), mean, errors, share, n_easy=1)
+        reaches, fixed = np.full(4, np.inf, np.float32), mean[:, 0]
+        curve = RecallCurve("a test", 1000, bounds, widths, reaches, (10,), mean, errors, share, 1, widths, fixed)
         return curve.choose(10, 0.95)
 
     known, guessed, unknown = map(chosen, (0.0, 0.01, 0.05))
@@ -175,7 +194,7 @@ def test_small_sets_measure_small_ks():
 
 def test_the_same_seed_gives_the_same_curve_and_its_state_gives_it_again(curve):
     difficulty = np.random.default_rng(1).lognormal(0.5, 1.0, 600)
-    again = measured(difficulty)
+    again = measured(difficulty, stepped=bool(np.isinf(curve.reaches).any()))
     for one, other in ((again, curve), (RecallCurve.from_state(*curve.state()), curve)):
         assert one.state()[1] == other.state()[1]
         for name, array in one.state()[0].items():
@@ -183,12 +202,23 @@ def test_the_same_seed_gives_the_same_curve_and_its_state_gives_it_again(curve):
     assert (RecallCurve.from_state(*curve.state()).choose(10, 0.9).widths == curve.choose(10, 0.9).widths).all()
 
 
-def test_a_curve_of_the_first_version_is_read(curve):
-    arrays, config = curve.state()
-    del config["n_easy"]  # all groups answered together
-    old = RecallCurve.from_state(arrays, config)
-    assert old.n_easy == len(curve.share)
-    assert (old.choose(10, 0.9).widths == curve.choose(10, 0.9).widths).all()
+def test_a_curve_of_the_first_version_is_read():
+    """It knew widths alone, and other numbers of neighbors."""
+    share = np.array([0.7, 0.3], np.float32)
+    mean = np.stack([np.full((2, 3), level, np.float32) for level in (0.7, 0.8, 0.99)], axis=-1).transpose(1, 0, 2)
+    arrays = {
+        "curve_bounds": np.ones(1, np.float32), "curve_widths": np.array([10, 50, 250], np.uint32),
+        "curve_mean": mean, "curve_error": np.full_like(mean, 0.001), "curve_share": share,
+    }  # fmt: skip
+    for more in ({}, {"n_easy": 1}):
+        old = RecallCurve.from_state(arrays, {"source": "before", "n_queries": 200, "ks": [1, 10, 50], **more})
+        choice = old.choose(10, 0.95)
+        assert choice.met
+        assert np.isinf(choice.reaches).all()
+        assert (choice.widths > 50).all()
+        assert (choice.widths < 250).all()
+        assert old.at_width(10, 50) == pytest.approx(0.8)
+        assert old.state()[0].keys() == arrays.keys()
 
 
 def test_hostile_states_are_refused(curve):
@@ -200,9 +230,16 @@ def test_hostile_states_are_refused(curve):
         for wrong in bad:
             with pytest.raises(FormatError):
                 RecallCurve.from_state({**arrays, name: wrong}, config)
+        if name != "curve_reaches":  # without it, it is a curve of widths
+            with pytest.raises(FormatError):
+                RecallCurve.from_state({n: a for n, a in arrays.items() if n != name}, config)
+    if "curve_reaches" in arrays:
+        for wrong in (curve.reaches[::-1], curve.reaches * 0, curve.reaches - 1):
+            with pytest.raises(FormatError):
+                RecallCurve.from_state({**arrays, "curve_reaches": wrong}, config)
         with pytest.raises(FormatError):
-            RecallCurve.from_state({n: a for n, a in arrays.items() if n != name}, config)
-    for wrong in (curve.widths[::-1], curve.widths * 0, np.full_like(curve.widths, 2**31)):
+            RecallCurve.from_state({**arrays, "curve_pools": curve.pools[::-1]}, config)
+    for wrong in (np.arange(len(curve.widths), 0, -1, np.uint32), curve.widths * 0, np.full_like(curve.widths, 2**31)):
         with pytest.raises(FormatError):
             RecallCurve.from_state({**arrays, "curve_widths": wrong}, config)
     with pytest.raises(FormatError):

@@ -164,7 +164,8 @@ class RecallCurve:
             return float(self.widths[j]), float(self.reaches[j]), float(mean[j]), float(error[j])
         low, high, wanted = (math.log(max(1e-4, 1 - v)) for v in (mean[j - 1], mean[j], level))
         part = min(1.0, max(0.0, (low - wanted) / (low - high))) if low > high else 1.0
-        width = math.exp(math.log(self.widths[j - 1]) * (1 - part) + math.log(self.widths[j]) * part)
+        before, after = (float(width) for width in self.widths[j - 1 : j + 1])
+        width = before * (after / before) ** part
         nearer, farther = (float(reach) for reach in self.reaches[j - 1 : j + 1])
         reach = nearer + part * (farther - nearer) if math.isfinite(farther) else farther
         spread = float(error[j - 1] * (1 - part) + error[j] * part)
