@@ -326,7 +326,9 @@ def test_a_reach_ends_a_walk_where_the_next_candidate_is_too_far(simd_target, rn
     for reach in (-0.5, 0.0, 0.1, 0.5, 2.0, np.inf):
         got = made.search(queries, 10, width=200, **levels([200], [reach]))
         works.append(got.work[0])
-        recalls.append(np.mean([len(set(a) & set(b)) for a, b in zip(got.ids.tolist(), truth.ids.tolist(), strict=True)]))
+        recalls.append(
+            np.mean([len(set(a) & set(b)) for a, b in zip(got.ids.tolist(), truth.ids.tolist(), strict=True)])
+        )
     assert works[:-1] == sorted(works[:-1])
     assert works[0] < works[-1] / 2
     assert recalls[0] < recalls[-1]

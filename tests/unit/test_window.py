@@ -83,7 +83,7 @@ def test_auto_compares_less_than_a_scan_and_names_the_way():
     hits = index.search(vectors[:30], window=(0, 2000))
 
     assert hits.stats.n_distances < 2000 * 30 / 3
-    assert all(part in hits.plan for part in ("window of 2001 of 3000 vectors", "within", "effort", "calibrated"))
+    assert all(part in hits.plan for part in ("window of 2001 of 3000 vectors", "within", "reach", "calibrated"))
     assert "scan" in index.search(vectors[0], window=(5, 6)).plan
 
 

@@ -1,5 +1,6 @@
 """The commands for indexes. What they do is in the modules beside this one; here is what they are called."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ from nearly.cli.inputs import (
     read_vectors,
 )
 from nearly.cli.measure import TARGETS, Measured, Truth, efforts, exact, measure, measured_table, probes, targets
+from nearly.tuning import RecallCurve
 
 __all__ = ["app"]
 
@@ -202,7 +204,7 @@ def info(index: IndexFile, verify: Verify = False, json: Json = False) -> None:
     rows = [
         [
             f"{row['recall']:g}",
-            *((_span(row["efforts"]), f"{row['expected']:.3f}") if row["met"] else ("exact scan", "1.000")),
+            *((row["effort"], f"{row['expected']:.3f}") if row["met"] else ("exact scan", "1.000")),
         ]
         for row in about["recall_targets"]
     ]
@@ -219,21 +221,21 @@ def _described(index: Any, path: Path) -> dict[str, Any]:
 
 def _efforts_of(index: Any) -> list[dict[str, Any]]:
     curve = getattr(index, "curve", None)
-    chosen = {} if curve is None else {target: curve.choose(10, target) for target in TARGETS}
-    return [
-        {
-            "recall": target,
-            "k": 10,
-            "met": choice.met,
-            "efforts": sorted({int(width) for width in choice.widths}),
-            "expected": choice.expected,
-        }
-        for target, choice in chosen.items()
-    ]
-
-
-def _span(efforts: list[int]) -> str:
-    return f"{efforts[0]}" if len(efforts) == 1 else f"{efforts[0]} to {efforts[-1]}"
+    if curve is None:
+        return []
+    rows: list[dict[str, Any]] = []
+    for target in TARGETS:
+        if isinstance(curve, RecallCurve):
+            choice = curve.choose(10, target)
+            about = {"met": choice.met, "effort": choice.effort, "expected": choice.expected}
+            reaches = [None if math.isinf(reach) else round(float(reach), 4) for reach in choice.reaches]
+            about |= {"widths": choice.widths.tolist(), "reaches": reaches}
+        else:  # of lists
+            probe = index._contract.probe(index, 10, target, None, len(index))
+            about = {"met": not probe.scan, "effort": f"reach {100 * probe.reach:.3g} %"}
+            about |= {"expected": probe.context.expected_recall, "reaches": [round(float(probe.reach), 4)]}
+        rows.append({"recall": target, "k": 10, **about})
+    return rows
 
 
 @app.command()

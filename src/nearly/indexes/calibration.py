@@ -184,8 +184,8 @@ class _Trials:
 
     def __init__(self, index: "GraphIndex", probes: Probes, bits: NDArray[np.uint64] | None, threads: int) -> None:
         self._index, self._threads = index, threads
-        # Among the vectors that are still to come the same recall takes a pool that is wider in proportion: in a walk to as
-        # many fewer of the nearest now.
+        # Among the vectors that are still to come the same recall takes a pool that is wider in proportion: now a walk
+        # goes by as many fewer of the nearest.
         self._present = 1.0 if bits is None else 1 - probes.n_expected / max(1, index._n_nodes)
         self._rows, self._without = probes.rows, np.full(len(probes.rows), NONE, np.uint32)
         self._without[: len(probes.apart)] = probes.apart

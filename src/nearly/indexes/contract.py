@@ -29,7 +29,7 @@ SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vect
 class Effort(NamedTuple):
     """How one search goes: a pool of one width, or a width and perhaps a reach for each group of hardness, or a scan.
 
-    ``core`` is the same for `search_one` of the core.
+    ``core`` is the same for `search_one` of the core, ``lists`` how many lists it reads, about.
     """
 
     width: int
@@ -41,6 +41,13 @@ class Effort(NamedTuple):
     core: Any = None
     reaches: NDArray[np.float32] | None = None
     anchor: int = 1
+    lists: float = 1.0
+
+    def wider(self, factor: float, least: int = 1) -> Self:
+        """The same with so many times as much of everything, and pools of a least width."""
+        widths = None if self.widths is None else np.maximum(np.ceil(self.widths * factor), least).astype(np.uint32)
+        width, anchor = max(math.ceil(self.width * factor), least), math.ceil(self.anchor * factor)
+        return self._replace(width=width, widths=widths, anchor=anchor, lists=max(self.lists * factor, least))
 
 
 class Contract:
@@ -176,7 +183,7 @@ class Contract:
         width = max(k, arrays.check_int(effort, "effort", low=1, high=1 << 20))
         expected = None if self.curve is None else self.curve.at_width(k, max(1, int(width / self._growth(index))))
         context = SearchContext(index._store.metric, f"{_name(index)}, effort {width}", expected)
-        return Effort(width, self.depth(index, k, width), None, None, context, False)
+        return Effort(width, self.depth(index, k, width), None, None, context, False, lists=width)
 
     def _chosen(self, index: "GraphIndex", k: int, recall: float | None) -> Effort:
         target, curve, n = self.target if recall is None else recall, self.curve, index._n_nodes
@@ -201,11 +208,12 @@ class Contract:
         context = SearchContext(index._store.metric, plan, chosen.expected)
         if by_reach:
             depth, anchor = self.depth(index, k, 0), math.ceil(chosen.anchor * growth)
-            return Effort(high, depth, curve.bounds, widths, context, False, None, chosen.reaches, anchor)
+            lists = curve.width_at(k, chosen.expected) * growth
+            return Effort(high, depth, curve.bounds, widths, context, False, None, chosen.reaches, anchor, lists)
         depth = self.depth(index, k, high)
         if low == high:
-            return Effort(high, depth, None, None, context, False)
-        return Effort(high, depth, curve.bounds, widths, context, False)
+            return Effort(high, depth, None, None, context, False, lists=high)
+        return Effort(high, depth, curve.bounds, widths, context, False, lists=float(widths.mean()))
 
     def _growth(self, index: "GraphIndex") -> float:
         """How many times as many vectors there are as when the curve was measured: the same recall takes a wider pool

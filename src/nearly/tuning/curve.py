@@ -2,12 +2,12 @@
 
 An effort is a reach: a walk ends where the next candidate is farther than the nearest ones found by a share of their
 distance, so that queries which need more walk farther by themselves (distance adaptive beam search: Al-Jazzazi et al.,
-NeurIPS 2025, https://arxiv.org/abs/2505.15636, where the reach is called gamma). Where distances are whole numbers, with
-nothing between two reaches, the width of the pool is the effort.
+NeurIPS 2025, https://arxiv.org/abs/2505.15636, where the reach is called gamma). Where distances are whole numbers,
+with nothing between two reaches, the width of the pool is the effort.
 
 Hardness is what a search sees in its first hops: the smallest distance met. Queries are grouped by it; each group has
-its own curve, and a search chooses its effort when it knows its group. All groups are brought to one level of recall, so
-that it holds for other mixtures of easy and hard queries too; the level is the least at which the lower bound of the
+its own curve, and a search chooses its effort when it knows its group. All groups are brought to one level of recall,
+so that it holds for other mixtures of easy and hard queries too; the level is the least at which the lower bound of the
 mean over the expected mixture meets the target. Groups that queries made harder stand in for queries of another kind,
 which may all be there: each of them meets the target by its own lower bound.
 """
@@ -153,11 +153,11 @@ class RecallCurve:
     def _column(self, k: int) -> int:
         return next((i for i, known in enumerate(self.ks) if known >= k), len(self.ks) - 1)
 
-    def _effort(
-        self, mean: NDArray[Any], error: NDArray[Any], level: float
-    ) -> tuple[float, float, float, float]:
-        """Width, reach, mean and its error where a group crosses a level: straight in the reach, or the logarithm of the
-        width, against log(1 - recall)."""
+    def _effort(self, mean: NDArray[Any], error: NDArray[Any], level: float) -> tuple[float, float, float, float]:
+        """Width, reach, mean and its error where a group crosses a level.
+
+        Straight in the reach, or the logarithm of the width, against log(1 - recall).
+        """
         reached = np.flatnonzero(mean >= level)
         j = int(reached[0]) if len(reached) else len(mean) - 1
         if j == 0 or not len(reached):
@@ -174,6 +174,11 @@ class RecallCurve:
     def at_width(self, k: int, width: int) -> float:
         """Return the estimated mean recall of one fixed width."""
         return float(np.interp(np.log(max(1, width)), np.log(self.pools), self.fixed[self._column(k)]))
+
+    def width_at(self, k: int, recall: float) -> float:
+        """Return the one fixed width that delivers a recall, about: it reads as many lists as a walk by reach."""
+        missing = -np.log(np.maximum(1e-4, 1 - np.array([*self.fixed[self._column(k)], recall])))
+        return float(np.exp(np.interp(missing[-1], missing[:-1], np.log(self.pools))))
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays and JSON values from which `from_state` makes this curve again."""
@@ -229,4 +234,4 @@ def _rises(widths: NDArray[Any], *, equal: bool = False) -> bool:
     if widths.dtype != np.uint32 or widths.ndim != 1 or not len(widths):
         return False
     steps = np.diff(widths.astype(np.int64))
-    return bool((steps >= 0 if equal else steps > 0).all() and 1 <= widths[0] and widths[-1] <= 1 << 20)
+    return bool((steps >= 0 if equal else steps > 0).all() and widths[0] >= 1 and widths[-1] <= 1 << 20)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nearly.indexes.window.part import Part
     from nearly.indexes.window.run import Run
 
-__all__ = ["NONE_KNOWN", "Margins", "bits_of", "measured", "wider"]
+__all__ = ["NONE_KNOWN", "Margins", "bits_of", "measured"]
 
 TARGETS = (0.9, 0.95, 0.99)
 FACTORS = (1.0, 1.4, 2.0, 2.8, 4.0)
@@ -98,7 +98,7 @@ def _needed(part: "Part", probes: NDArray[np.uint8] | None, threads: int) -> NDA
         for j, target in enumerate(TARGETS):
             how = part._contract.effort(part, min(_K, n), target, None)
             while not how.scan and tried < len(FACTORS):
-                if _reaches(part, rows, wider(how, FACTORS[tried]), truths, target, threads):
+                if _reaches(part, rows, how.wider(FACTORS[tried]), truths, target, threads):
                     break
                 tried += 1
             out[i, j] = FACTORS[tried] if tried < len(FACTORS) else np.inf
@@ -111,9 +111,3 @@ def _reaches(part: "Part", rows: Any, how: Effort, truths: Any, target: float, t
         for only, far in truths
     ]
     return float(np.mean(shares)) >= target - _GIVE and min(shares) >= target - 4 * _GIVE
-
-
-def wider(how: Effort, factor: float, least: int = 1) -> Effort:
-    """The same effort with pools so many times as wide, and of a least width."""
-    widths = None if how.widths is None else np.maximum(np.ceil(how.widths * factor), least).astype(np.uint32)
-    return how._replace(width=max(int(np.ceil(how.width * factor)), least), widths=widths)

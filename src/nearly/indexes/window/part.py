@@ -90,7 +90,7 @@ class Part(Vamana):
     start: int
     stop: int
     _hung: NDArray[np.uint32] | None
-    _known: dict[tuple[int, float | None], tuple[Effort, float]]
+    _known: dict[tuple[int, float | None], Effort]
 
     @classmethod
     def over(cls, run: "Run", start: int, stop: int, hung: NDArray[np.uint32] | None = None) -> Self:
@@ -143,13 +143,12 @@ class Part(Vamana):
         other._assemble(self._graph.n_nodes, self._graph.entries)
         return other
 
-    def effort(self, k: int, recall: float | None) -> tuple[Effort, float]:
-        """What a target means for k neighbors, and the mean width of the pool; remembered."""
+    def effort(self, k: int, recall: float | None) -> Effort:
+        """What a target means for k neighbors; remembered."""
         known = self._known.get((k, recall))
         if known is None:
             how = self._contract.effort(self, k, recall, None)
-            width = float(how.width if how.widths is None else how.widths.mean())
-            known = self._known[k, recall] = how, width
+            known = self._known[k, recall] = how
         return known
 
     def calibrated(self, probes: NDArray[np.uint8] | None, threads: int) -> None:

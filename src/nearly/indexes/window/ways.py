@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from nearly.indexes.contract import Effort
-from nearly.indexes.window.margins import wider
 from nearly.indexes.window.part import Part
 from nearly.indexes.window.run import Run
 
@@ -56,7 +55,7 @@ def _walk(run: Run, part: Part, start: int, stop: int, asked: Asked, beyond: boo
     passing = run.count(start, stop)
     if not passing:
         return []
-    how, width = part.effort(asked.k, asked.recall)
+    how = part.effort(asked.k, asked.recall)
     if how.scan:
         return None
     stretch = len(part) / passing
@@ -65,9 +64,8 @@ def _walk(run: Run, part: Part, start: int, stop: int, asked: Asked, beyond: boo
         factor = run.margins.factor(target, stretch, beyond)
         if factor == np.inf:
             return None
-        how = wider(how, factor, asked.k + math.ceil(_SPREAD * math.sqrt(asked.k)))
-        width = float(how.width if how.widths is None else how.widths.mean())
-    return [Piece(start, stop, _CALL + _HOP * (_LINE + run.code_bytes) * width * stretch, part, how)]
+        how = how.wider(factor, asked.k + math.ceil(_SPREAD * math.sqrt(asked.k)))
+    return [Piece(start, stop, _CALL + _HOP * (_LINE + run.code_bytes) * how.lists * stretch, part, how)]
 
 
 def _cost(pieces: list[Piece]) -> float:
