@@ -25,13 +25,14 @@ from nearly.collection.parts import NO_PATCHES, Part, Patches
 from nearly.collection.records import Record
 from nearly.collection.schema import Schema
 from nearly.collection.state import stored
-from nearly.errors import FormatError, StateError
+from nearly.errors import FormatError, InputError, StateError
 
 __all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest"]
 
 NAME = "catalogue.sqlite"
 FORMAT_VERSION = 1
 _DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite's own messages may quote what is damaged
+_MANY = 1 << 62  # more records or rows than can ever come
 _APPLICATION = 0x6E72_6C79  # "nrly", for `file` and friends
 _TABLES = """
 CREATE TABLE configuration (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -214,22 +215,19 @@ class Catalogue:
         if not {"schema", "sequence", "next_id"} <= configured.keys():
             raise FormatError(f"{str(self.path)!r} is damaged: its configuration is not complete")
         schema = Schema.from_json(configured["schema"])
-        patches: dict[str, dict[int, Any]] = {}
-        for segment, row, changes in sql.execute("SELECT segment, row, changes FROM patches"):
-            patches.setdefault(segment, {})[int(row)] = {
-                name: from_json(schema.columns[name], value) for name, value in json.loads(changes).items()
-            }
+        segments = list(sql.execute("SELECT name, rows, applied, files, alive FROM segments ORDER BY place"))
+        log = list(sql.execute("SELECT sequence, kind, body, vectors FROM log ORDER BY sequence"))
+        counts = [configured["sequence"], *(sequence for sequence, *_ in log)]
+        counts += [count for _, rows, applied, *_ in segments for count in (rows, applied)]
+        if not all(type(count) is int and 0 <= count < _MANY for count in counts):  # SQLite takes any type anywhere
+            raise FormatError(f"{str(self.path)!r} is damaged: a count in it is no whole number that can be")
+        if type(configured["next_id"]) is not int or not 0 <= configured["next_id"] <= 2**63:
+            raise FormatError(f"{str(self.path)!r} is damaged: its next key is none")
+        patches = _patches(sql, schema, {name: rows for name, rows, *_ in segments})
         entries = [
             Entry(name, rows, applied, json.loads(files), _unpacked(alive, rows), patches.get(name, NO_PATCHES))
-            for name, rows, applied, files, alive in sql.execute(
-                "SELECT name, rows, applied, files, alive FROM segments ORDER BY place"
-            )
+            for name, rows, applied, files, alive in segments
         ]
-        log = list(sql.execute("SELECT sequence, kind, body, vectors FROM log ORDER BY sequence"))
-        numbers = [configured["sequence"], configured["next_id"], *(sequence for sequence, *_ in log)]
-        numbers += [number for entry in entries for number in (entry.n, entry.applied)]
-        if not all(type(number) is int and number >= 0 for number in numbers):  # SQLite takes any type anywhere
-            raise FormatError(f"{str(self.path)!r} is damaged: a count in it is no whole number")
         return Manifest(schema, configured["sequence"], configured["next_id"], entries, log)
 
     def knows(self, parts: Iterable[Part]) -> None:
@@ -357,6 +355,18 @@ def _log(sql: sqlite3.Connection, records: Sequence[tuple[int, Record]]) -> None
     sql.executemany("INSERT INTO log (sequence, kind, body, vectors) VALUES (?, ?, ?, ?)", rows)
 
 
+def _patches(sql: sqlite3.Connection, schema: Schema, rows: Mapping[str, int]) -> dict[str, dict[int, Any]]:
+    """Patches of each segment, by row."""
+    made: dict[str, dict[int, Any]] = {}
+    for segment, row, changes in sql.execute("SELECT segment, row, changes FROM patches"):
+        if type(row) is not int or not 0 <= row < rows[segment]:
+            raise ValueError(f"row {row!r} of segment {segment!r} was updated, and there is none")
+        made.setdefault(segment, {})[row] = {
+            name: from_json(schema.columns[name], value) for name, value in json.loads(changes).items()
+        }
+    return made
+
+
 def _write_patches(sql: sqlite3.Connection, name: str, before: Patches, after: Patches) -> None:
     if before is after:
         return
@@ -380,7 +390,7 @@ def _unpacked(blob: bytes | None, n: int) -> Bits | None:
     try:
         made = np.frombuffer(zlib.decompress(blob), "<u8").astype(np.uint64)
     except (zlib.error, ValueError) as problem:
-        raise FormatError(f"the catalogue is damaged: it does not say which rows are alive ({problem})") from problem
+        raise InputError(f"it does not say which rows are alive ({problem})") from problem
     if len(made) != (n + 63) // 64 or (n and bits.count(made & ~bits.all_set(n))):
-        raise FormatError("the catalogue is damaged: rows that there are not are called alive")
+        raise InputError("rows that there are not are called alive")
     return made

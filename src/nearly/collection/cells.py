@@ -5,6 +5,7 @@ A plain value is bool, int, float, str, date, datetime (naive, UTC), a list of s
 """
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -103,14 +104,25 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(type: str, value: Any) -> Any:
-    """The plain value of a column of some type that `to_json` wrote."""
+    """The plain value of a column of some type that `to_json` wrote; ValueError where it cannot have been."""
     if value is None:
         return None
-    if type == "date":
-        return dt.date.fromisoformat(value) if isinstance(value, str) else value
-    if type == "datetime":
-        return dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    return value
+    made = _FROM_ISO[type](value) if type in _FROM_ISO and isinstance(value, str) else value
+    exact = _EXACT.get(type) or {"date": dt.date, "datetime": dt.datetime, "list[str]": list}.get(type)
+    if exact is not None and made.__class__ is not exact:
+        raise ValueError(f"{describe(value)} is no {type}")
+    if made.__class__ is int and not -(2**63) <= made < 2**63:
+        raise ValueError(f"{made} is beyond 64 bits")
+    if type == "datetime" and made.tzinfo is not None:
+        raise ValueError(f"{value!r} has a time zone")
+    if type == "list[str]" and not all(each.__class__ is str for each in made):
+        raise ValueError("a list holds something else than texts")
+    if type in ("str", "list[str]", "json"):
+        json.dumps(made, ensure_ascii=False).encode()  # halves of surrogate pairs are no Unicode
+    return made
+
+
+_FROM_ISO: Mapping[str, Any] = {"date": dt.date.fromisoformat, "datetime": dt.datetime.fromisoformat}
 
 
 # -- arrays, for segments --------------------------------------------------------------------------------------------

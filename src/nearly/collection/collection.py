@@ -41,7 +41,7 @@ from nearly.collection.state import State, stored
 from nearly.collection.tail import Batch
 from nearly.collection.volumes import Folder
 from nearly.collection.writing import Plan, Writer
-from nearly.errors import IdError, InputError, StateError
+from nearly.errors import FormatError, IdError, InputError, StateError
 from nearly.filters.expressions import Expression
 from nearly.indexes import names as argument_names
 
@@ -226,13 +226,12 @@ class Collection:
 
         def planned(state: State) -> tuple[State, Batch]:
             state, batch = prepared(state, came, vectors)
-            if fresh and came.ids is not None:
-                taken = np.flatnonzero(state.known(batch.keys))
-                if len(taken):
-                    raise IdError(
-                        f"{len(taken)} of the ids are taken: {listing(batch.keys.take(taken).tolist())}; pass others, "
-                        "or use upsert to replace"
-                    )
+            taken = np.flatnonzero(state.known(batch.keys)) if fresh else np.zeros(0, np.int64)
+            if len(taken):
+                shown = listing(batch.keys.take(taken).tolist())
+                if came.ids is None:
+                    raise FormatError(f"{self.path!r} is damaged: its next keys, such as {shown}, are there already")
+                raise IdError(f"{len(taken)} of the ids are taken: {shown}; pass others, or use upsert to replace")
             return state, batch
 
         def plan(state: State) -> Plan:
@@ -647,7 +646,7 @@ class Collection:
             return False
         with self._writer.mutex:
             manifest = catalogue.read()
-            after = follow(state, self._manifest, manifest)
+            after = follow(state, self._manifest, manifest, catalogue)
             if after is None:
                 known = {stored(part).name: stored(part) for part in state.segments}
                 assert isinstance(self._writer.volume, Folder)

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from nearly import arrays
 from nearly.arrays import Vectors
 from nearly.collection.cells import Cells, from_json, to_json
-from nearly.collection.keys import KeyKind, Keys
+from nearly.collection.keys import Keys, as_keys
+from nearly.collection.rows import Document
 from nearly.collection.schema import Schema
 from nearly.collection.state import State
 from nearly.collection.tail import Batch
-from nearly.errors import FormatError
+from nearly.errors import InputError
 
 __all__ = ["Delete", "Patch", "Put", "Record", "decode"]
 
@@ -107,38 +109,67 @@ def _plain(cells: Cells) -> list[Any]:
 
 
 def decode(kind: str, body: str, octets: bytes | None, schema: Schema) -> Record:
-    """The record that `encode` wrote; FormatError where it cannot have been."""
+    """The record that `encode` wrote; InputError where it cannot have been, or is of another schema."""
     try:
         made = json.loads(body)
-        keys = _keys(made["keys"], schema.keys)
+        keys = _keys(made["keys"], schema)
         if kind == "delete":
             return Delete(keys)
-        n, fields = len(keys), made.get("fields", {})
-        lengths = [len(values) for values in made.get("columns", {}).values()] + [len(made.get("documents") or keys)]
-        if any(length != n for length in lengths) or (kind == "put" and fields.keys() != schema.fields.keys()):
-            raise ValueError("it has not a value for each row")
-        cells = {
-            name: Cells(name, schema.columns[name], plain=[from_json(schema.columns[name], v) for v in values])
-            for name, values in made.get("columns", {}).items()
-        }
+        cells = _cells(made.get("columns", {}), schema, len(keys))
         if kind == "update":
+            if not cells:
+                raise ValueError("it updates nothing")
             return Patch(keys, cells)
         if kind != "put":
             raise ValueError(f"{kind!r} is no kind of record")
-        vectors, at = {}, 0
-        for name, (element, dim) in fields.items():
-            dtype = np.dtype(_DTYPES[element])
-            size = n * dim
-            array = np.frombuffer(octets or b"", dtype, size, at).reshape(n, dim)
-            vectors[name] = Vectors(array.astype(dtype.newbyteorder("="), copy=False), element)
-            at += size * dtype.itemsize
-        documents = made.get("documents")
-        if documents is not None:
-            documents = [base64.b64decode(d["base64"]) if isinstance(d, dict) else d for d in documents]
-        return Put(keys, Batch(keys, vectors, cells, documents))
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise FormatError(f"the log is damaged: a record cannot be read ({problem!r})") from problem
+        vectors = _vectors(made["fields"], octets or b"", schema, len(keys))
+        return Put(keys, Batch(keys, vectors, cells, _documents(made.get("documents"), len(keys))))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
+        raise InputError(f"a record of the log cannot be read ({problem!r})") from problem
 
 
-def _keys(listed: list[Any], kind: KeyKind | None) -> Keys:
-    return Keys(np.array(listed, np.int64) if kind == "int" else [str(key) for key in listed])
+def _keys(listed: Any, schema: Schema) -> Keys:
+    wanted = int if schema.keys == "int" else str
+    if schema.keys is None or not isinstance(listed, list) or any(key.__class__ is not wanted for key in listed):
+        raise ValueError("its keys are not of the kind that the collection has")
+    return as_keys(listed, schema.keys)
+
+
+def _cells(columns: Mapping[str, Any], schema: Schema, n: int) -> dict[str, Cells]:
+    cells = {}
+    for name, values in columns.items():
+        type = schema.columns[name]
+        if not isinstance(values, list) or len(values) != n:
+            raise ValueError(f"column {name!r} has not a value for each row")
+        cells[name] = Cells(name, type, plain=[from_json(type, value) for value in values])
+    return cells
+
+
+def _vectors(fields: Mapping[str, Any], octets: bytes, schema: Schema, n: int) -> dict[str, Vectors]:
+    if fields.keys() != schema.fields.keys():
+        raise ValueError(f"it has the fields {', '.join(fields)}, the collection {', '.join(schema.fields)}")
+    vectors, at = {}, 0
+    for name, (element, dim) in fields.items():
+        dtype = np.dtype(_DTYPES[element])
+        array = np.frombuffer(octets, dtype, n * arrays.check_int(dim, "dim", low=1), at).reshape(n, dim)
+        at += array.nbytes
+        field, found = schema.fields[name], Vectors(array.astype(dtype.newbyteorder("="), copy=False), element)
+        if (element == "bits") != field.bits or field.dtype not in (None, element) or found.dim != field.dim:
+            raise ValueError(f"its vectors are none of the field {name!r}")
+        arrays.check_finite(found, name)
+        vectors[name] = found
+    if at != len(octets):
+        raise ValueError("it has not one vector of each field for each row")
+    return vectors
+
+
+def _documents(listed: Any, n: int) -> list[Document] | None:
+    if not listed:
+        return None
+    documents = [base64.b64decode(d["base64"]) if isinstance(d, dict) else d for d in listed]
+    if len(documents) != n or not all(d is None or isinstance(d, str | bytes) for d in documents):
+        raise ValueError("it has not a document for each row")
+    for document in documents:
+        if isinstance(document, str):
+            document.encode()
+    return documents

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly.collection.cells import column_from_arrays, column_to_arrays
-from nearly.collection.keys import Keys, Mapped, joined
+from nearly.collection.keys import KeyKind, Keys, Mapped, joined
 from nearly.errors import FormatError, InputError
 from nearly.filters.columns import Column, Dictionary
 
@@ -88,8 +88,13 @@ class Rows:
         return sum(array.nbytes for array in self._arrays.values())
 
     @property
-    def column_names(self) -> tuple[str, ...]:
-        return tuple(self._places)
+    def types(self) -> dict[str, str]:
+        """The type of each column that has a value."""
+        return {name: type for name, (_, type) in self._places.items()}
+
+    @property
+    def key_kind(self) -> KeyKind:
+        return "int" if "keys" in self._arrays else "str"
 
     def column(self, name: str) -> Column | None:
         """A column, None where no row has a value."""

@@ -1,5 +1,6 @@
 """What a collection holds: named vector fields, the kind of its keys, typed columns. A change makes another."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +9,7 @@ from nearly import arrays, metrics
 from nearly.arrays import Vectors
 from nearly.arrays.words import describe
 from nearly.collection.keys import KeyKind
-from nearly.errors import DimensionError, FormatError, InputError
+from nearly.errors import DimensionError, InputError
 from nearly.filters.columns import TYPES
 
 __all__ = ["DEFAULT_FIELD", "RESERVED", "Field", "Schema"]
@@ -129,15 +130,20 @@ class Schema:
 
     @classmethod
     def from_json(cls, made: Any) -> "Schema":
-        """What `to_json` wrote; FormatError where it cannot have been."""
+        """What `to_json` wrote; InputError where it cannot have been."""
         try:
-            fields = {str(n): Field(f["metric"], f["dim"], f["dtype"]) for n, f in made["fields"].items()}
+            json.dumps(made, ensure_ascii=False).encode()  # halves of surrogate pairs are no Unicode
+            fields = {name: Field(f["metric"], f["dim"], f["dtype"]) for name, f in made["fields"].items()}
+            columns, embedding = dict(made["columns"]), made["embedding"]
             if not fields or made["keys"] not in (None, "int", "str"):
                 raise ValueError("no fields, or keys of no kind")
-            if any(type not in TYPES for type in made["columns"].values()):
+            if any(not name or name in RESERVED for name in [*fields, *columns]) or fields.keys() & columns.keys():
+                raise ValueError("a field or a column of no possible name")
+            if any(type not in TYPES for type in columns.values()):
                 raise ValueError("a column of no known type")
-            return cls(
-                fields, made["keys"], dict(made["columns"]), float(made["recall"]), int(made["seed"]), made["embedding"]
-            )
+            if not (embedding is None or isinstance(embedding, str)):
+                raise ValueError("an embedding without a name")
+            recall, seed = arrays.check_fraction(made["recall"], "recall"), arrays.check_seed(made["seed"])
+            return cls(fields, made["keys"], columns, recall, seed, embedding)
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            raise FormatError(f"the catalogue is damaged: its configuration cannot be read ({problem})") from problem
+            raise InputError(f"its configuration cannot be read ({problem})") from problem

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nearly import storage
 from nearly.collection.parts import Opener, Stored
 from nearly.collection.rows import Rows
-from nearly.errors import FormatError
+from nearly.errors import FormatError, InputError
 from nearly.indexes import Index, restore
 
 __all__ = ["Folder", "Memory", "Volume", "names_of", "sync_folder"]
@@ -115,7 +115,7 @@ class Folder:
             rows = self._opened(files["rows"])
             fields = {field: self._opened(each) for field, each in files["fields"].items()}
         except (KeyError, TypeError, AttributeError) as problem:
-            raise FormatError(f"the catalogue is damaged: it does not name the files of {name!r}") from problem
+            raise InputError(f"it does not name the files of segment {name!r}") from problem
         openers: dict[str, Opener] = {field: partial(restore, file) for field, file in fields.items()}
         if rows.kind != "rows":
             raise FormatError(f"{rows.path!r} holds {rows.kind!r}, but the rows of a segment are wanted")
@@ -124,7 +124,7 @@ class Folder:
     def _opened(self, described: Files) -> storage.File:
         name = str(described["name"])
         if not _SEGMENT_FILE.fullmatch(name):
-            raise FormatError(f"the catalogue is damaged: {name!r} is no name of a segment's file")
+            raise InputError(f"{name!r} is no name of a segment's file")
         path = self.path / name
         file = storage.read(path)
         if file.n_bytes != described["bytes"] or _checksum(path) != described["checksum"]:

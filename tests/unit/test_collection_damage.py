@@ -1,0 +1,119 @@
+"""A catalogue that does not agree with itself or with the files it names is refused by name when it is opened."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nearly
+from nearly.collection.catalogue import FORMAT_VERSION, NAME
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / f"collection_v{FORMAT_VERSION}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "docs")
+    return tmp_path / "docs"
+
+
+def edit(folder, table, column, change, where="1"):
+    """Give the first value of a column another one; of JSON, a function changes what it means."""
+    with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as database:
+        key = {"configuration": "name", "segments": "place", "patches": "row", "log": "sequence"}[table]
+        at, value = database.execute(f"SELECT {key}, {column} FROM {table} WHERE {where} ORDER BY {key}").fetchone()
+        if callable(change):
+            value = json.loads(value)
+            change(value)
+            value = json.dumps(value)
+        else:
+            value = change
+        database.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (value, at))
+
+
+def schema(change):
+    return "configuration", "value", change, "name = 'schema'"
+
+
+def renamed(old, new, *path):
+    def change(value):
+        for step in path:
+            value = value[step]
+        value[new] = value.pop(old)
+
+    return change
+
+
+def put(name, value, *path):
+    def change(made):
+        for step in path:
+            made = made[step]
+        made[name] = value
+
+    return change
+
+
+PUT, UPDATE = "kind = 'put'", "kind = 'update'"
+FAULTS = {
+    "a field that no segment has": schema(renamed("vector", "other", "fields")),
+    "another metric": schema(put("metric", "l2", "fields", "vector")),
+    "another dimension": schema(put("dim", 5, "fields", "vector")),
+    "another element type": schema(put("dtype", "float16", "fields", "vector")),
+    "another kind of keys": schema(put("keys", "int")),
+    "keys of no kind beside rows": schema(put("keys", None)),
+    "a column that is not declared": schema(renamed("year", "years", "columns")),
+    "a column of another type": schema(put("year", "str", "columns")),
+    "a column with a reserved name": schema(put("id", "int", "columns")),
+    "a recall that is none": schema(put("recall", 1.5)),
+    "a seed that is none": schema(put("seed", -1)),
+    "half a surrogate pair": schema(put("embedding", "\ud800")),
+    "a sequence beyond 64 bits": ("configuration", "value", str(2**70), "name = 'sequence'"),
+    "fields of a segment": ("segments", "files", renamed("vector", "vectos", "fields")),
+    "a file twice": ("segments", "files", None),
+    "another number of rows": ("segments", "rows", 13),
+    "a patch of a row that is not": ("patches", "row", 12),
+    "a patch of a segment that is not": ("patches", "segment", "00000009"),
+    "a patch of another type": ("patches", "changes", put("year", "1999")),
+    "a patch of no column": ("patches", "changes", put("years", 1999)),
+    "an update of nothing": ("log", "body", put("columns", {}), UPDATE),
+    "keys of a record": ("log", "body", put("keys", [8]), UPDATE),
+    "keys of a record twice": ("log", "body", put("keys", ["a", "a"]), UPDATE),
+    "a value of another type in a record": ("log", "body", put("columns", {"at": [3]}), UPDATE),
+    "too many values in a record": ("log", "body", put("columns", {"year": [3, 4]}), UPDATE),
+    "a document that is none": ("log", "body", put("documents", [5]), PUT),
+    "vectors of another dimension": ("log", "body", put("fields", {"vector": ["float32", 2]}), PUT),
+    "vectors of a negative dimension": ("log", "body", put("fields", {"vector": ["float32", -1]}), PUT),
+    "vectors that are no numbers": ("log", "vectors", b"\xff" * 16, PUT),
+    "vectors of another element type": ("log", "body", put("fields", {"vector": ["bits", 16]}), PUT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_catalogue_that_contradicts_itself_is_refused_by_name(folder, fault):
+    table, column, change, *where = FAULTS[fault]
+    if fault == "a file twice":
+        with closing(sqlite3.connect(folder / NAME)) as database:
+            change = database.execute("SELECT files FROM segments WHERE rows = 1").fetchone()[0]
+            database.execute("UPDATE segments SET rows = 1, alive = NULL")
+            database.execute("DELETE FROM patches")
+            database.commit()
+    edit(folder, table, column, change, *where)
+    for mode in "ar":
+        with pytest.raises(nearly.FormatError, match=NAME):
+            nearly.open(folder, mode=mode)
+
+
+def test_automatic_keys_that_are_there_already_are_refused(tmp_path):
+    with nearly.open(tmp_path / "docs") as docs:
+        docs.add(np.eye(3))
+        docs.flush()
+    edit(tmp_path / "docs", "configuration", "value", "1", "name = 'next_id'")
+    with nearly.open(tmp_path / "docs") as docs:
+        with pytest.raises(nearly.FormatError, match="next keys, such as 1"):
+            docs.add(np.eye(3))
+        assert len(docs) == 3
+        docs.add(np.eye(3), ids=[7, 8, 9])
