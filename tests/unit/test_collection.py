@@ -129,6 +129,47 @@ def test_wrong_vectors_change_nothing(docs, wrong):
     assert len(docs) == 30
 
 
+@pytest.mark.parametrize(
+    ("verb", "arguments", "message"),
+    [
+        ("update", {"ids": "k1", "metadata": 5}, "metadata is 5"),
+        ("update", {"ids": "k1", "metadata": "x"}, "metadata is 'x'"),
+        ("update", {"ids": {"k1", "k2"}, "metadata": {"year": [1, 2]}}, "no order"),
+        ("add", {"rows": np.ones((2, DIM)), "ids": {"a", "b"}}, "no order"),
+        ("add", {"rows": np.ones((2, DIM)), "ids": ["a", "b"], "documents": {"a", "b"}}, "documents is a set"),
+        ("add", {"rows": np.ones((2, DIM)), "ids": ["a", "b"], "metadata": {5: [1, 2], "5": [3, 4]}}, "one name"),
+        ("search", {"query": np.ones(DIM), "include": [["year"]]}, "include names"),
+        ("get", {"ids": "k1", "include": [["year"]]}, "include holds a list"),
+        ("search_many", {"searches": 5}, "searches is 5"),
+        ("count", {"where": "YEAR > 1"}, "did you mean 'year'"),
+        ("count", {"where": 'lang = "de"'}, "in single quotes"),
+        ("count", {"where": "id = 'k1'"}, "keys are for get"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_say_what_to_do(docs, verb, arguments, message):
+    with pytest.raises(nearly.InputError, match=message):
+        getattr(docs, verb)(**arguments)
+    assert len(docs) == 30
+    assert docs.get("k1").metadata["year"] == 1991
+
+
+def test_names_of_other_libraries_are_answered_with_ours(docs):
+    for name in ("top_k", "n_results", "limit"):
+        with pytest.raises(TypeError, match="use k="):
+            docs.search(np.ones(DIM), **{name: 3})
+
+
+def test_values_that_hold_themselves_are_refused(docs):
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(nearly.InputError, match="holds itself"):
+        docs.update("k1", metadata={"extra": [endless]})
+
+
+def test_half_a_surrogate_pair_is_no_key(docs):
+    assert "\ud800" not in docs
+
+
 def test_columns_may_come_later_and_types_stay(docs, vectors):
     docs.flush()
     day = dt.date(2020, 2, 29)

@@ -82,6 +82,20 @@ def test_other_settings_are_refused(folder, rng):
     nearly.open(folder, metric="cosine", embedding="model 1", recall=0.95).close()
 
 
+def test_no_argument_is_ignored(folder, rng):
+    filled(folder, rng)[0].close()
+    wrong = [
+        ({"seed": 4}, "was made with seed 0, not 4"),
+        ({"fields": {"vector": nearly.Field("cosine", dim=5)}}, "dim=8"),
+        ({"fields": {"vector": nearly.Field("cosine", dtype="float16")}}, "dtype=None"),
+        ({"columns": {"other": "int"}, "mode": "r"}, "no column other"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(nearly.InputError, match=message):
+            nearly.open(folder, **arguments)
+    nearly.open(folder, seed=0, fields={"vector": nearly.Field("cosine", dim=8)}).close()
+
+
 def test_what_is_no_collection_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(nearly.InputError, match="is a file"):

@@ -176,6 +176,27 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+UNREADABLE = {
+    "year >": "ends too early: something is missing behind 'year >'",
+    "(year > 5": "ends too early",
+    "year IN (1, 2": "ends too early",
+    "year NOT": "ends too early",
+    "year > 5)": r'at or near "\)", at \'\)\'',
+    "true) or (true": r"at or near \"\)\"",
+    "> 5": "at '> 5'",
+    "at > 5": 'at is a word of SQL: for the column of that name write "at"',
+    "year = 1 AND order = 5": 'order is a word of SQL: for the column of that name write "order"',
+    "ye\0ar": "NUL",
+    "\ud800 = 1": "not valid Unicode",
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_errors_speak_of_what_was_written(text):
+    with pytest.raises(InputError, match=UNREADABLE[text]):
+        parse(text)
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_sql_is_refused_when_parsed(text):
     with pytest.raises(InputError):

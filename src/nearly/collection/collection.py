@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -120,7 +120,10 @@ class Collection:
             return False
         if wanted is int and not 0 <= int(key) < 2**63:  # type: ignore[call-overload]
             return False
-        return bool(state.known(as_keys([key], state.schema.keys or "int"))[0])
+        try:
+            return bool(state.known(as_keys([key], state.schema.keys or "int"))[0])
+        except IdError:  # no key could be that: half a surrogate pair
+            return False
 
     def __repr__(self) -> str:
         if self._closed:
@@ -286,12 +289,14 @@ class Collection:
             raise InputError("update takes ids or where=, one of them")
         if metadata is None and vectors is None and documents is None:
             raise InputError("update changes nothing: pass metadata=, vectors= or documents=")
-        expression = self._parse(where, parameters)
+        if isinstance(ids, Set):
+            raise IdError("ids is a set, which has no order; pass a list, in the order of what they are given")
+        expression, changes = self._parse(where, parameters), inputs.metadata_columns(metadata)
 
         def plan(state: State) -> Plan:
             keys = located(state, ids, "update")[0] if expression is None else self._matching(state, expression)
             n = len(keys)
-            columns = {name: spread(value, n) for name, value in inputs.columns_of(metadata or {}).items()}  # type: ignore[union-attr]
+            columns = {name: spread(value, n) for name, value in changes.items()}
             schema, cells = prepared_cells(state.schema, columns, n)
             for name in columns.keys() - cells.keys():  # all null: of columns that are there
                 if name in schema.columns:
@@ -411,7 +416,7 @@ class Collection:
         Found
             `nearly.Hits` whose ids are keys, with ``metadata`` and ``documents``. k rows wherever so many match.
         """
-        argument_names.refuse("search()", unknown, argument_names.known_to(Collection.search))
+        argument_names.refuse("search()", unknown, {"k", *argument_names.known_to(Collection.search)})
         state = self._state
         asked = self._question(state, where, parameters, field, include, recall=recall, exact=exact, threads=threads)
         if after is not None:
@@ -437,6 +442,8 @@ class Collection:
         list of Found
         """
         state = self._state
+        if not isinstance(searches, Iterable):
+            raise InputError(f"searches is {describe(searches)}, but a list of dicts of arguments is wanted")
         found = []
         for i, each in enumerate(searches):
             if not isinstance(each, Mapping) or "query" not in each:

@@ -11,7 +11,7 @@ import numpy as np
 from nearly.arrays.words import describe
 from nearly.errors import InputError
 
-__all__ = ["Incoming", "Names", "batches", "columns_of", "incoming"]
+__all__ = ["Incoming", "Names", "batches", "columns_of", "incoming", "metadata_columns"]
 
 _ROWS = 16384  # of a file, or of a generator of single rows, that are taken at a time
 
@@ -94,14 +94,14 @@ def _parquet_by_duckdb(path: str) -> Iterator[Any]:
 def incoming(data: Any, ids: Any, metadata: Any, documents: Any, names: Names) -> Incoming:
     """Sort out which form came; raises InputError where it is none, or where something is given twice."""
     if isinstance(data, Mapping) and set(data) <= set(names.vectors) and data:
-        return Incoming(dict(data), ids, _metadata(metadata), documents)
+        return Incoming(dict(data), ids, metadata_columns(metadata), documents)
     table = _table(data, names)
     if table is None:
         if len(names.vectors) > 1:
             raise InputError(
                 f"this collection has the fields {', '.join(names.vectors)}; pass a dict with the vectors of each"
             )
-        return Incoming({next(iter(names.vectors)): data}, ids, _metadata(metadata), documents)
+        return Incoming({next(iter(names.vectors)): data}, ids, metadata_columns(metadata), documents)
     for given, argument, column in ((ids, "ids", names.id), (documents, "documents", names.document)):
         if given is not None and column in table:
             raise InputError(f"{argument}= came, and the table has a column {column!r} too; leave one of them out")
@@ -114,7 +114,7 @@ def incoming(data: Any, ids: Any, metadata: Any, documents: Any, names: Names) -
             )
         vectors[name] = table.pop(column)
     found_ids, found_documents = table.pop(names.id, None), table.pop(names.document, None)
-    extra = _metadata(metadata)
+    extra = metadata_columns(metadata)
     if twice := sorted(extra.keys() & table.keys()):
         raise InputError(f"metadata= has the columns {', '.join(twice)}, which the table has too")
     values = {name: _values(column) for name, column in table.items()} | extra
@@ -138,6 +138,8 @@ def _table(data: Any, names: Names) -> dict[str, Any] | None:
 def columns_of(data: Any) -> dict[str, Any] | None:
     """The columns of a frame, an Arrow table, a dict of columns or a list of dicts; None where it is none of these."""
     if isinstance(data, Mapping):
+        if len({str(name) for name in data}) < len(data):
+            raise InputError(f"two columns have one name as text, among {', '.join(map(repr, data))}; rename one")
         return {str(name): column for name, column in data.items()}
     if isinstance(data, Sequence) and len(data) and isinstance(data[0], Mapping):
         found: dict[str, list[Any]] = {}
@@ -185,7 +187,8 @@ def _values(column: Any) -> Any:
     return column
 
 
-def _metadata(metadata: Any) -> dict[str, Any]:
+def metadata_columns(metadata: Any) -> dict[str, Any]:
+    """Columns of metadata in any form in which they may come beside vectors."""
     if metadata is None:
         return {}
     columns = columns_of(metadata)

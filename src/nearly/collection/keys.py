@@ -4,7 +4,7 @@ Rows are found by the sorted 64-bit hashes of their keys, which are mapped with 
 binary search and one comparison, and no collection keeps all its keys in Python.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
@@ -130,6 +130,8 @@ def as_keys(ids: Any, kind: KeyKind, *, n: int | None = None, name: str = "ids",
         return Keys(_as_integers(ids, n, name, unique))
     if isinstance(ids, str):
         ids = [ids]
+    if n is not None and isinstance(ids, Set):
+        raise IdError(f"{name} is {describe(ids)}, which has no order; pass a list, in the order of the rows")
     if not isinstance(ids, list):
         ids = ids.tolist() if hasattr(ids, "tolist") else ids.to_pylist() if hasattr(ids, "to_pylist") else ids
     if isinstance(ids, bytes) or not isinstance(ids, Iterable):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nearly import arrays
-from nearly.arrays.words import describe
+from nearly.arrays.words import describe, listing
 from nearly.collection.catalogue import NAME, Catalogue
 from nearly.collection.collection import Collection
 from nearly.collection.loading import load
@@ -35,7 +35,7 @@ def open(
     embedding: str | None = None,
     durable: bool = True,
     background: bool = True,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Collection:
     """Open a collection: documents, metadata and vectors that can be searched, changed, and found again tomorrow.
 
@@ -62,8 +62,8 @@ def open(
         process, and a power cut takes at most the last writes, each of them whole.
     background : bool, default True
         Flush, build graphs and merge segments in a thread. With False only `flush` and `compact` do, and a full tail.
-    seed : int, default 0
-        Of the indexes of a new collection.
+    seed : int, optional
+        Of the indexes; 0 for a new collection.
 
     Returns
     -------
@@ -92,13 +92,13 @@ def open(
     arrays.check_choice(mode, ("a", "r", "x"), "mode")
     arrays.check_flag(durable, "durable")
     arrays.check_flag(background, "background")
-    wanted = _wanted(metric, fields, columns, recall, embedding, arrays.check_seed(seed))
+    wanted = _wanted(metric, fields, columns, recall, embedding, 0 if seed is None else arrays.check_seed(seed))
     if path is None:
         if mode != "a":
             raise InputError(f"mode is {mode!r}, but a collection in memory is always new; pass a path")
         return Collection(None, Writer(State.empty(wanted), None, Memory()), None, background)
     folder = Path(os.fsdecode(path)).absolute()
-    given = {"metric": metric, "fields": fields, "recall": recall, "embedding": embedding}
+    given = {"metric": metric, "fields": fields, "recall": recall, "embedding": embedding, "seed": seed}
     if mode == "r":
         return _open_to_read(folder, wanted, given)
     return _open_to_write(folder, wanted, given, mode, durable, background)
@@ -145,9 +145,15 @@ def _check_same(folder: Path, schema: Schema, wanted: Schema, given: Mapping[str
             raise InputError(
                 f"{str(folder)!r} holds fields and metrics {mine}, not {theirs}; leave metric= and fields= out"
             )
+        for name, field in wanted.fields.items():
+            has = schema.fields[name]
+            if field.dim not in (None, has.dim or field.dim) or field.dtype not in (None, has.dtype):
+                raise InputError(f"field {name!r} of {str(folder)!r} is {has}, not {field}; leave fields= out")
     for name, type in wanted.columns.items():
         if schema.columns.get(name, type) != type:
             raise InputError(f"column {name!r} of {str(folder)!r} holds {schema.columns[name]}, not {type}")
+    if given["seed"] is not None and wanted.seed != schema.seed:
+        raise InputError(f"{str(folder)!r} was made with seed {schema.seed}, not {wanted.seed}; leave seed= out")
     if given["recall"] is not None and wanted.recall != schema.recall:
         raise InputError(
             f"{str(folder)!r} was made for recall {schema.recall:g}, not {wanted.recall:g}; leave recall= out here, "
@@ -169,6 +175,8 @@ def _open_to_read(folder: Path, wanted: Schema, given: Mapping[str, Any]) -> Col
         volume = Folder(folder / _SEGMENTS)
         state, manifest = load(catalogue, volume, {})
         _check_same(folder, state.schema, wanted, given)
+        if unknown := sorted(wanted.columns.keys() - state.schema.columns.keys()):
+            raise InputError(f"{str(folder)!r} has no column {listing(unknown)}; who writes declares columns")
     except BaseException:
         catalogue.close()
         raise

@@ -1,6 +1,6 @@
 """From what a user passed to checked rows: keys, vectors, typed metadata and documents, against the schema as it is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +72,7 @@ def as_documents(documents: Any, n: int) -> list[Document] | None:
     """Documents of n rows: str, bytes or None each."""
     if documents is None:
         return None
-    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+    if isinstance(documents, str | bytes | Set) or not isinstance(documents, Iterable):
         raise InputError(f"documents is {describe(documents)}, but one str, bytes or None for each row is wanted")
     listed = [None if _is_missing(each) else each for each in documents]
     if len(listed) != n:

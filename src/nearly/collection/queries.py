@@ -16,9 +16,10 @@ from nearly import arrays, metrics
 from nearly.arrays.words import listing
 from nearly.collection.found import Found, FoundInRange, Joiner, locators
 from nearly.collection.parts import Part, Stored
+from nearly.collection.schema import RESERVED, Schema
 from nearly.collection.state import State
 from nearly.errors import DimensionError, InputError
-from nearly.filters.expressions import Expression
+from nearly.filters.expressions import Expression, did_you_mean
 from nearly.hits import Context, Hits
 from nearly.indexes import Allowed
 from nearly.metrics import AnyMetric
@@ -92,8 +93,16 @@ def check_columns(where: Expression | None, state: State) -> None:
     """Refuse a filter that names columns which no row ever had."""
     unknown = sorted(where.columns - state.schema.columns.keys()) if where is not None else []
     if unknown:
-        known = ", ".join(state.schema.columns) or "none"
-        raise InputError(f"where names {listing(unknown)}, but the columns of this collection are: {known}")
+        raise InputError(f"where names {listing(unknown)}, but {_instead(unknown[0], state.schema)}")
+
+
+def _instead(unknown: str, schema: Schema) -> str:
+    """What may have been meant by a column that there is not."""
+    if unknown in RESERVED:
+        return f"{unknown} is no column of metadata: filters do not see it; keys are for get(ids) and delete(ids)"
+    hint = did_you_mean(unknown, schema.columns)
+    hint = f"; {hint}" if hint.startswith("did") else "; a text is written 'in single quotes'"
+    return f"the columns of this collection are: {', '.join(schema.columns) or 'none'}{hint}"
 
 
 def search(state: State, queries: Any, k: int, asked: Question) -> Found:

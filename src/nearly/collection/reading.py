@@ -26,10 +26,9 @@ def included(schema: Schema, include: Any) -> tuple[str, ...]:
     """Columns of metadata that an answer joins."""
     if isinstance(include, str) or not isinstance(include, Sequence):
         raise InputError(f"include is {describe(include)}, but a list of columns is wanted")
-    if unknown := [name for name in include if name not in schema.columns]:
-        raise InputError(
-            f"include names {listing(unknown)}, but the columns are: {', '.join(schema.columns) or 'none'}"
-        )
+    if unknown := [name for name in include if not isinstance(name, str) or name not in schema.columns]:
+        shown = listing([str(name) for name in unknown])
+        raise InputError(f"include names {shown}, but the columns are: {', '.join(schema.columns) or 'none'}")
     return tuple(include)
 
 
@@ -50,6 +49,8 @@ class Wanted:
         self.document, self.field = "document" in include, None
         names: list[str] = list(schema.columns) if "metadata" in include else []
         for name in include:
+            if not isinstance(name, str):
+                raise InputError(f"include holds {describe(name)}, but names are str")
             if name in ("metadata", "document"):
                 continue
             if name == "vector" or name in schema.fields:

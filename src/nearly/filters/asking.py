@@ -288,4 +288,6 @@ def _rows(name: str, source: Source) -> dict[str, Array]:
 
 
 def _first_line(problem: BaseException) -> str:
-    return str(problem).partition("\n")[0]
+    """What DuckDB says, without its kinds of errors and how it wrote the question."""
+    said = str(problem).partition("\n")[0].partition(" in expression (")[0]
+    return re.sub(r"^(\w+ )+Error: ", "", said)

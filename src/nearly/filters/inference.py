@@ -50,7 +50,7 @@ def infer_type(name: str, values: Iterable[Any]) -> str | None:
     if len(types) > 1:
         mixed = sorted(first.items(), key=lambda item: item[1])
         shown = " and ".join(f"{type} (row {row}: {_shown(array[row])})" for type, row in mixed)
-        raise InputError(f"column {name!r} mixes {shown}; pass values of one type, or type=")
+        raise InputError(f"column {name!r} mixes {shown}; pass values of one type, or declare the type")
     return types.pop() if types else None
 
 
@@ -207,7 +207,7 @@ def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
     if isinstance(value, int) and int(float(value)) != value:
-        raise ValueError("no float is that number; pass type='int', or floats")
+        raise ValueError("no float is that number; declare the type int, or pass floats")
     return float(value)
 
 
@@ -225,7 +225,7 @@ def _date(value: Any) -> int:
     if isinstance(value, str):
         value = dt.date.fromisoformat(value)
     if isinstance(value, dt.datetime):
-        raise TypeError("it has a time; pass type='datetime', or .date()")
+        raise TypeError("it has a time; declare the type datetime, or pass .date()")
     if not isinstance(value, dt.date):
         raise TypeError
     return (value - _EPOCH.date()).days
@@ -250,14 +250,21 @@ def _list(value: Any) -> tuple[str, ...]:
         raise TypeError
     for part in value:
         if not isinstance(part, str):
-            raise TypeError(f"it holds {describe(part)}, but lists hold str; pass type='json' for others")
+            raise TypeError(f"it holds {describe(part)}, but lists hold str; declare the type json for others")
     return tuple(map(_str, value))
 
 
 def _json(value: Any) -> str:
-    text = json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = _json_text(value)
+    except RecursionError:
+        raise ValueError("it is nested too deep, or holds itself") from None
     text.encode()
     return text
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _without_nan(value: Any) -> Any:

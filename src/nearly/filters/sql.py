@@ -7,6 +7,7 @@ is ever run; what DuckDB is asked later is written anew from our tree (asking.py
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -43,7 +44,7 @@ __all__ = ["from_sql"]
 Node: TypeAlias = dict[str, Any]
 
 MAX_LENGTH = 1 << 16  # characters of a text: DuckDB takes half a second to parse the worst of that length
-_BEFORE, _AFTER = "SELECT (\n", "\n)"  # on lines of their own: a comment at the end of the text ends there
+_BEFORE, _AFTER = "SELECT\n", "\n"  # no parentheses, so that errors are about what was written
 _EVERYWHERE = {"class", "type", "query_location", "query_location_length"}
 _COMPARISONS = {
     "COMPARE_EQUAL": "=", "COMPARE_NOTEQUAL": "<>", "COMPARE_LESSTHAN": "<", "COMPARE_LESSTHANOREQUALTO": "<=",
@@ -54,6 +55,16 @@ _REFUSED = {
     "COLLATE": "a collation", "POSITIONAL_REFERENCE": "a position of a column", "DEFAULT": "DEFAULT",
     "LAMBDA_REF": "a lambda", "TYPE": "a type",
 }  # fmt: skip
+
+
+_WORDS = {
+    "AND", "OR", "NOT", "IN", "IS", "NULL", "LIKE", "ILIKE", "BETWEEN", "ESCAPE", "CASE", "WHEN", "THEN", "ELSE", "END",
+    "CAST", "AS", "TRUE", "FALSE",
+}  # fmt: skip
+
+
+def _is_reserved(word: str) -> bool:
+    return bool(json.loads(serialized(f"{_BEFORE}{word} = 1{_AFTER}")).get("error"))
 
 
 def from_sql(text: str, parameters: Mapping[str, Any] | Sequence[Any] | None) -> Expression:
@@ -74,6 +85,12 @@ def from_sql(text: str, parameters: Mapping[str, Any] | Sequence[Any] | None) ->
             f"the filter has {len(text)} characters, but at most {MAX_LENGTH} are read; pass long lists as parameters, "
             f"year IN $years"
         )
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise InputError(f"the filter is not valid Unicode ({problem.reason}); mend it") from None
+    if "\0" in text:
+        raise InputError("the filter holds a NUL character, which SQL has no use for; leave it out")
     if not text.strip():
         raise InputError("the filter is an empty text; leave it out, or write a condition")
     return _Reader(text, parameters).expression()
@@ -92,9 +109,7 @@ class _Reader:
         except RecursionError:
             raise InputError(f"the filter is nested more than {MAX_DEPTH} levels deep; write it flatter") from None
         if answer.get("error"):
-            raise InputError(
-                f"the filter cannot be read: {answer.get('error_message')}{self._at(answer.get('position'))}"
-            )
+            raise self._unreadable(str(answer.get("error_message")), answer.get("position"))
         statements = answer.get("statements", [])
         if len(statements) != 1:
             raise InputError(f"the filter holds {len(statements)} statements, but one condition is wanted")
@@ -129,6 +144,24 @@ class _Reader:
         if unknown := sorted(set(node) - keys - _EVERYWHERE):
             raise self._refusal(unknown[0].replace("_", " "), node)
         return reads(self, node, depth + 1)
+
+    def _unreadable(self, message: str, position: Any) -> InputError:
+        """What DuckDB's parser says, in the terms of who wrote the filter."""
+        if "expression depth" in message:
+            return InputError(f"the filter is nested more than {MAX_DEPTH} levels deep; write it flatter")
+        at = max(int(position or 0) - len(_BEFORE), 0)
+        octets = self.text.encode()
+        around = (*re.findall(r"\w+$", octets[:at].decode(errors="ignore").rstrip()),
+                  *re.findall(r"^\w+", octets[at:].decode(errors="ignore")))  # fmt: skip
+        names = [word for word in around if word.upper() not in _WORDS and not word[0].isdigit() and _is_reserved(word)]
+        if names:
+            hint = f'; {names[0]} is a word of SQL: for the column of that name write "{names[0]}"'
+            return InputError(f"the filter cannot be read: {message}{self._at(position)}{hint}")
+        # The parser blames the last word of a text that ends too early: what comes after that cannot be right either.
+        longer = json.loads(serialized(f"{_BEFORE}{self.text}{_AFTER},,"))
+        if int(longer.get("position") or 0) >= len(_BEFORE) + len(octets):
+            return InputError(f"the filter ends too early: something is missing behind {self.text.rstrip()[-24:]!r}")
+        return InputError(f"the filter cannot be read: {message}{self._at(position)}")
 
     def _at(self, position: Any) -> str:
         """The place in the text that an error is about."""

@@ -6,7 +6,7 @@ from typing import Any
 __all__ = ["known_to", "refuse"]
 
 _OURS = {  # the first that the function has is meant; names in lower case without underscores
-    ("k",): "topk limit nneighbors",
+    ("k",): "topk limit nneighbors nresults",
     ("where",): "filter mask",
     ("threads",): "numthreads nthreads njobs nproc",
     ("effort",): "ef efsearch nprobe searchlistsize complexity",
