@@ -157,7 +157,7 @@ def test_keys_that_are_numbers(run_json, run):
         (("search", "docs", "--like", "a", "--vector", "1,2"), 2, "pass one of --like"),
         (("search", "docs", "--like", "nobody"), 1, "nobody"),
         (("search", "docs", "--like", "doc-1", "--where", "yeer > 1"), 1, "yeer"),
-        (("search", "docs", "--like", "doc-1", "--where", "year >"), 1, "the filter cannot be read"),
+        (("search", "docs", "--like", "doc-1", "--where", "year >"), 1, "the filter ends too early"),
         (("search", "docs", "--like", "doc-1", "--effort", "9"), 2, "--effort is for an index"),
         (("search", "docs", "--vector", "1,2"), 2, "has 2 numbers"),
         (("get", "docs", "doc-1", "--limit", "3"), 2, "keys exclude"),

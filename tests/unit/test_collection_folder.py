@@ -452,3 +452,39 @@ def test_a_full_disk_loses_the_write_and_nothing_else(folder, rng, monkeypatch):
     with nearly.open(folder) as again:
         assert "lost" not in again
         assert len(again) == 201
+
+
+def test_a_folder_that_was_removed_or_exchanged_acknowledges_nothing(folder, rng):
+    docs, vectors = filled(folder, rng)
+    reader = nearly.open(folder, mode="r")
+    shutil.move(folder, folder.parent / "moved")
+    for exchanged in (False, True):
+        if exchanged:
+            nearly.open(folder, metric="cosine").close()
+        for step in (lambda: docs.add(vectors[:1], ids=["new"]), lambda: docs.delete("key 00001"), reader.refresh):
+            with pytest.raises(nearly.StateError, match="removed, moved or replaced"):
+                step()
+    assert docs.search(vectors[3], 1).ids.tolist() == ["key 00003"]
+    assert len(docs) == len(reader) == 200
+    reader.close()
+    docs.close()
+    with nearly.open(folder.parent / "moved") as docs:
+        assert len(docs) == 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no other user to be without fork")
+def test_a_folder_that_may_only_be_read_is_read(folder, rng):
+    filled(folder, rng)[0].close()
+    code = (
+        "import os, sys, nearly\n"
+        "nearly.open(sys.argv[1], mode='r').get('key 00007')\n"  # Python's own files may be root's
+        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "docs = nearly.open(sys.argv[1], mode='r')\n"
+        "print(len(docs), docs.refresh(), docs.get('key 00007').metadata['year'])"
+    )
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    folder.parent.chmod(0o755)
+    assert elsewhere(code, folder) == "200 False 2007"
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

@@ -6,6 +6,7 @@ read-only and never checkpoint. Every commit is synced before it returns. What i
 """
 
 import json
+import os
 import sqlite3
 import sys
 import zlib
@@ -32,6 +33,10 @@ __all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest"]
 NAME = "catalogue.sqlite"
 FORMAT_VERSION = 1
 _DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite's own messages may quote what is damaged
+_CIRCUMSTANCES = {  # that are no damage: codes of sqlite.org/rescode.html
+    "SQLITE_PERM", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_FULL",
+    "SQLITE_CANTOPEN",
+}  # fmt: skip
 _MANY = 1 << 62  # more records or rows than can ever come
 _APPLICATION = 0x6E72_6C79  # "nrly", for `file` and friends
 _TABLES = """
@@ -84,8 +89,10 @@ class Catalogue:
 
     def __init__(self, path: Path, *, writable: bool, durable: bool = True) -> None:
         self.path, self.writable, self._durable = path, writable, durable
+        self._frozen = False  # read as a file that nobody changes
         self._known: dict[str, tuple[Any, Any]] = {}  # by segment: alive and patches as they are written there
         self._connection: sqlite3.Connection | None = self._connect()
+        self._identity = _identity(path)
 
     def is_blank(self) -> bool:
         """Whether nothing was ever committed here."""
@@ -109,7 +116,7 @@ class Catalogue:
 
     def _connect(self) -> sqlite3.Connection:
         mode = "rwc" if self.writable else "ro"
-        address = f"file:{quote(str(self.path))}?mode={mode}"
+        address = f"file:{quote(str(self.path))}?mode={mode}{'&immutable=1' if self._frozen else ''}"
         connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             if self.writable:
@@ -159,7 +166,9 @@ class Catalogue:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit everything that the body does, or nothing."""
+        self._check_there()
         connection = self.connection
+        self._end_broken_off()
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -173,6 +182,25 @@ class Catalogue:
             if isinstance(problem, _DAMAGE):
                 raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
             raise
+
+    def _check_there(self) -> None:
+        if _identity(self.path) != self._identity:
+            raise StateError(f"{str(self.path)!r} was removed, moved or replaced since it was opened; close the "
+                             "collection and open it where it is now")  # fmt: skip
+
+    def _freeze(self) -> bool:
+        """Read a folder that may not be written to, if nobody is at work in it; False where that cannot be."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if self.writable or os.access(self.path.parent, os.W_OK) or (log.exists() and log.stat().st_size):
+            return False
+        self.close()
+        self._frozen, self._connection = True, None
+        return True
+
+    def _end_broken_off(self) -> None:
+        """Take back what Ctrl-C left open between two steps; nobody else uses this connection."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
 
     @contextmanager
     def _surely(self) -> Iterator[None]:
@@ -189,8 +217,21 @@ class Catalogue:
 
     def read(self) -> Manifest:
         """Everything, as one transaction sees it; FormatError where it is damaged or newer."""
+        self._check_there()
+        if self._frozen:  # SQLite does not look whether the file has changed
+            self.close()
+            self._frozen, self._connection = False, None
+        try:
+            return self._read_whole()
+        except StateError:
+            if not self._freeze():
+                raise
+        return self._read_whole()
+
+    def _read_whole(self) -> Manifest:
         sql = self.connection
         try:
+            self._end_broken_off()
             sql.execute("BEGIN")
             try:
                 return self._read(sql)
@@ -199,6 +240,13 @@ class Catalogue:
                     sql.execute("COMMIT")
         except FormatError:
             raise
+        except sqlite3.OperationalError as problem:
+            name = str(getattr(problem, "sqlite_errorname", ""))
+            if "_".join(name.split("_")[:2]) in _CIRCUMSTANCES:
+                raise StateError(f"{str(self.path)!r} cannot be read ({problem}): where the folder may not be written "
+                                 "to, a collection is read along only while its writer has it open, or once it was "
+                                 "closed") from problem  # fmt: skip
+            raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
         except (sqlite3.DatabaseError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
             raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
 
@@ -343,6 +391,14 @@ class Catalogue:
 
 
 _ABANDONED: list[sqlite3.Connection | None] = []  # of a parent process; closing them would touch its files
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _configure(sql: sqlite3.Connection, **values: Any) -> None:

@@ -224,7 +224,7 @@ def _sampled_recall(state: State, sample: int, problems: list[str]) -> float | N
 def repair(writer: Writer, maintenance: Maintenance, path: Path | None) -> list[str]:
     """Build anew what can be, set aside what cannot."""
     done: list[str] = []
-    with writer.mutex:
+    with writer.changing():
         for part in writer.state.segments:
             problems = _part_problems(writer.state, part)
             if not problems:
@@ -346,7 +346,7 @@ def snapshot(state: State, writer: Writer, path: Path, target: Path) -> None:
     (partial / "segments").mkdir(parents=True)
     assert writer.catalogue is not None
     try:
-        with writer.mutex:
+        with writer.changing():
             now = writer.state
             for part in now.segments:
                 for name in names_of(stored(part).files):

@@ -243,7 +243,7 @@ class Collection:
 
         n = len(next(iter(vectors.values())))
         if self._writer.limits.tail_is_full(n, sum(v.array.nbytes for v in vectors.values())):
-            with self._writer.mutex:
+            with self._writer.changing():
                 self._writer.check_process()
                 state, batch = planned(self._writer.state)
                 self._maintenance.put_segment(state, batch)

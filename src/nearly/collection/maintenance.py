@@ -153,7 +153,7 @@ class Maintenance:
         """Make a segment of the tail, and empty the log."""
         writer = self._writer
         writer.check_process()
-        with writer.mutex:
+        with writer.changing():
             state = writer.state
             if state.fresh.applied == state.sequence:  # nothing was logged since
                 return
@@ -250,7 +250,7 @@ class Maintenance:
         of those `alive`, and with their patches where the new segment does not contain them.
         """
         writer = self._writer
-        with writer.mutex:
+        with writer.changing():
             state = writer.state
             kept = [part for part in state.segments if not any(part.source is old.source for old in parts)]
             if made is not None:

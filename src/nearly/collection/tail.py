@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearly.arrays import Vectors
+from nearly.arrays import Vectors, as_vectors
 from nearly.collection.bits import Bits
 from nearly.collection.cells import Cells
 from nearly.collection.keys import Key, Keys
@@ -68,23 +68,40 @@ class Tail:
     def append(self, batch: Batch) -> int:
         """Take rows over; returns the place of the first. Their vectors are found after `settle`."""
         first, n = self.n, len(batch)
-        keys = batch.keys.tolist()
-        self._keys += keys
+        keys, names = batch.keys.tolist(), list(batch.cells)
+        rows: list[dict[str, Any]] = [{}] * n
+        if names:
+            columns = [batch.cells[name].plain for name in names]
+            rows = [
+                {name: v for name, v in zip(names, values, strict=True) if v is not None}
+                for values in zip(*columns, strict=True)
+            ]
         for row, key in enumerate(keys, first):
             self._previous.append(self._latest.get(key, -1))
             self._latest[key] = row
-        names = list(batch.cells)
-        if names:
-            columns = [batch.cells[name].plain for name in names]
-            for values in zip(*columns, strict=True):
-                self._rows.append({name: v for name, v in zip(names, values, strict=True) if v is not None})
-        else:
-            self._rows += [{}] * n
+        self._keys += keys
+        self._rows += rows
         self._documents += batch.documents or [None] * n
         self._pending.append(batch)
         self.n += n
         self.n_bytes += batch.n_bytes
         return first
+
+    def rebuilt(self, n: int) -> "Tail":
+        """Another tail of the first n rows, where an interruption may have left what comes after them half done."""
+        made = Tail(self.metrics)
+        if n:
+            vectors = {name: self._vectors(name, n) for name in self.metrics}
+            listed: list[Any] = self._keys[:n]
+            keys = np.array(listed, np.int64) if isinstance(listed[0], int) else listed
+            made.append(Batch(Keys(keys), vectors, {}, self._documents[:n]))
+            made._rows = self._rows[:n]
+            made.settle()
+        return made
+
+    def _vectors(self, name: str, n: int) -> Vectors:
+        index = self._indexes[name]
+        return as_vectors(index.get(np.arange(n)), bits=index._store.kind == "bits")
 
     def forget(self, first: int) -> None:
         """Empty the rows from some row on, of writes that failed: nobody sees them, but columns are made of all."""

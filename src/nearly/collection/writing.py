@@ -2,20 +2,25 @@
 
 Threads that write at the same time share commits: whoever comes first takes along all that wait, so that the disk is
 synced once for all of them. Readers use the state that was published last and never wait.
+
+Ctrl-C may come between any two steps. After a change that was broken off nobody knows how far it came, so the truth is
+read again: from the catalogue, or in memory from the state that was published.
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nearly.collection.catalogue import Catalogue
+from nearly.collection.loading import load
 from nearly.collection.parts import Part
 from nearly.collection.records import Record
 from nearly.collection.state import State, stored
-from nearly.collection.volumes import Volume, names_of
+from nearly.collection.volumes import Folder, Volume, names_of
 from nearly.errors import StateError
 
 __all__ = ["Limits", "Plan", "Writer"]
@@ -24,6 +29,7 @@ __all__ = ["Limits", "Plan", "Writer"]
 Plan = tuple[State, Sequence[Record], Any]
 
 _TOGETHER = 16 << 20  # bytes of writes that share a commit
+_LOST = 1.0  # seconds after which who waits looks whether the one that leads is still there
 _PATIENCE = 0.3  # of the time of a commit that the next one waits for more to come; chosen by hand
 
 
@@ -81,7 +87,7 @@ class Writer:
         self._crowd, self._seconds = 0, 0.0  # of the last commit: who took part or came meanwhile, how long it took
         self._process = os.getpid()
         self.n_commits = 0  # of the log
-        self.broken: BaseException | None = None  # why nothing can be written any more
+        self._unsure = False  # a change was broken off, so that state and catalogue may differ
 
     def check_process(self) -> None:
         """Refuse to write in a forked child: the parent holds the lock."""
@@ -90,22 +96,48 @@ class Writer:
                 f"this process was forked from process {self._process}, which holds the lock of the collection; write "
                 "there, or close it there and open it here"
             )
-        if self.broken is not None:
-            raise StateError(f"nothing can be written since {self.broken!r}; close the collection and open it again")
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Alone, and from a state that is as the catalogue has it, whatever became of the change before."""
+        with self.mutex:
+            if self._unsure:
+                self._read_again()
+            try:
+                yield
+            except BaseException as error:
+                if self._unsure or not isinstance(error, Exception):
+                    self._unsure = True
+                    with suppress(Exception):  # the next change tries again
+                        self._read_again()
+                raise
+
+    def _read_again(self) -> None:
+        before = self.state
+        if self.catalogue is None:
+            fresh = before.fresh
+            self.state = replace(before, fresh=replace(fresh, source=before.tail.rebuilt(fresh.n)))
+        else:
+            assert isinstance(self.volume, Folder)
+            self.state, _ = load(self.catalogue, self.volume, {stored(p).name: stored(p) for p in before.segments})
+            self.volume.remove(self._files(before) - self._files(self.state))
+        self._unsure = False
 
     def submit(self, plan: Callable[[State], Plan]) -> Any:
         """Carry out a write, on the disk when this returns; raises what its plan raised."""
         self.check_process()
-        request = _Request(plan)
-        with self._arrived:
-            self._queue.append(request)
-            leads, self._leading = not self._leading, True
-            self._arrived.notify()
+        request, leads = _Request(plan), False
         try:
-            if not leads:
-                request.called.wait()
-            if not request.done:
-                self._lead()
+            with self._arrived:
+                self._queue.append(request)
+                leads, self._leading = not self._leading, True
+                self._arrived.notify()
+            if leads:
+                self._lead(request)
+            while not request.done:
+                request.called.wait(_LOST)
+                if not request.done:  # called to lead, or nobody does: Ctrl-C may end a leader
+                    self._lead(request)
         except BaseException:  # Ctrl-C: whoever waits must not wait for us
             self._withdraw(request, leads)
             raise
@@ -126,26 +158,36 @@ class Writer:
         if self._queue:
             self._queue[0].called.set()
 
-    def _lead(self) -> None:
-        """Commit all that wait, and call one of those who came meanwhile to lead the next commit."""
+    def _lead(self, mine: _Request) -> None:
+        """Commit all that wait, `mine` among them, and call one of those who came meanwhile to lead the next commit."""
         taken: list[_Request] = []
         try:
             self._gather()
             with self.mutex:
                 began = time.monotonic()
-                self._commit(taken)
+                try:
+                    if not mine.done:
+                        self._commit(taken)
+                        if mine not in taken and mine not in self._queue:
+                            mine.error = _interrupted()
+                            taken.append(mine)
+                except BaseException as error:
+                    if mine not in taken:
+                        self._withdraw(mine, False)
+                        taken.append(mine)
+                    for request in taken:
+                        request.error = request.error or (error if isinstance(error, Exception) else _interrupted())
+                    if not isinstance(error, Exception):
+                        raise
+                finally:
+                    for request in taken:
+                        request.done = True
                 self._seconds = time.monotonic() - began
-        except BaseException as error:
-            for request in taken:
-                request.error = request.error or error
-            if not isinstance(error, Exception):
-                raise
         finally:
             with self._arrived:
                 self._crowd = len(taken) + len(self._queue)
                 self._call_next()
             for request in taken:
-                request.done = True
                 request.called.set()
 
     def _gather(self) -> None:
@@ -158,45 +200,42 @@ class Writer:
                 self._arrived.wait(left)
 
     def _commit(self, taken: list[_Request]) -> None:
-        state = begun = self.state
-        records: list[tuple[int, Record]] = []
-        n_bytes = 0
-        while n_bytes < _TOGETHER:
-            with self._arrived:
-                if not self._queue:
-                    break
-                request = self._queue.pop(0)
-                taken.append(request)
-            mine = []
-            try:
-                planned, wanted, request.result = request.plan(state)
-                for sequence, record in enumerate(wanted, planned.sequence + 1):
-                    planned = replace(record.apply(planned, sequence), sequence=sequence)
-                    mine.append((sequence, record))
-            except Exception as error:
-                request.error = error
-                state.tail.forget(state.fresh.n)
-                continue
-            state = planned
-            records += mine
-            n_bytes += sum(record.n_bytes for _, record in mine)
-        if state is begun:
-            return
-        try:
-            self._settle(state)
-            if self.catalogue is not None:
-                self.catalogue.append(records, None if state.schema is begun.schema else state.schema)
-        except BaseException:
-            begun.tail.forget(begun.fresh.n)
-            raise
-        self.state, self.n_commits = state, self.n_commits + 1
+        with self.changing():
+            state = begun = self.state
+            records: list[tuple[int, Record]] = []
+            n_bytes = 0
+            while n_bytes < _TOGETHER:
+                with self._arrived:
+                    if not self._queue:
+                        break
+                    taken.append(self._queue[0])  # in this order, or Ctrl-C between them would lose it
+                    del self._queue[0]
+                request = taken[-1]
+                if request.done:
+                    continue
+                added = []
+                try:
+                    planned, wanted, request.result = request.plan(state)
+                    for sequence, record in enumerate(wanted, planned.sequence + 1):
+                        planned = replace(record.apply(planned, sequence), sequence=sequence)
+                        added.append((sequence, record))
+                except Exception as error:
+                    request.error = error
+                    state.tail.forget(state.fresh.n)
+                    continue
+                state = planned
+                records += added
+                n_bytes += sum(record.n_bytes for _, record in added)
+            if state is not begun:
+                self._put_down(state, begun, records)
 
-    def _settle(self, state: State) -> None:
-        try:
-            state.tail.settle()
-        except BaseException as error:  # places of vectors and rows may differ from now on
-            self.broken = error
-            raise
+    def _put_down(self, state: State, begun: State, records: list[tuple[int, Record]]) -> None:
+        self._unsure = True
+        state.tail.settle()
+        if self.catalogue is not None:
+            self.catalogue.append(records, None if state.schema is begun.schema else state.schema)
+        self.state, self.n_commits = state, self.n_commits + 1
+        self._unsure = False
 
     # -- segments ----------------------------------------------------------------------------------------------------
 
@@ -206,9 +245,11 @@ class Writer:
         The mutex is held. Files that are not named yet stay: another thread may be about to name them.
         """
         gone = self._files(self.state) - self._files(state)
+        self._unsure = True
         if self.catalogue is not None:
             self.catalogue.write_segments(state.segments, **more)
         self.state = state
+        self._unsure = False
         self.volume.remove(gone)
 
     def clean(self) -> None:
@@ -226,3 +267,9 @@ class Writer:
             if each.source is part.source:
                 return each
         return None
+
+
+def _interrupted() -> StateError:
+    """What threads are told whose writes shared a commit with one that was interrupted."""
+    return StateError("the thread that wrote for this one too was interrupted; look whether the rows are there, and "
+                      "write them again if not")  # fmt: skip
