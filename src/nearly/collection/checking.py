@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -262,6 +261,8 @@ def _rebuilt(writer: Writer, maintenance: Maintenance, part: Part) -> bool:
 def _set_aside(writer: Writer, part: Part, path: Path | None) -> str:
     if path is None:
         return "memory"
+    import shutil  # late here and below: it brings compressors
+
     aside = path / "lost"
     aside.mkdir(exist_ok=True)
     for name in names_of(stored(part).files):
@@ -337,6 +338,8 @@ def _scan(path: Path, needles: Sequence[bytes], catalogue: Catalogue) -> list[st
 
 def snapshot(state: State, writer: Writer, path: Path, target: Path) -> None:
     """Copy the files of a moment; the new folder gets its name when all is in it and synced."""
+    import shutil
+
     if target.exists():
         raise FileExistsError(f"{str(target)!r} is there already; a snapshot goes into a new folder")
     if target.is_relative_to(path):
@@ -364,6 +367,8 @@ def snapshot(state: State, writer: Writer, path: Path, target: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """A copy that shares nothing: what is erased here must not live on there by a shared file, nor the reverse."""
+    import shutil
+
     shutil.copyfile(source, target)
     descriptor = os.open(target, os.O_RDONLY)
     try:

@@ -1,6 +1,5 @@
 """The public face: verbs over the state of a collection. What they do is in the modules beside this one."""
 
-import asyncio
 import atexit
 import contextlib
 import os
@@ -39,6 +38,7 @@ from nearly.collection.reading import Wanted, included, rows_passing
 from nearly.collection.records import Delete, Patch, Put
 from nearly.collection.state import State, stored
 from nearly.collection.tail import Batch
+from nearly.collection.twins import AsyncTwins
 from nearly.collection.volumes import Folder
 from nearly.collection.writing import Plan, Writer
 from nearly.errors import FormatError, IdError, InputError, StateError
@@ -52,7 +52,7 @@ _PARSED = 64  # filters in SQL that are remembered
 _OF_MANY = ("where", "parameters", "field", "include", "recall", "exact", "threads")
 
 
-class Collection:
+class Collection(AsyncTwins):
     """Rows with a key, vectors, metadata and a document each. Made by `nearly.open`.
 
     Threads may read while one writes, and never wait for it; each call sees one moment. Writes of several threads share
@@ -756,40 +756,6 @@ class Collection:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    # -- async twins -------------------------------------------------------------------------------------------------
-
-    async def asearch(self, query: Any, k: int = 10, **options: Any) -> Found:
-        """`search` in a thread, for ``await``."""
-        return await asyncio.to_thread(self.search, query, k, **options)
-
-    async def asearch_many(self, searches: Iterable[Mapping[str, Any]], **common: Any) -> list[Found]:
-        """`search_many` in a thread, for ``await``."""
-        return await asyncio.to_thread(self.search_many, searches, **common)
-
-    async def arange_search(self, query: Any, radius: float, **options: Any) -> FoundInRange:
-        """`range_search` in a thread, for ``await``."""
-        return await asyncio.to_thread(self.range_search, query, radius, **options)
-
-    async def aget(self, ids: Any = None, **options: Any) -> Any:
-        """`get` in a thread, for ``await``."""
-        return await asyncio.to_thread(self.get, ids, **options)
-
-    async def aadd(self, rows: Any, **options: Any) -> list[Any]:
-        """`add` in a thread, for ``await``."""
-        return await asyncio.to_thread(self.add, rows, **options)
-
-    async def aupsert(self, rows: Any, **options: Any) -> list[Any]:
-        """`upsert` in a thread, for ``await``."""
-        return await asyncio.to_thread(self.upsert, rows, **options)
-
-    async def aupdate(self, ids: Any = None, **options: Any) -> int:
-        """`update` in a thread, for ``await``."""
-        return await asyncio.to_thread(self.update, ids, **options)
-
-    async def adelete(self, ids: Any = None, **options: Any) -> int:
-        """`delete` in a thread, for ``await``."""
-        return await asyncio.to_thread(self.delete, ids, **options)
 
 
 def _close_all() -> None:

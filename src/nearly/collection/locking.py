@@ -6,7 +6,6 @@ any descriptor of the file, so who holds it here is asked before the file is ope
 
 import json
 import os
-import socket
 import threading
 import time
 from pathlib import Path
@@ -50,7 +49,7 @@ class FolderLock:
             self._identity = status.st_dev, status.st_ino
             _HELD[self._identity] = os.getpid()
             self._descriptor = descriptor
-        mine = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        mine = {"process": os.getpid(), "host": os.uname().nodename, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         text = json.dumps(mine).encode()
         os.pwrite(descriptor, text.ljust(512), 0)
 

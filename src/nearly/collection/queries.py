@@ -5,9 +5,8 @@ A part is scanned where few of its rows pass a filter, which its index decides b
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +24,14 @@ from nearly.indexes import Allowed
 from nearly.metrics import AnyMetric
 from nearly.runtime import get_threads
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 __all__ = ["Explanation", "Question", "explain", "range_search", "search"]
 
 Array = NDArray[Any]
 _LARGE = 20_000  # rows of a part that are worth a thread
-_POOL: ThreadPoolExecutor | None = None
+_POOL: "ThreadPoolExecutor | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +165,11 @@ def _ask(
     return [(number, part, n, answer) for (number, part, n, _), answer in zip(tasks, answers, strict=True)]
 
 
-def _pool() -> ThreadPoolExecutor:
+def _pool() -> "ThreadPoolExecutor":
     global _POOL
     if _POOL is None:
+        from concurrent.futures import ThreadPoolExecutor  # late: it brings logging
+
         _POOL = ThreadPoolExecutor(max(2, get_threads()), thread_name_prefix="nearly-parts")
     return _POOL
 

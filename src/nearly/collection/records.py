@@ -3,6 +3,7 @@ vectors are their bytes, so that any tool can read them."""
 
 import base64
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,18 +26,18 @@ _DTYPES = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "int8": "|i1",
 
 
 @dataclass
-class Record:
+class Record(ABC):
     """One write: what it does to a state, and how it is written down."""
 
     keys: Keys
 
-    kind = ""
-
+    @abstractmethod
     def apply(self, state: State, sequence: int) -> State:
-        raise AssertionError  # pragma: no cover
+        """The state after it."""
 
+    @abstractmethod
     def encode(self) -> tuple[str, str, bytes | None]:
-        raise AssertionError  # pragma: no cover
+        """Its kind, body and vectors in the log."""
 
     @property
     def n_bytes(self) -> int:

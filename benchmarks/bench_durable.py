@@ -1,4 +1,4 @@
-"""What does a collection cost beside a bare index?   python benchmarks/bench_collection.py --data cve_minilm_384
+"""What does a collection cost beside a bare index?   python benchmarks/bench_durable.py --data cve_minilm_384
 
 One line for each part:
 - bulk: vectors added to a collection at once, and flushed until its graph stands, beside `nearly.build` of the same.
@@ -191,7 +191,7 @@ def main() -> None:
             opening(folder, arguments.rows),
         ):  # fmt: skip
             for record in part:
-                print(measure.line({"bench": "collection", **record, **measure.machine()}), flush=True)
+                print(measure.line({"bench": "durable", **record, **measure.machine()}), flush=True)
     finally:
         shutil.rmtree(folder)
 

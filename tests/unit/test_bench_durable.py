@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_collection.py"
+BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_durable.py"
 
 
 def test_every_part_is_measured(tmp_path):
