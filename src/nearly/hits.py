@@ -1,6 +1,7 @@
 """What a search returns: raw arrays go in, everything else is made when it is first asked for."""
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, overload
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from nearly.metrics import AnyMetric
 
-__all__ = ["Context", "Hit", "Hits", "RangeHits", "SearchContext", "Stats"]
+__all__ = ["Context", "Hit", "Hits", "RangeHits", "SearchContext", "Stats", "Tabular"]
 
 Array: TypeAlias = NDArray[Any]
 Metadata: TypeAlias = Mapping[str, Array]
@@ -74,7 +75,53 @@ class SearchContext:
     expected_recall: float | None = None
 
 
-class _Answer:
+class Tabular(ABC):
+    """What can be had as a table of several libraries."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _columns(self) -> dict[str, Any]:
+        """All of it by columns."""
+
+    def to_arrow(self) -> Any:
+        """Return what was found as a ``pyarrow.Table``.
+
+        Returns
+        -------
+        pyarrow.Table
+            Of hits one row each, by query and rank: ``query`` and ``rank`` (int64, from 0), ``id`` (int64),
+            ``distance`` and ``score`` (float32), then the metadata. Empty slots are left out.
+
+        Raises
+        ------
+        ImportError
+            If pyarrow is not installed.
+        """
+        try:
+            import pyarrow as pa
+        except ImportError as problem:
+            raise ImportError('to_arrow needs pyarrow: pip install "nearly[arrow]"') from problem
+        return pa.table(self._columns())
+
+    def to_pandas(self) -> Any:
+        """Return what was found as a ``pandas.DataFrame``, with the columns of `to_arrow`."""
+        try:
+            import pandas as pd
+        except ImportError as problem:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from problem
+        return pd.DataFrame(self._columns())
+
+    def to_polars(self) -> Any:
+        """Return what was found as a ``polars.DataFrame``, with the columns of `to_arrow`."""
+        try:
+            import polars as pl
+        except ImportError as problem:
+            raise ImportError("to_polars needs polars: pip install polars") from problem
+        return pl.DataFrame(self._columns())
+
+
+class _Answer(Tabular):
     """What `Hits` and `RangeHits` have in common; they set these attributes themselves, a call less per search."""
 
     __slots__ = ("_context", "_metadata", "_scores", "_work", "single")
@@ -113,45 +160,6 @@ class _Answer:
     def metadata(self) -> Metadata | None:
         """Columns that stand beside the ids, each an array in the shape of ``ids``; None where there are none."""
         return self._metadata
-
-    def _columns(self) -> dict[str, Array]:
-        raise AssertionError  # pragma: no cover - each subclass has its own
-
-    def to_arrow(self) -> Any:
-        """Return the hits found as a ``pyarrow.Table``.
-
-        Returns
-        -------
-        pyarrow.Table
-            One row per hit, by query and rank: ``query`` and ``rank`` (int64, from 0), ``id`` (int64), ``distance``
-            and ``score`` (float32), then the metadata. Empty slots are left out.
-
-        Raises
-        ------
-        ImportError
-            If pyarrow is not installed.
-        """
-        try:
-            import pyarrow as pa
-        except ImportError as problem:
-            raise ImportError('to_arrow needs pyarrow: pip install "nearly[arrow]"') from problem
-        return pa.table(self._columns())
-
-    def to_pandas(self) -> Any:
-        """Return the hits found as a ``pandas.DataFrame``, with the columns of `to_arrow`."""
-        try:
-            import pandas as pd
-        except ImportError as problem:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from problem
-        return pd.DataFrame(self._columns())
-
-    def to_polars(self) -> Any:
-        """Return the hits found as a ``polars.DataFrame``, with the columns of `to_arrow`."""
-        try:
-            import polars as pl
-        except ImportError as problem:
-            raise ImportError("to_polars needs polars: pip install polars") from problem
-        return pl.DataFrame(self._columns())
 
     def _tail(self) -> str:
         recall = "" if self.expected_recall is None else f"\n  recall     {self.expected_recall:.3f} expected"

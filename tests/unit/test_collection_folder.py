@@ -82,6 +82,14 @@ def test_other_settings_are_refused(folder, rng):
     nearly.open(folder, metric="cosine", embedding="model 1", recall=0.95).close()
 
 
+def test_a_query_of_another_model_is_refused(folder, rng):
+    docs, vectors = filled(folder, rng)
+    assert docs.search(vectors[0], 1, embedding="model 1").ids.tolist() == ["key 00000"]
+    with pytest.raises(nearly.InputError, match="of 'model 2', but this collection holds vectors of 'model 1'"):
+        docs.search(vectors[0], 1, embedding="model 2")
+    docs.close()
+
+
 def test_no_argument_is_ignored(folder, rng):
     filled(folder, rng)[0].close()
     wrong = [

@@ -386,7 +386,7 @@ class Collection(AsyncTwins):
     def search(
         self, query: Any, k: int = 10, *, where: Any = None, parameters: Any = None, field: str | None = None,
         recall: float | None = None, exact: bool = False, include: Sequence[str] | None = None,
-        after: str | None = None, threads: int | None = None, **unknown: Any,
+        after: str | None = None, threads: int | None = None, embedding: str | None = None, **unknown: Any,
     ) -> Found:  # fmt: skip
         """Return the k nearest rows of one query, or of each of many.
 
@@ -410,6 +410,8 @@ class Collection(AsyncTwins):
         after : str, optional
             ``hits.cursor`` of the page before, for the next k of one query.
         threads : int, optional
+        embedding : str, optional
+            What made the query; refused where it is not what made the vectors, as `nearly.open` was told.
 
         Returns
         -------
@@ -418,6 +420,9 @@ class Collection(AsyncTwins):
         """
         argument_names.refuse("search()", unknown, {"k", *argument_names.known_to(Collection.search)})
         state = self._state
+        if embedding is not None and embedding != state.schema.embedding:
+            raise InputError(f"the query is of {embedding!r}, but this collection holds vectors of "
+                             f"{state.schema.embedding!r}; embed it by the same model")  # fmt: skip
         asked = self._question(state, where, parameters, field, include, recall=recall, exact=exact, threads=threads)
         if after is not None:
             return paging.next_page(

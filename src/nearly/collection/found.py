@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nearly.collection.paging import Seen, cursor_of
 from nearly.collection.parts import Part
 from nearly.collection.rows import Document
-from nearly.hits import Context, Hit, Hits, RangeHits
+from nearly.hits import Context, Hit, Hits, RangeHits, Tabular
 
 __all__ = ["Found", "FoundInRange", "Joiner", "Row", "Rows", "locators"]
 
@@ -237,7 +237,7 @@ def _beside(columns: dict[str, Array], metadata: dict[str, Array]) -> dict[str, 
     return columns | {f"metadata.{name}" if name in columns else name: c for name, c in metadata.items()}
 
 
-class Rows(Sequence[Row]):
+class Rows(Tabular, Sequence[Row]):
     """Rows that were read: a sequence of `Row`, and the same by columns.
 
     Attributes
@@ -286,27 +286,3 @@ class Rows(Sequence[Row]):
         if self.vectors is not None:
             columns["vector"] = [vector.tolist() for vector in self.vectors]
         return columns
-
-    def to_arrow(self) -> Any:
-        """Return the rows as a ``pyarrow.Table``."""
-        try:
-            import pyarrow as pa
-        except ImportError as problem:
-            raise ImportError('to_arrow needs pyarrow: pip install "nearly[arrow]"') from problem
-        return pa.table(self._columns())
-
-    def to_pandas(self) -> Any:
-        """Return the rows as a ``pandas.DataFrame``."""
-        try:
-            import pandas as pd
-        except ImportError as problem:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from problem
-        return pd.DataFrame(self._columns())
-
-    def to_polars(self) -> Any:
-        """Return the rows as a ``polars.DataFrame``."""
-        try:
-            import polars as pl
-        except ImportError as problem:
-            raise ImportError("to_polars needs polars: pip install polars") from problem
-        return pl.DataFrame(self._columns())
