@@ -211,7 +211,7 @@ class RecallCurve:
                 and len(widths) > 0 and len(ks) > 0 and list(ks) == sorted(set(ks)) and ks[0] >= 1
                 and _rises(pools) and _rises(widths, equal=by_reach) and bool((np.diff(bounds) >= 0).all())
                 and reaches.shape == widths.shape and fixed.shape == (len(ks), len(pools))
-                and (not by_reach or bool((np.diff(reaches) > 0).all() and reaches[0] > -1))
+                and (not by_reach or bool((np.diff(reaches) > 0).all() and reaches[0] >= 0))
                 and 0 <= n_easy <= groups and int(config["n_queries"]) >= 1
                 and all(bool(((a >= 0) & (a <= 1)).all()) for a in (mean, error, share, fixed))
                 and abs(float(share.sum()) - 1) < 1e-3

@@ -11,9 +11,8 @@ from nearly.tuning.curve import ANCHOR, KS, PROBE, RecallCurve, sure
 __all__ = ["EASY", "Trial", "measure", "n_trials"]
 
 EASY = 0.75  # share of the expected queries, the easiest, that answer together
-# Below zero a walk ends before it has read even the nearest: enough for low targets on easy data.
-_REACHES = (-0.5, -0.35, -0.25, -0.17, -0.12, -0.08, -0.05, -0.03, -0.015, 0.0, 0.015, 0.03, 0.05, 0.075, 0.1, 0.15,
-            0.2, 0.27, 0.36, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0)  # fmt: skip
+# None below zero: such a walk ends where all that it has met is about as far, long before it is near.
+_REACHES = (0.0, 0.015, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.27, 0.36, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0)
 _POOL = 1200  # candidates at most, should many lie within the reach
 _WIDTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800, _POOL)
 _FAR, _WIDE = 0.4, 360  # beyond them only queries that lack more than a fiftieth are tried
