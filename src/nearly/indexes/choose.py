@@ -8,7 +8,7 @@ import numpy as np
 
 from nearly import arrays, metrics, storage
 from nearly.errors import FormatError, InputError
-from nearly.indexes import memory, names
+from nearly.indexes import files, memory, names
 from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
@@ -268,4 +268,6 @@ def restore(file: storage.File) -> Flat | Vamana | HNSW | IVF:
     kind = INDEXES.get(file.kind)
     if kind is None:
         raise FormatError(f"{file.path} holds {file.kind!r}, which is no index that this version knows")
+    if files.refine_of(file) == "disk":  # memory holds the rest, so nothing that becomes of the file ends a search badly
+        file.hold("vectors")
     return cast(Flat | Vamana | HNSW | IVF, kind._restore(file))

@@ -10,7 +10,7 @@ from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, ivf_files, list_codes, lists
-from nearly.indexes.base import Index, Placed, Progress, surely
+from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
 from nearly.indexes.ivf_contract import ListContract, Probe
 from nearly.indexes.list_codes import ListCodes
 from nearly.indexes.lists import Lists
@@ -99,6 +99,7 @@ class IVF(Index):
         metric: Any = "l2",
         lists: int | None = None,
         quantizer: Quantizer | None = None,
+        refine: str = "memory",
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -112,6 +113,7 @@ class IVF(Index):
             arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate")
         )
         arrays.check_callback(progress, "progress")
+        self._refine = arrays.check_choice(refine, REFINE, "refine")
         workers = self._threads(threads)
         made, given = self._start(vectors, ids, metric)
         probes = None if queries is None else self._check_queries(queries, made)
@@ -375,7 +377,7 @@ class IVF(Index):
     def _describe(self) -> str:
         curve = "not calibrated" if self.curve is None else f"calibrated on {self.curve.n_queries} queries"
         n_lists = 0 if self._core is None else len(self._lists.centers)
-        return (f"IVF of {n_lists} lists, {self._codes.name(self._store)}, ranked by {self._store.kind} vectors, "
+        return (f"IVF of {n_lists} lists, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
                 f"recall {self._contract.target:g}, {curve}")  # fmt: skip
 
     @property

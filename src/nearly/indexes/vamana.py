@@ -73,6 +73,7 @@ class Vamana(GraphIndex):
         beam: int = _BEAM,
         alpha: float = _ALPHA,
         quantizer: Quantizer | None = None,
+        refine: str = "memory",
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -88,7 +89,7 @@ class Vamana(GraphIndex):
         self._seed = arrays.check_seed(seed)
         self._lists, self._slots = [], []
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
-                    order=order, threads=threads, progress=progress)  # fmt: skip
+                    order=order, threads=threads, progress=progress, refine=refine)  # fmt: skip
 
     def _lay_out(self, fresh: NDArray[np.uint32]) -> None:
         if not self._lists:
