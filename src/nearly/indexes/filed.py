@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ class FiledStore(Store):
     Their own one has no name: it is gone with the store, or with the process however that ends. The file of a saved
     index is read only; vectors that come later go to a file of their own, to which the others are copied first.
     """
+
+    # From the page cache; one system call a vector takes 1 to 3 microseconds (benchmarks/bench_memory.py).
+    costs: ClassVar[tuple[float, float]] = (3.0, 8.0)
 
     @staticmethod
     def _room(stride: int, n: int, room: int) -> Any:

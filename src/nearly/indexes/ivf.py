@@ -206,7 +206,9 @@ class IVF(Index):
         if self._codes.fitted is None:
             return 1.0, 0.0
         share = self._codes.fitted.row_bytes / self._store.vectors.stride
-        return (max(0.05, share / 2), 3.0) if self._codes.blocks is not None else (max(0.05, share), 2.0)
+        code, vector = (max(0.05, share / 2), 3.0) if self._codes.blocks is not None else (max(0.05, share), 2.0)
+        scanning, apart = self._store.costs
+        return code / scanning, vector * apart / scanning
 
     # -- searching ---------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ A node is one distinct vector; the rows that are equal to it hang on it. Searche
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,9 @@ class Store:
     first_rows: Any
     last_rows: Any
     nodes: Any
+    # What reading a vector in a scan, and one that lies apart, costs beside reading it from memory.
+    costs: ClassVar[tuple[float, float]] = (1.0, 1.0)
+
     readers: Any = field(default_factory=_core.Readers)
     widest: str = "float32"
     rows: Any = field(init=False)
