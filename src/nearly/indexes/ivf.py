@@ -22,7 +22,7 @@ from nearly.quantizers.base import CODED
 from nearly.quantizers.listed import MOST_BOOKS
 from nearly.tuning import Probing
 
-__all__ = ["IVF"]
+__all__ = ["IVF", "usual_codes", "usual_lists"]
 
 _DEAD = 0.2  # share of dead nodes at which lists are packed anew
 _PER_ROOT = 3.2  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
@@ -120,7 +120,7 @@ class IVF(Index):
         if quantizer is not None:
             check_quantizer(quantizer, self._store.metric.name)
         elif self._store.metric.name in CODED:
-            quantizer = Product(m=_books(self.dim), bits=4, rotation="opq") if self.dim >= _SHORT else Scalar(bits=8)
+            quantizer = usual_codes(self.dim)
         placed = self._place(made, given)
         self._show(placed)
         del made
@@ -139,8 +139,7 @@ class IVF(Index):
         """Make centers and lists of nodes, and code them."""
         if not len(nodes):
             return
-        n_lists = self._wanted or round(_PER_ROOT * len(nodes) ** 0.5)
-        n_lists = max(1, min(n_lists, len(nodes) // _LEAST_IN_LIST if self._wanted is None else len(nodes)))
+        n_lists = usual_lists(len(nodes)) if self._wanted is None else min(self._wanted, len(nodes))
         centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads, report=report)
         made = Lists.build(self._store, centers, labels, nodes, self._codes.unit)
         codes = self._codes.of(made)
@@ -417,6 +416,16 @@ class IVF(Index):
         outside = np.setdiff1d(alive, self._lists.nodes(self._lists.in_use()[0]))
         if len(outside):
             raise FormatError(f"{name} is damaged: {len(outside)} vectors are in no list")
+
+
+def usual_lists(n: int) -> int:
+    """How many lists n vectors are put into unless told otherwise."""
+    return max(1, min(round(_PER_ROOT * n**0.5), n // _LEAST_IN_LIST))
+
+
+def usual_codes(dim: int) -> Product | Scalar:
+    """What lists hold unless told otherwise, under l2, cosine or ip."""
+    return Product(m=_books(dim), bits=4, rotation="opq") if dim >= _SHORT else Scalar(bits=8)
 
 
 def _books(dim: int) -> int:
