@@ -1,9 +1,9 @@
 """What does ranking by vectors on disk cost, and save?   python benchmarks/bench_refine.py --data cve_minilm_384
 
-Builds the index that a limit of an eighth of the float32 vectors chooses, and the same with its vectors in memory; saves
-and loads both. One JSON line per recall asked for: `ratio` is the queries a second of the one on disk by those of the one
-in memory, in interleaved rounds, one thread, batches, by processor time; `cold_qps` by wall clock, single queries, after
-the file has been dropped from the page cache before each.
+Builds the index that a limit of an eighth of the float32 vectors chooses, and the same with its vectors in memory;
+saves and loads both. One JSON line per recall asked for: `ratio` is the queries a second of the one on disk by those of
+the one in memory, in interleaved rounds, one thread, batches, by processor time; `cold_qps` by wall clock, single
+queries, with the file dropped from the page cache before each.
 
 `resident_bytes` is what a new interpreter's anonymous memory (RssAnon) grows by when it loads the index and answers all
 queries; the page cache does not belong to a process and is not in it. `file_bytes` is what of the file it may hold.
@@ -13,6 +13,7 @@ the other half is searched. A drive with a cache of its own is not cold. Linux o
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -84,7 +85,7 @@ def compared(data: Any, n_rounds: int) -> Iterator[dict[str, Any]]:
             qps: dict[str, list[float]] = {where: [] for where in indexes}
             for order in measure.turns(["disk", "memory"], n_rounds + 1):
                 for where in order:
-                    one = measure.timed(lambda i=indexes[where]: i.search(queries, K, recall=asked, threads=1))
+                    one = measure.timed(functools.partial(indexes[where].search, queries, K, recall=asked, threads=1))
                     qps[where].append(len(queries) / one.cpu_seconds)
             hits = indexes["disk"].search(queries, K, recall=asked, threads=1)
             ratios = [a / b for a, b in zip(qps["disk"][1:], qps["memory"][1:], strict=True)]

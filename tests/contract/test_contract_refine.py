@@ -1,4 +1,4 @@
-"""Where full vectors are kept does not change what is found: on disk as in memory, bit for bit; float16 as it rounds."""
+"""Where full vectors are kept does not change what is found: on disk bit for bit, as float16 as they are rounded."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Vectors on disk: files that are shortened, replaced or gone, full drives, children of a fork, memory that is not taken."""
+"""Vectors on disk: files that are shortened, replaced or gone, full drives, children of a fork."""
 
 import errno
 import os

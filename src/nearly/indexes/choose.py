@@ -15,8 +15,8 @@ from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.ivf import IVF
-from nearly.indexes.progress import reporter
 from nearly.indexes.memory import Shape
+from nearly.indexes.progress import reporter
 from nearly.indexes.store import ELEMENTS, narrow, row_bytes
 from nearly.indexes.travel import LINE
 from nearly.indexes.vamana import Vamana
@@ -155,7 +155,7 @@ def _choice(
         return None, f"the smallest graph takes {smallest:,} bytes while it is built, over the limit of {limit:,}"
     if filed and (kept := _kept(n, dim, kind, metric, filed[-1]) + n * memory.HASH_BYTES) <= limit:
         return filed[-1], (f"under a limit of {limit:,} bytes: {kept:,} with {filed[-1].name}, and {peak(filed[-1]):,} "
-                           "for a while as it is built, as samples of so few vectors are larger than the index")  # fmt: skip
+                           "for a while as it is built, by samples that are read into memory")  # fmt: skip
     least = min(least, kept) if filed else least
     raise InputError(f"memory_limit is {limit:,} bytes, but {n:,} vectors as {kind} take {least:,} while they are "
                      "stored; raise the limit to that, or pass vectors of a smaller dtype")  # fmt: skip
@@ -194,7 +194,8 @@ def build(
     memory_limit : int, optional
         Bytes that building may take beyond the input, the index included. Where the usual graph does not fit, codes
         give way first, then the degree; then vectors go to disk (``refine="disk"``), under a graph or under inverted
-        lists. Of so few vectors that samples for building them are the larger part, the limit is what lists keep.
+        lists. If samples from which lists are built are all that does not fit, the limit is for what lists keep:
+        ``index.plan`` and `estimate` say how much more is taken for a while.
 
     Returns
     -------
@@ -318,6 +319,6 @@ def restore(file: storage.File) -> Flat | Vamana | HNSW | IVF:
     kind = INDEXES.get(file.kind)
     if kind is None:
         raise FormatError(f"{file.path} holds {file.kind!r}, which is no index that this version knows")
-    if files.refine_of(file) == "disk":  # memory holds the rest, so nothing that becomes of the file ends a search badly
+    if files.refine_of(file) == "disk":  # memory holds the rest: whatever becomes of the file is no crash
         file.hold("vectors")
     return cast(Flat | Vamana | HNSW | IVF, kind._restore(file))

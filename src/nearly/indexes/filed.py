@@ -70,7 +70,8 @@ class FiledStore(Store):
         for block in self._blocks(self.vectors.rows):
             vectors.write(first, block)
             first += len(block)
-        return self._successor(self.kind, vectors, [self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes])
+        others = [self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes]
+        return self._successor(self.kind, vectors, others)
 
     def _grown(self, n_nodes: int) -> Any:
         if n_nodes > self.vectors.rows:

@@ -1,5 +1,6 @@
 """IVF: vectors in lists by their nearest center; a search reads the lists whose centers are near to its query."""
 
+import math
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -420,7 +421,7 @@ class IVF(Index):
 
 def usual_lists(n: int) -> int:
     """How many lists n vectors are put into unless told otherwise."""
-    return max(1, min(round(_PER_ROOT * n**0.5), n // _LEAST_IN_LIST))
+    return max(1, min(round(_PER_ROOT * math.sqrt(n)), n // _LEAST_IN_LIST))
 
 
 def usual_codes(dim: int) -> Product | Scalar:

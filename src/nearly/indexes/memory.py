@@ -118,12 +118,12 @@ def graphs(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> I
 
 
 def on_disk(metric: Metric, dim: int, n: int, graphs: "list[Shape]") -> Iterator[Shape]:
-    """What leaves its vectors on disk: those of some graphs that have codes, then inverted lists, which take the least."""
+    """What leaves its vectors on disk: those of some graphs that have codes, then inverted lists, the smallest."""
     if metric.name not in CODED:
         return  # without codes every comparison would read the disk
     yield from (replace(shape, refine="disk") for shape in graphs if shape.code_bytes)
     quantizer, n_lists = usual_codes(dim), usual_lists(n)
-    if isinstance(quantizer, Product):
+    if isinstance(quantizer, Product) and quantizer.m is not None:
         code_bytes = int(_core.Listed.block_bytes(dim, dim, quantizer.m)) // BLOCK
     else:
         code_bytes = int(_core.Codes.row_bytes(dim, 8, False, False))

@@ -126,7 +126,7 @@ class Store:
     costs: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     readers: Any = field(default_factory=_core.Readers)
-    widest: str = "float32"
+    widest: str = field(default="float32", kw_only=True)
     rows: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ class Store:
         return self.kind == self.widest or holds(self.kind, vectors)
 
     def writable(self) -> "Store":
-        """This store if its vectors may be written, or one with a copy of them; tables in memory see to it as they grow."""
+        """This store if its vectors may be written, or one with a copy of them."""
         return self
 
     @property
@@ -219,8 +219,9 @@ class Store:
         ids, next_rows, first, last, nodes = (_copy(t) if any(t is o for o in old) else t for t in fresh)
         scorer = self._scorer_over(vectors, kind)
         return type(self)(
-            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first, last, nodes, self.readers, self.widest
-        )
+            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first, last, nodes, self.readers,
+            widest=self.widest,
+        )  # fmt: skip
 
     def converted(self, kind: str) -> "Store":
         """This store with its vectors in another element type that holds them all."""

@@ -137,7 +137,7 @@ class File:
         except OSError:
             return  # no name leads to it any more, so nobody shortens it either
         if (status.st_dev, status.st_ino) == self._of and status.st_size < self.n_bytes:
-            raise FormatError(f"{self.path!r} was truncated to {status.st_size} of {self.n_bytes} bytes; restore a copy")
+            raise FormatError(f"{self.path!r} was truncated from {self.n_bytes} to {status.st_size} bytes; restore it")
 
     def __enter__(self) -> "File":
         return self
