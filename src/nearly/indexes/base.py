@@ -241,7 +241,7 @@ class Index:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of memory (or of mapped file) that the index holds."""
+        """Bytes of memory (or of mapped file) that the index holds; vectors on disk do not count."""
         return self._store.n_bytes
 
     @property

@@ -42,6 +42,9 @@ class Flat(Index):
         A name in `nearly.metrics.METRICS`.
     quantizer : RaBitQ, SAQ or Plain, optional
         Codes to scan, for l2, cosine and ip. None, like ``Plain()``, scans the vectors.
+    refine : {"memory", "float16", "disk"}, default "memory"
+        Where full vectors are: in memory as they came, in memory as float16 (rounded), or in a file from which they are
+        read (docs/memory.md).
     recall : float, default 0.95
         With codes: mean share of the true nearest that a search should deliver, unless told otherwise.
     seed : int, default 0

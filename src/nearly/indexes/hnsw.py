@@ -34,7 +34,7 @@ class HNSW(GraphIndex):
         Neighbors that a new node starts with; lists hold M in upper layers and 2 M on the ground. 2 to 256.
     ef_construction : int, default 200
         Candidates kept while building; fewer than M make lists that short.
-    quantizer, recall, queries, calibrate, order, seed, threads, progress
+    quantizer, refine, recall, queries, calibrate, order, seed, threads, progress
         As for `Vamana`.
 
     Notes

@@ -54,6 +54,9 @@ class IVF(Index):
         What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves.
         ``Product(m, bits=4)`` codes what vectors are beyond the centers of their lists, and is looked up 32 vectors at
         a time. None takes it with ``rotation="opq"`` for l2, cosine and ip.
+    refine : {"memory", "float16", "disk"}, default "memory"
+        Where full vectors are, which rank what was found: in memory as they came, in memory as float16 (rounded), or in
+        a file from which they are read (docs/memory.md).
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
