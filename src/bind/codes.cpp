@@ -10,6 +10,8 @@
 #include "quant/rotation.hpp"
 #include "quant/saq.hpp"
 
+#include <numeric>
+
 #include "bind.hpp"
 
 namespace nearly::bind {
@@ -24,7 +26,9 @@ void fill(quant::Coded& c, const quant::Plain& store, size_t first, size_t last,
   nb::gil_scoped_release release;
   parallel_for(last - first, kBlock, threads, [&](size_t begin, size_t end) {
     std::vector<float> wide((end - begin) * store.dim());
-    for (size_t i = begin; i < end; ++i) store.decode(static_cast<Row>(first + i), wide.data() + (i - begin) * store.dim());
+    std::vector<Row> rows(end - begin);
+    std::iota(rows.begin(), rows.end(), static_cast<Row>(first + begin));
+    store.decode(rows.data(), rows.size(), wide.data());
     c.fill(first + begin, wide.data(), end - begin);
   }, poll());
 }
@@ -39,7 +43,7 @@ void gather(quant::Coded& c, const quant::Plain& store, In<uint32_t, 1> slots, I
   nb::gil_scoped_release release;
   parallel_for(n, kBlock, threads, [&](size_t begin, size_t end) {
     std::vector<float> wide((end - begin) * store.dim());
-    for (size_t i = begin; i < end; ++i) store.decode(nodes.data()[i], wide.data() + (i - begin) * store.dim());
+    store.decode(nodes.data() + begin, end - begin, wide.data());
     for (size_t i = begin, run = 1; i < end; i += run, run = 1) {  // slots that follow one another are coded together
       while (i + run < end && slots.data()[i + run] == slots.data()[i] + run) ++run;
       c.fill(slots.data()[i], wide.data() + (i - begin) * store.dim(), run);
@@ -262,7 +266,7 @@ void fill_slots(quant::Listed& c, const quant::Plain& store, In<uint32_t, 1> slo
   parallel_for(begins.size(), 1, threads, [&](size_t first, size_t last) {
     const size_t begin = begins[first], end = last < begins.size() ? begins[last] : n;
     std::vector<float> wide((end - begin) * store.dim());
-    for (size_t i = begin; i < end; ++i) store.decode(nodes.data()[i], wide.data() + (i - begin) * store.dim());
+    store.decode(nodes.data() + begin, end - begin, wide.data());
     c.fill(wide.data(), slots.data() + begin, lists.data() + begin, end - begin);
   }, poll());
 }

@@ -51,9 +51,7 @@ std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_no
   return unless_retired([&] {
     if (!blocks) return lists::scan(scorer, rows, n_nodes, only ? &chosen : nullptr, r, poll());
     const lists::Dense dense{plain->dim(),
-                             [&](const Row* nodes, size_t count, float* out) {
-                               for (size_t i = 0; i < count; ++i) plain->decode(nodes[i], out + i * plain->dim());
-                             },
+                             [&](const Row* nodes, size_t count, float* out) { plain->decode(nodes, count, out); },
                              [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
     return lists::scan_blocks(scorer, dense, rows, n_nodes, r, poll());
   });

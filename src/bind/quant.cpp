@@ -1,9 +1,12 @@
 // Scorers of vectors, equal vectors, principal axes. Scorers of codes: codes.cpp.
 #include "base/distinct.hpp"
+#include "quant/filed.hpp"
 #include "quant/plain.hpp"
 #include "quant/principal.hpp"
 
 #include "bind.hpp"
+
+#include <cstring>
 
 namespace nearly::bind {
 namespace {
@@ -22,9 +25,18 @@ std::shared_ptr<quant::Plain> make_plain(std::shared_ptr<Table> rows, int elemen
   return std::make_shared<quant::Plain>(rows, e, m, dim);
 }
 
+std::shared_ptr<quant::Filed> make_filed(std::shared_ptr<FileTable> file, int element, int metric, size_t dim) {
+  const kernels::Element e = element_from(element);
+  const Metric m = metric_from(metric);
+  require(dim >= 1 && dim <= 32768, "Filed: dim in [1, 32768]");
+  require(!is_bits(m) || e == kernels::kUint8, "Filed: bits are uint8");
+  require(file->stride() == quant::Plain::row_bytes(e, m, dim), "Filed: the table's stride is not row_bytes()");
+  return std::make_shared<quant::Filed>(file, e, m, dim);
+}
+
 void plain_fill(quant::Plain& p, size_t first, In<uint8_t, 2> vectors, size_t threads) {
   const size_t bytes = p.dim() * quant::Plain::element_bytes(p.element());
-  require(vectors.shape(1) == bytes && fits(first, vectors.shape(0), p.n_rows()) && !p.rows()->borrowed(),
+  require(vectors.shape(1) == bytes && fits(first, vectors.shape(0), p.n_rows()) && !p.borrowed(),
           "Plain.fill: shapes disagree, or the table is borrowed");
   nb::gil_scoped_release release;
   parallel_for(vectors.shape(0), 1024, threads, [&](size_t begin, size_t end) {
@@ -37,7 +49,7 @@ void plain_decode(const quant::Plain& p, In<uint32_t, 1> rows, Out<float, 2> out
   for (size_t i = 0; i < rows.shape(0); ++i) require(rows.data()[i] < p.n_rows(), "Plain.decode: row out of range");
   nb::gil_scoped_release release;
   parallel_for(rows.shape(0), 256, threads, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; ++i) p.decode(rows.data()[i], out.data() + i * p.dim());
+    p.decode(rows.data() + begin, end - begin, out.data() + begin * p.dim());
   }, poll());
 }
 
@@ -60,21 +72,42 @@ void between(const Scorer& s, uint32_t row, In<uint32_t, 1> rows, Out<float, 1> 
   s.score(prepared, rows.data(), rows.shape(0), __builtin_huge_valf(), out.data());
 }
 
-// Keeps its table alive.
+// Keeps its table alive, which is one of the two.
 struct DistinctRows {
-  std::shared_ptr<Table> rows;
+  std::shared_ptr<Table> table;
+  std::shared_ptr<FileTable> file;
   size_t bytes;
   Distinct set;
+
+  size_t n_rows() const { return table ? table->rows() : file->rows(); }
+  bool of(const quant::Plain& store) const {
+    const auto* filed = dynamic_cast<const quant::Filed*>(&store);
+    return filed ? filed->file() == file : store.rows() == table;
+  }
 };
+
+DistinctRows* make_distinct(std::shared_ptr<Table> table, std::shared_ptr<FileTable> file, Distinct::Look look, size_t bytes,
+                            size_t n_nodes, In<uint8_t, 1> alive) {
+  const size_t stride = table ? table->stride() : file->stride(), n_rows = table ? table->rows() : file->rows();
+  require(bytes >= 1 && bytes <= stride && n_nodes <= n_rows && alive.shape(0) >= n_nodes, "Distinct: shapes disagree");
+  auto made = std::make_unique<DistinctRows>(DistinctRows{std::move(table), std::move(file), bytes, Distinct(look, bytes)});
+  std::vector<uint8_t> held(bytes);
+  for (size_t i = 0; i < n_nodes; ++i) {
+    if (!alive.data()[i]) continue;
+    std::memcpy(held.data(), look(static_cast<Row>(i)), bytes);
+    if (made->set.find(held.data()) == kNone) made->set.insert(static_cast<Row>(i), held.data());
+  }
+  return made.release();
+}
 
 // nodes[i] = the node of vector i: one that stands, or n_nodes, n_nodes + 1, … in order of first sight, put at that row.
 // Returns the new number of nodes. `spare`: free nodes below n_nodes to take first, in order.
 size_t place(DistinctRows& d, quant::Plain& store, In<uint8_t, 2> vectors, size_t n_nodes, In<uint32_t, 1> spare,
              Out<uint32_t, 1> nodes, Out<uint32_t, 1> fresh) {
   const size_t n = vectors.shape(0);
-  require(vectors.shape(1) == d.bytes && nodes.shape(0) == n && fresh.shape(0) == n && store.rows() == d.rows &&
-              d.bytes == store.dim() * quant::Plain::element_bytes(store.element()) && !d.rows->borrowed() &&
-              fits(n_nodes, n - std::min(n, spare.shape(0)), d.rows->rows()), "place: shapes disagree");
+  require(vectors.shape(1) == d.bytes && nodes.shape(0) == n && fresh.shape(0) == n && d.of(store) &&
+              d.bytes == store.dim() * quant::Plain::element_bytes(store.element()) && !store.borrowed() &&
+              fits(n_nodes, n - std::min(n, spare.shape(0)), store.n_rows()), "place: shapes disagree");
   for (size_t i = 0; i < spare.shape(0); ++i) require(spare.data()[i] < n_nodes, "place: a spare node does not exist");
   const Poll check = poll();
   nb::gil_scoped_release release;
@@ -93,7 +126,7 @@ size_t place(DistinctRows& d, quant::Plain& store, In<uint8_t, 2> vectors, size_
     if (node == kNone) {
       node = n_spare < spare.shape(0) ? spare.data()[n_spare++] : static_cast<Row>(n_nodes++);
       store.fill(node, vector, 1);
-      d.set.insert(node);
+      d.set.insert(node, vector);
       fresh.data()[n_fresh++] = node;
     }
     nodes.data()[i] = node;
@@ -118,20 +151,26 @@ void quant(nb::module_& m) {
       .def("fill", &plain_fill, "first"_a, "vectors"_a.noconvert(), "threads"_a = 0)
       .def("decode", &plain_decode, "rows"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
 
+  nb::class_<quant::Filed, quant::Plain>(m, "Filed", "As Plain, over rows in a file.")
+      .def(nb::new_(&make_filed), "rows"_a, "element"_a, "metric"_a, "dim"_a);
+
   nb::class_<DistinctRows>(m, "Distinct", "Finds equal vectors.")
       .def(nb::new_([](std::shared_ptr<Table> rows, size_t bytes, size_t n_nodes, In<uint8_t, 1> alive) {
-             require(bytes >= 1 && bytes <= rows->stride() && n_nodes <= rows->rows() && alive.shape(0) >= n_nodes,
-                     "Distinct: shapes disagree");
-             auto made = std::make_unique<DistinctRows>(DistinctRows{rows, bytes, Distinct(rows.get(), bytes)});
-             for (size_t i = 0; i < n_nodes; ++i)
-               if (alive.data()[i] && made->set.find(rows->row(i)) == kNone) made->set.insert(static_cast<Row>(i));
-             return made.release();
+             const Table* table = rows.get();
+             return make_distinct(rows, nullptr, [table](Row row) { return table->row(row); }, bytes, n_nodes, alive);
+           }), "rows"_a, "bytes"_a, "n_nodes"_a, "alive"_a.noconvert())
+      .def(nb::new_([](std::shared_ptr<FileTable> rows, size_t bytes, size_t n_nodes, In<uint8_t, 1> alive) {
+             const auto look = [file = rows.get(), room = std::vector<uint8_t>(rows->stride())](Row row) mutable {
+               file->gather(&row, 1, room.data());
+               return static_cast<const uint8_t*>(room.data());
+             };
+             return make_distinct(nullptr, rows, look, bytes, n_nodes, alive);
            }), "rows"_a, "bytes"_a, "n_nodes"_a, "alive"_a.noconvert())
       .def("place", &place, "store"_a, "vectors"_a.noconvert(), "n_nodes"_a, "spare"_a.noconvert(), "nodes"_a.noconvert(),
            "fresh"_a.noconvert())
       .def("erase", [](DistinctRows& d, In<uint32_t, 1> nodes) {
              for (size_t i = 0; i < nodes.shape(0); ++i) {
-               require(nodes.data()[i] < d.rows->rows(), "Distinct.erase: node out of range");
+               require(nodes.data()[i] < d.n_rows(), "Distinct.erase: node out of range");
                d.set.erase(nodes.data()[i]);
              }
            }, "nodes"_a.noconvert());

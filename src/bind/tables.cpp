@@ -1,7 +1,10 @@
 // Tables, rows and threads.
-#include "bind.hpp"
-
 #include <cstring>
+#include <system_error>
+
+#include "base/file_table.hpp"
+#include "base/os.hpp"
+#include "bind.hpp"
 
 namespace nearly::bind {
 namespace {
@@ -93,6 +96,48 @@ void tables(nb::module_& m) {
       .def_prop_ro("capacity", &Table::capacity)
       .def_prop_ro("borrowed", &Table::borrowed)
       .def_prop_ro("n_bytes", &Table::n_bytes);
+
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::system_error& error) {
+      PyErr_SetObject(PyExc_OSError, nb::make_tuple(error.code().value(), error.what()).ptr());
+    }
+  });
+  nb::class_<FileTable>(m, "FileTable", "Rows of fixed stride in a file, which it closes.")
+      .def(nb::new_([](int file, bool writable, uint64_t offset, size_t stride, size_t rows) {
+             auto made = std::make_shared<FileTable>(file, writable, offset, stride, rows);  // closes it in any case
+             require(stride > 0 && stride < (size_t{1} << 24) && rows < (size_t{1} << 32) && offset < (uint64_t{1} << 62),
+                     "FileTable: stride in [1, 2^24), rows below 2^32");
+             require(os::length(file) >= offset && os::length(file) - offset >= uint64_t{rows} * stride,
+                     "FileTable: the file ends before its rows");
+             return made;
+           }), "file"_a, "writable"_a, "offset"_a, "stride"_a, "rows"_a)
+      .def("grow", [](FileTable& t, size_t rows) {
+             require(!t.borrowed() && rows < (size_t{1} << 32), "FileTable.grow: borrowed, or too many rows");
+             t.grow(rows);
+           }, "rows"_a)
+      .def("write", [](FileTable& t, size_t first, In<uint8_t, 2> rows) {
+             require(!t.borrowed() && rows.shape(1) == t.stride() && fits(first, rows.shape(0), t.rows()),
+                     "FileTable.write: shapes disagree, or borrowed");
+             nb::gil_scoped_release release;
+             t.write(first, rows.data(), rows.shape(0));
+           }, "first"_a, "rows"_a.noconvert())
+      .def("read", [](const FileTable& t, size_t first, Out<uint8_t, 2> out) {
+             require(out.shape(1) == t.stride() && fits(first, out.shape(0), t.rows()), "FileTable.read: shapes disagree");
+             nb::gil_scoped_release release;
+             t.read(first, out.shape(0), out.data());
+           }, "first"_a, "out"_a.noconvert())
+      .def("gather", [](const FileTable& t, In<uint32_t, 1> rows, Out<uint8_t, 2> out) {
+             require(out.shape(1) == t.stride() && out.shape(0) == rows.shape(0), "FileTable.gather: shapes disagree");
+             for (size_t i = 0; i < rows.shape(0); ++i) require(rows.data()[i] < t.rows(), "FileTable.gather: row out of range");
+             nb::gil_scoped_release release;
+             t.gather(rows.data(), rows.shape(0), out.data());
+           }, "rows"_a.noconvert(), "out"_a.noconvert())
+      .def_prop_ro("rows", &FileTable::rows)
+      .def_prop_ro("stride", &FileTable::stride)
+      .def_prop_ro("borrowed", &FileTable::borrowed)
+      .def_prop_ro("n_bytes", &FileTable::n_bytes);
 
   nb::class_<Readers>(m, "Readers", "Who reads the tables of an index now.")
       .def(nb::new_([] { return std::make_shared<Readers>(); }))

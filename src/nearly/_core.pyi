@@ -6,7 +6,7 @@ The loops that touch vectors. Private: shapes and ranges are checked, nothing el
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, overload
 
 import numpy
 import numpy.typing
@@ -94,6 +94,31 @@ class Table:
     @property
     def n_bytes(self) -> int: ...
 
+class FileTable:
+    """Rows of fixed stride in a file, which it closes."""
+
+    def __init__(self, file: int, writable: bool, offset: int, stride: int, rows: int) -> None: ...
+
+    def grow(self, rows: int) -> None: ...
+
+    def write(self, first: int, rows: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> None: ...
+
+    def read(self, first: int, out: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu')]) -> None: ...
+
+    def gather(self, rows: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu')]) -> None: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def stride(self) -> int: ...
+
+    @property
+    def borrowed(self) -> bool: ...
+
+    @property
+    def n_bytes(self) -> int: ...
+
 class Readers:
     """Who reads the tables of an index now."""
 
@@ -152,10 +177,19 @@ class Plain(Scorer):
 
     def decode(self, rows: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], threads: int = 0) -> None: ...
 
+class Filed(Plain):
+    """As Plain, over rows in a file."""
+
+    def __init__(self, rows: FileTable, element: int, metric: int, dim: int) -> None: ...
+
 class Distinct:
     """Finds equal vectors."""
 
+    @overload
     def __init__(self, rows: Table, bytes: int, n_nodes: int, alive: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+
+    @overload
+    def __init__(self, rows: FileTable, bytes: int, n_nodes: int, alive: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
 
     def place(self, store: Plain, vectors: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], n_nodes: int, spare: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], fresh: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')]) -> int: ...
 

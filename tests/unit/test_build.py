@@ -74,22 +74,44 @@ def test_a_limit_chooses_among_smaller_graphs_and_names_them(monkeypatch):
         assert "limit of" in index.plan
         limit = int(re.search(r"([0-9,]+)(?: bytes)? while it is built", index.plan)[1].replace(",", ""))
         seen.append((index.n_bytes, index.plan))
-    assert [n_bytes for n_bytes, _ in seen] == sorted({n_bytes for n_bytes, _ in seen}, reverse=True)
-    for words in ("8-bit codes of one cache line", "degree 24", "degree 16", "no codes", "smallest graph"):
+    sizes = [n_bytes for n_bytes, _ in seen[:-1]]  # in the end all vectors are scanned
+    assert sizes == sorted(set(sizes), reverse=True)
+    for words in ("8-bit codes of one cache line", "degree 24", "degree 16", "no codes", "vectors on disk"):
         assert any(words in plan for _, plan in seen)
+    assert "smallest graph" in seen[-1][1]
+
+
+def test_an_eighth_of_the_vectors_is_enough_with_vectors_on_disk():
+    rng = np.random.default_rng(0)
+    basis = rng.standard_normal((24, 384), np.float32)
+    vectors, asked = (rng.standard_normal((n, 24), np.float32) @ basis for n in (12_000, 200))
+    limit = vectors.nbytes // 8
+    foretold = nearly.estimate(*vectors.shape, memory_limit=limit)
+    index = nearly.build(vectors, memory_limit=limit)
+    assert type(index) is nearly.IVF
+    assert "vectors on disk" in index.plan
+    assert f"{foretold.peak_bytes:,} for a while" in index.plan
+    assert 0.8 * foretold.index_bytes < index.n_bytes < foretold.index_bytes < limit
+    assert foretold.disk_bytes == vectors.nbytes
+    truth = evaluate.exact(vectors, asked, 10, metric="l2")[1]
+    assert (index.search(asked).distances <= truth[:, -1:] * (1 + 1e-5)).mean() >= 0.93
+    with pytest.raises(nearly.InputError, match="memory_limit"):
+        nearly.estimate(*vectors.shape, memory_limit=limit // 8)
+    assert nearly.estimate(100_000_000, 384, memory_limit=2 * 10**10).peak_bytes < 2 * 10**10
 
 
 def test_a_limit_that_nothing_fits_names_the_least_that_does(vectors):
     with pytest.raises(nearly.InputError, match="memory_limit is 1,000 bytes") as refused:
         nearly.build(vectors, memory_limit=1000)
     least = int(re.search(r"take ([0-9,]+)", str(refused.value))[1].replace(",", ""))
-    assert type(nearly.build(vectors, memory_limit=least)) is nearly.Flat
+    assert type(nearly.build(vectors, memory_limit=least)) is nearly.IVF
+    assert type(nearly.build(vectors, memory_limit=6000 * (8 * 4 + 48) + 10**6)) is nearly.Flat
     with pytest.raises(nearly.InputError, match="memory_limit"):
         nearly.build(vectors, memory_limit=least - 1)
     as_float64 = vectors.astype(np.float64)  # a copy is made of it, which counts
-    with pytest.raises(nearly.InputError, match="memory_limit"):
-        nearly.build(as_float64, memory_limit=least)
-    assert len(nearly.build(as_float64, memory_limit=least + vectors.nbytes)) == 6000
+    flat = 6000 * (8 * 4 + 48) + 10**6
+    assert type(nearly.build(as_float64, memory_limit=flat)) is nearly.IVF
+    assert type(nearly.build(as_float64, memory_limit=flat + vectors.nbytes)) is nearly.Flat
     for wrong in (0, -5, 1.5, "1 GB"):
         with pytest.raises(nearly.InputError, match="memory_limit"):
             nearly.build(vectors, memory_limit=wrong)

@@ -70,24 +70,29 @@ size_t Plain::row_bytes(Element e, Metric metric, size_t dim) {
   return (needed + unit - 1) / unit * unit;
 }
 
-void Plain::fill(size_t first, const void* vectors, size_t n) {
-  const size_t bytes = dim_ * element_bytes(element_);
-  std::vector<float> wide(metric_ == Metric::kCosine ? dim_ : 0);
-  for (size_t i = 0; i < n; ++i) {
-    uint8_t* row = rows_->row(first + i);
-    std::memcpy(row, static_cast<const uint8_t*>(vectors) + i * bytes, bytes);
-    if (metric_ != Metric::kCosine) continue;
-    widen(row, element_, dim_, wide.data());
-    const float scale = inverse_norm(wide.data(), dim_);
-    std::memcpy(row + (bytes + 3) / 4 * 4, &scale, 4);
-  }
+void Plain::encode_row(const void* vector, uint8_t* row, float* wide) const {
+  const size_t bytes = vector_bytes();
+  std::memcpy(row, vector, bytes);
+  if (metric_ != Metric::kCosine) return;
+  widen(row, element_, dim_, wide);
+  const float scale = inverse_norm(wide, dim_);
+  std::memcpy(row + (bytes + 3) / 4 * 4, &scale, 4);
 }
 
-void Plain::decode(Row row, float* out) const {
-  const uint8_t* from = rows_->row(row);
+void Plain::decode_row(const uint8_t* row, float* out) const {
   float scale = 1.0f;
-  if (metric_ == Metric::kCosine) std::memcpy(&scale, from + (dim_ * element_bytes(element_) + 3) / 4 * 4, 4);
-  kernels::active().widen[element_](from, dim_, scale, out);
+  if (metric_ == Metric::kCosine) std::memcpy(&scale, row + (vector_bytes() + 3) / 4 * 4, 4);
+  kernels::active().widen[element_](row, dim_, scale, out);
+}
+
+void Plain::fill(size_t first, const void* vectors, size_t n) {
+  std::vector<float> wide(metric_ == Metric::kCosine ? dim_ : 0);
+  for (size_t i = 0; i < n; ++i)
+    encode_row(static_cast<const uint8_t*>(vectors) + i * vector_bytes(), rows_->row(first + i), wide.data());
+}
+
+void Plain::decode(const Row* rows, size_t n, float* out) const {
+  for (size_t i = 0; i < n; ++i) decode_row(rows_->row(rows[i]), out + i * dim_);
 }
 
 void Plain::to_form(const float* query, float* out) const {
@@ -134,10 +139,18 @@ void Plain::prepare(const void* query, void* prepared) const {
 }
 
 void Plain::prepare_row(Row row, void* prepared) const {
-  if (is_bits(metric_)) return prepare(rows_->row(row), prepared);
+  std::vector<uint8_t> room(rows_ ? 0 : row_bytes());
+  const uint8_t* from = bytes(row, room.data());
+  if (is_bits(metric_)) return prepare(from, prepared);
   std::vector<float> wide(dim_);
-  widen(rows_->row(row), element_, dim_, wide.data());
+  widen(from, element_, dim_, wide.data());
   prepare_floats(wide.data(), static_cast<Query*>(prepared));
+}
+
+void Plain::compare(const void* prepared, const uint8_t* data, const Row* rows, size_t n, float* out) const {
+  const auto* query = static_cast<const Query*>(prepared);
+  if (query->zero) return std::fill(out, out + n, 1.0f), void();
+  query->distance(query->data, data, row_bytes(), rows, n, dim_, out);
 }
 
 void Plain::score(const void* prepared, const Row* rows, size_t n, float, float* out) const {

@@ -12,7 +12,7 @@ namespace nearly::quant {
 // taken, for rows and for queries: equal vectors get equal bits.
 float inverse_norm(const float* x, size_t dim);
 
-class Plain final : public Scorer {
+class Plain : public Scorer {
  public:
   // `rows`: row_bytes(...) bytes each. Bits count dim in bytes and use the element uint8.
   Plain(std::shared_ptr<Table> rows, kernels::Element element, Metric metric, size_t dim);
@@ -22,16 +22,20 @@ class Plain final : public Scorer {
   static size_t row_bytes(kernels::Element e, Metric metric, size_t dim);
 
   // Copies n vectors (row-major, dense) to rows [first, first + n), which exist.
-  void fill(size_t first, const void* vectors, size_t n);
-  // Row as dim floats, for encoders: under cosine of unit length. Not for bits.
-  void decode(Row row, float* out) const;
+  virtual void fill(size_t first, const void* vectors, size_t n);
+  // Rows as dim floats each, for encoders: under cosine of unit length. Not for bits.
+  virtual void decode(const Row* rows, size_t n, float* out) const;
+  void decode(Row row, float* out) const { decode(&row, 1, out); }
   // A query as floats in the metric's form: unit length under cosine, zero stays zero.
   void to_form(const float* query, float* out) const;
 
   size_t dim() const { return dim_; }
   Metric metric() const { return metric_; }
   kernels::Element element() const { return element_; }
-  const std::shared_ptr<Table>& rows() const { return rows_; }
+  // The bytes of a row, which lie in the table or are put into `room`, of row_bytes().
+  virtual const uint8_t* bytes(Row row, uint8_t* room) const { return (void)room, rows_->row(row); }
+  virtual bool borrowed() const { return rows_->borrowed(); }
+  const std::shared_ptr<Table>& rows() const { return rows_; }  // null where they lie in a file
 
   size_t n_rows() const override { return rows_->rows(); }
   size_t n_bytes() const override { return rows_->n_bytes(); }
@@ -42,6 +46,15 @@ class Plain final : public Scorer {
   void score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const override;
   void score_range(const void* prepared, Row first, size_t n, float* out) const override;
   void prefetch(const Row* rows, size_t n) const override;
+
+ protected:
+  size_t row_bytes() const { return row_bytes(element_, metric_, dim_); }
+  // A vector as a row, and back.
+  void encode_row(const void* vector, uint8_t* row, float* wide) const;
+  void decode_row(const uint8_t* row, float* out) const;
+  // As score, of n rows at `data`: those of some numbers, or the first ones.
+  void compare(const void* prepared, const uint8_t* data, const Row* rows, size_t n, float* out) const;
+  size_t vector_bytes() const { return dim_ * element_bytes(element_); }
 
  private:
   struct Query;

@@ -12,13 +12,15 @@ from nearly.arrays import Vectors
 from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import files, names
+from nearly.indexes.filed import FiledStore
 from nearly.indexes.progress import reporter
-from nearly.indexes.store import NONE, IdMap, Store, holds, narrow
+from nearly.indexes.store import NONE, IdMap, Store, check_range, narrow
 from nearly.indexes.writing import Writing
 
-__all__ = ["Allowed", "Index", "Placed", "Progress", "surely"]
+__all__ = ["REFINE", "Allowed", "Index", "Placed", "Progress", "surely"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
+REFINE = ("memory", "float16", "disk")  # where full vectors may be kept
 _NO_ROWS = np.zeros(0, np.uint32)
 _PADDED = 1 << 16  # columns that an answer may have however few vectors there are
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
@@ -61,6 +63,7 @@ class Index:
     kind: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]] = ("float", "bits")  # what a metric may compare
     noun: ClassVar[str] = "vectors"  # what is searched, for people
+    _refine: str = "memory"  # where full vectors are kept
 
     _store: Store
     _n_rows: int  # rows given out, removed ones included
@@ -96,7 +99,12 @@ class Index:
         if made.dim > 32768:
             raise InputError(f"vectors has {made.dim} columns; at most 32768 are supported")
         given = None if ids is None else arrays.as_ids(ids, n=len(made))
-        self._begin(Store.empty(chosen, narrow(made), max(1, made.dim), len(made)), given)
+        if self._refine == "float16" and chosen.input == "bits":
+            raise InputError(f'{chosen.name} compares bits, which refine="float16" does not keep; leave refine= out')
+        widest = "float16" if self._refine == "float16" else "float32"
+        check_range(made, widest)
+        kind: type[Store] = FiledStore if self._refine == "disk" else Store
+        self._begin(kind.empty(chosen, narrow(made, widest), max(1, made.dim), len(made), widest), given)
         return made, given
 
     def _begin(self, store: Store, given: NDArray[np.int64] | None) -> None:
@@ -116,14 +124,14 @@ class Index:
         n = len(vectors)
         if not n:
             return Placed(np.zeros(0, np.int64), *(np.zeros(0, np.uint32) for _ in range(3)))
-        if not holds(self._store.kind, vectors):
-            self._move_to(self._store.converted("float32"))
+        if not self._store.takes(vectors):
+            self._move_to(self._store.converted(self._store.widest))
         store = self._store
         if ids is None:
             ids = arrays.next_ids(self._next_id, n)
         rows_spare = self._spare_rows[:n]
         n_rows = self._n_rows + n - len(rows_spare)
-        store = store.sized(n_rows, self._n_nodes + max(0, n - len(self._spare_nodes)))
+        store = store.writable().sized(n_rows, self._n_nodes + max(0, n - len(self._spare_nodes)))
         if store is not self._store:
             self._move_to(store)
         if self._distinct is None:
@@ -233,7 +241,7 @@ class Index:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of memory (or of mapped file) that the index holds."""
+        """Bytes of memory (or of mapped file) that the index holds; vectors on disk do not count."""
         return self._store.n_bytes
 
     @property
@@ -456,6 +464,7 @@ class Index:
             vectors, bits=self._store.metric.input == "bits", dim=self.dim if self._n_rows else None
         )
         arrays.check_finite(made)
+        check_range(made, self._store.widest)
         return made, self._new_ids(ids, len(made), fresh=fresh)
 
     def _new_ids(self, ids: Any, n: int, *, fresh: bool) -> NDArray[np.int64] | None:
@@ -514,7 +523,7 @@ class Index:
         if not len(vectors):
             return np.zeros(0, np.int64)
         if self._n_rows == 0 and vectors.dim and vectors.dim != self.dim:
-            self._move_to(Store.empty(self._store.metric, narrow(vectors), vectors.dim, len(vectors)))
+            self._move_to(self._store.fitting(vectors, len(vectors)))
         if self._n_nodes:
             self._own()
         self._tidy()

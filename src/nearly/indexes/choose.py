@@ -1,23 +1,27 @@
 """Choosing an index: what fits the data, the target and the memory, said in words."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from nearly import arrays, metrics, storage
+from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError
-from nearly.indexes import memory, names
+from nearly.indexes import files, memory, names
 from nearly.indexes.base import Index, Progress
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW
 from nearly.indexes.ivf import IVF
+from nearly.indexes.memory import Shape
 from nearly.indexes.progress import reporter
-from nearly.indexes.store import ELEMENTS, narrow
+from nearly.indexes.store import ELEMENTS, narrow, row_bytes
 from nearly.indexes.travel import LINE
 from nearly.indexes.vamana import Vamana
 from nearly.indexes.window import Window
+from nearly.metrics import Metric
 
 __all__ = ["INDEXES", "Estimate", "build", "estimate", "load", "restore"]
 
@@ -26,6 +30,7 @@ INDEXES: dict[str, type[Index]] = {index.kind: index for index in (Flat, Vamana,
 _Kind = TypeVar("_Kind", bound=Index)
 
 _SMALL = 5_000  # vectors under which comparing with all takes less than a millisecond or two
+_LISTED = 0.4  # of these seconds, where lists are built and no graph
 _SECONDS = 2.2e-4  # to insert one vector of 128 dimensions, one thread: measured on Zen 3, grows with log n
 
 
@@ -41,6 +46,8 @@ class Estimate:
         While building, the index included and the input not: what a ``memory_limit`` is compared with.
     seconds : float
         To build, at the present number of threads; a rough figure, within a factor of two or three.
+    disk_bytes : int
+        Of vectors that stay on disk, where a ``memory_limit`` asks for that.
 
     Examples
     --------
@@ -51,9 +58,12 @@ class Estimate:
     index_bytes: int
     peak_bytes: int
     seconds: float
+    disk_bytes: int = 0
 
 
-def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32", sample: Any = None) -> Estimate:
+def estimate(
+    n: int, dim: int, *, metric: str = "l2", kind: str = "float32", sample: Any = None, memory_limit: int | None = None
+) -> Estimate:
     """Return what `build` would take for n distinct vectors.
 
     Parameters
@@ -64,16 +74,25 @@ def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32", sam
         Stored element type; float32 that is exact in a smaller one is stored as that.
     sample : array-like of shape (m, dim), optional
         Some of the vectors, a few thousand: the size of codes depends on them, and without them the largest is assumed.
+    memory_limit : int, optional
+        As for `build`.
 
     Returns
     -------
     Estimate
+
+    Raises
+    ------
+    InputError
+        If no index fits the limit.
 
     Examples
     --------
     >>> made = estimate(100_000, 128)
     >>> 60e6 < made.index_bytes < 120e6
     True
+    >>> estimate(100_000, 384, memory_limit=100_000 * 384 * 4 // 8).disk_bytes
+    153600000
     """
     n, dim = arrays.check_int(n, "n", low=0), arrays.check_int(dim, "dim", low=1, high=32768)
     chosen = metrics.named(metric)
@@ -85,12 +104,61 @@ def estimate(n: int, dim: int, *, metric: str = "l2", kind: str = "float32", sam
     probe = None if sample is None else arrays.as_vectors(sample, name="sample", dim=dim, bits=bits)
     if probe is not None:
         arrays.check_finite(probe, "sample")
-    stored = memory.flat_bytes(n, dim, kind, chosen)
-    if n < _SMALL:
+    limit = None if memory_limit is None else arrays.check_int(memory_limit, "memory_limit", low=1)
+    shape, _ = _choice(n, dim, kind, chosen, 0.95, limit, lambda: probe)
+    if shape is None:
+        stored = memory.flat_bytes(n, dim, kind, chosen)
         return Estimate(stored, memory.peak_bytes(n, dim, chosen, stored, None), 1e-6 * n)
-    shape = next(memory.graphs(chosen, dim, probe, 0.95))
-    index_bytes = stored + shape.bytes(n)
-    return Estimate(index_bytes, memory.peak_bytes(n, dim, chosen, index_bytes, shape), _seconds(n, dim))
+    index_bytes = _kept(n, dim, kind, chosen, shape)
+    on_disk = n * row_bytes(chosen, kind, dim) if shape.refine == "disk" else 0
+    seconds = _seconds(n, dim) * (_LISTED if shape.n_lists else 1.0)
+    return Estimate(index_bytes, memory.peak_bytes(n, dim, chosen, index_bytes, shape), seconds, on_disk)
+
+
+def _kept(n: int, dim: int, kind: str, metric: Metric, shape: Shape) -> int:
+    """Bytes of memory of the finished index."""
+    return memory.flat_bytes(n, dim, kind, metric, shape.refine) + shape.bytes(n)
+
+
+def _choice(
+    n: int, dim: int, kind: str, metric: Metric, recall: float, limit: int | None,
+    sample: Callable[[], Vectors | None], copied: int = 0, n_queries: int = 0,
+) -> tuple[Shape | None, str]:  # fmt: skip
+    """What to build within a limit, `Flat` where it is None, and why; InputError where nothing fits."""
+    stored = memory.flat_bytes(n, dim, kind, metric)
+    least = memory.peak_bytes(n, dim, metric, stored, None) + copied
+    scanned = None
+    if n < _SMALL:
+        scanned = f"comparing with so few (under {_SMALL:,}) is quick, and exact"
+    elif recall >= 1.0:
+        scanned = "recall 1.0 was asked for: only an exact scan gives that"
+    if scanned and (limit is None or least <= limit):
+        return None, scanned
+    usual = "a graph answers in a small part of the comparisons of a scan"
+    if limit is None:
+        return next(memory.graphs(metric, dim, sample(), recall)), usual
+
+    def peak(shape: Shape) -> int:
+        return copied + memory.peak_bytes(n, dim, metric, _kept(n, dim, kind, metric, shape), shape, n_queries)
+
+    graphs = [] if scanned else list(memory.graphs(metric, dim, sample(), recall))
+    filed = [] if scanned else list(memory.on_disk(metric, dim, n, graphs))
+    for shape in (*graphs, *filed):
+        if peak(shape) > limit:
+            continue
+        if shape is graphs[0]:
+            return shape, usual
+        return shape, (f"under a limit of {limit:,} bytes: {peak(shape):,} while it is built, with {shape.name}; the "
+                       f"usual graph takes {peak(graphs[0]):,}")  # fmt: skip
+    if least <= limit:
+        smallest = min(peak(shape) for shape in (*graphs, *filed))
+        return None, f"the smallest graph takes {smallest:,} bytes while it is built, over the limit of {limit:,}"
+    if filed and (kept := _kept(n, dim, kind, metric, filed[-1]) + n * memory.HASH_BYTES) <= limit:
+        return filed[-1], (f"under a limit of {limit:,} bytes: {kept:,} with {filed[-1].name}, and {peak(filed[-1]):,} "
+                           "for a while as it is built, by samples that are read into memory")  # fmt: skip
+    least = min(least, kept) if filed else least
+    raise InputError(f"memory_limit is {limit:,} bytes, but {n:,} vectors as {kind} take {least:,} while they are "
+                     "stored; raise the limit to that, or pass vectors of a smaller dtype")  # fmt: skip
 
 
 def _seconds(n: int, dim: int) -> float:
@@ -111,7 +179,7 @@ def build(
     threads: int | None = None,
     progress: Progress | None = None,
     **unknown: Any,
-) -> Flat | Vamana:
+) -> Flat | Vamana | IVF:
     """Build the index that suits the data, the target and the memory.
 
     Parameters
@@ -125,11 +193,13 @@ def build(
         As for `Vamana`.
     memory_limit : int, optional
         Bytes that building may take beyond the input, the index included. Where the usual graph does not fit, codes
-        give way first, then the degree, then the graph.
+        give way first, then the degree; then vectors go to disk (``refine="disk"``), under a graph or under inverted
+        lists. If samples from which lists are built are all that does not fit, the limit is for what lists keep:
+        ``index.plan`` and `estimate` say how much more is taken for a while.
 
     Returns
     -------
-    Flat or Vamana
+    Flat, Vamana or IVF
         ``index.plan`` says what was chosen and why.
 
     Raises
@@ -154,41 +224,22 @@ def build(
     if queries is not None:
         arrays.as_queries(queries, bits=chosen.input == "bits", dim=made.dim if n else None)
     limit = None if memory_limit is None else arrays.check_int(memory_limit, "memory_limit", low=1)
-    stored = memory.flat_bytes(n, dim, kind, chosen)
     copied = 0 if isinstance(vectors, np.ndarray) and np.may_share_memory(vectors, made.array) else made.array.nbytes
-    least = memory.peak_bytes(n, dim, chosen, stored, None) + copied
-    if limit is not None and least > limit:
-        raise InputError(f"memory_limit is {limit:,} bytes, but {n:,} vectors as {kind} take {least:,} while they are "
-                         "stored; raise the limit to that, or pass vectors of a smaller dtype")  # fmt: skip
-    shape, why = None, "a graph answers in a small part of the comparisons of a scan"
-    if n < _SMALL:
-        why = f"comparing with so few (under {_SMALL:,}) is quick, and exact"
-    elif recall >= 1.0:
-        why = "recall 1.0 was asked for: only an exact scan gives that"
-    elif limit is None:
-        shape = next(memory.graphs(chosen, dim, None, recall))
-    else:
-        n_queries = 0 if queries is None else len(arrays.as_queries(queries, bits=chosen.input == "bits")[0])
-        peaks = {
-            shape: copied + memory.peak_bytes(n, dim, chosen, stored + shape.bytes(n), shape, n_queries)
-            for shape in memory.graphs(chosen, dim, memory.sample_of(made), recall)
-        }
-        shape = next((shape for shape, peak in peaks.items() if peak <= limit), None)
-        usual, smallest = next(iter(peaks.values())), min(peaks.values())
-        if shape is None:
-            why = f"the smallest graph takes {smallest:,} bytes while it is built, over the limit of {limit:,}"
-        elif peaks[shape] != usual:
-            why = (f"under a limit of {limit:,} bytes: {peaks[shape]:,} while it is built, with degree "
-                   f"{shape.degree} and {shape.code}; the usual graph takes {usual:,}")  # fmt: skip
+    n_queries = 0 if queries is None else len(arrays.as_queries(queries, bits=chosen.input == "bits")[0])
+    sample = (lambda: None) if limit is None else (lambda: memory.sample_of(made))
+    shape, why = _choice(n, dim, kind, chosen, recall, limit, sample, copied, n_queries)
     if shape is None:
         flat = Flat(made, ids=ids, metric=metric, threads=threads)
         flat.calibrate(queries)
         if (report := reporter(progress, n)) is not None:
             report(n)
         return _explained(flat, f"chosen for {n:,} vectors: {why}")
+    options: dict[str, Any] = {"ids": ids, "metric": metric, "refine": shape.refine, "recall": recall,
+                               "queries": queries, "seed": seed, "threads": threads, "progress": progress}  # fmt: skip
+    if shape.n_lists:
+        return _explained(IVF(made, **options), f"chosen for {n:,} vectors: {why}")
     quantizer = None if limit is None else shape.quantizer
-    index = Vamana(made, ids=ids, metric=metric, degree=shape.degree, quantizer=quantizer, recall=recall,
-                   queries=queries, seed=seed, threads=threads, progress=progress)  # fmt: skip
+    index = Vamana(made, degree=shape.degree, quantizer=quantizer, **options)
     return _explained(index, f"chosen for {n:,} vectors: {why}; {_why_codes(index)}")
 
 
@@ -268,4 +319,6 @@ def restore(file: storage.File) -> Flat | Vamana | HNSW | IVF:
     kind = INDEXES.get(file.kind)
     if kind is None:
         raise FormatError(f"{file.path} holds {file.kind!r}, which is no index that this version knows")
+    if files.refine_of(file) == "disk":  # memory holds the rest: whatever becomes of the file is no crash
+        file.hold("vectors")
     return cast(Flat | Vamana | HNSW | IVF, kind._restore(file))

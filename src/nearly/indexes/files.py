@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 
 from nearly import _core, metrics, storage
 from nearly.errors import FormatError
+from nearly.indexes.filed import FiledStore
 from nearly.indexes.store import ELEMENTS, NONE, Store
 from nearly.indexes.writing import Writing
 
 if TYPE_CHECKING:
     from nearly.indexes.base import Index
 
-__all__ = ["restore", "state"]
+__all__ = ["refine_of", "restore", "state"]
 
 
 def state(index: "Index") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and configuration of what every index holds."""
     store = index._store
-    sizes = {"vectors": index._n_nodes, "first_rows": index._n_nodes, "last_rows": index._n_nodes}
-    parts = {name: t.array()[: sizes.get(name, index._n_rows)] for name, t in store.tables().items()}
+    parts = store.arrays(index._n_rows, index._n_nodes)
     parts["spare_rows"] = np.array(index._spare_rows, np.uint32)
     parts["spare_nodes"] = np.array(index._spare_nodes, np.uint32)
     config = {
@@ -29,6 +29,8 @@ def state(index: "Index") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         "n_nodes": index._n_nodes, "next_id": index._next_id, "own_ids": index._own_ids,
         "n_removed": index._n_removed, "why": index._why,
     }  # fmt: skip
+    if store.kept != "memory":
+        config["refine"] = store.kept
     return parts, {"rows": config}
 
 
@@ -82,5 +84,19 @@ def _store(file: storage.File, n_rows: int, n_nodes: int) -> Store:
         "vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4), "first_rows": (n_nodes, 4),
         "last_rows": (n_nodes, 4), "nodes": (n_rows, 4),
     }  # fmt: skip
-    vectors, *others = (_core.Table.borrow(storage.require(file, n, np.uint8, shape)) for n, shape in shapes.items())
-    return Store(metric, kind, dim, vectors, _core.Plain(vectors, element, metric.number, dim), *others)
+    vectors, *others = [storage.require(file, n, np.uint8, shape) for n, shape in shapes.items()]
+    tables = [_core.Table.borrow(array) for array in others]
+    kept = refine_of(file)
+    if kept == "disk":
+        return FiledStore.of_file(file, metric, kind, dim, tables, n_nodes)
+    table = _core.Table.borrow(vectors)
+    scorer = _core.Plain(table, element, metric.number, dim)
+    return Store(metric, kind, dim, table, scorer, *tables, widest="float16" if kept == "float16" else "float32")
+
+
+def refine_of(file: storage.File) -> str:
+    """Where the index of a file keeps full vectors: see `Store.kept`."""
+    rows = file.config.get("rows")
+    if not isinstance(rows, dict) or "refine" not in rows:
+        return "memory"
+    return storage.config_str(file, ("rows", "refine"), allowed=("memory", "float16", "disk"))

@@ -10,7 +10,7 @@ from nearly import _core, arrays, storage
 from nearly.errors import FormatError, InputError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration
-from nearly.indexes.base import Index, Placed, Progress
+from nearly.indexes.base import REFINE, Index, Placed, Progress
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, Store
 from nearly.indexes.travel import Travel, check_quantizer
@@ -18,6 +18,7 @@ from nearly.quantizers import Plain, Quantizer
 
 __all__ = ["Flat"]
 
+_AT_ONCE = 8192  # vectors copied at a time
 _FEW = 4096  # neighbors: an answer of more is not made before the arguments are checked
 
 
@@ -41,6 +42,9 @@ class Flat(Index):
         A name in `nearly.metrics.METRICS`.
     quantizer : RaBitQ, SAQ or Plain, optional
         Codes to scan, for l2, cosine and ip. None, like ``Plain()``, scans the vectors.
+    refine : {"memory", "float16", "disk"}, default "memory"
+        Where full vectors are: in memory as they came, in memory as float16 (rounded), or in a file from which they are
+        read (docs/memory.md).
     recall : float, default 0.95
         With codes: mean share of the true nearest that a search should deliver, unless told otherwise.
     seed : int, default 0
@@ -71,8 +75,9 @@ class Flat(Index):
 
     def __init__(
         self, vectors: Any, *, ids: Any = None, metric: Any = "l2", quantizer: Quantizer | None = None,
-        recall: float = 0.95, seed: int = 0, threads: int | None = None,
+        refine: str = "memory", recall: float = 0.95, seed: int = 0, threads: int | None = None,
     ) -> None:  # fmt: skip
+        self._refine = arrays.check_choice(refine, REFINE, "refine")
         workers = self._threads(threads)
         target, seed = arrays.check_fraction(recall, "recall"), arrays.check_seed(seed)
         made, given = self._start(vectors, ids, metric)
@@ -90,13 +95,14 @@ class Flat(Index):
 
     def _describe(self) -> str:
         if self._travel is None:
-            return f"exact scan of {len(self)} vectors stored as {self._store.kind}"
+            where = " on disk" if self._store.kept == "disk" else ""
+            return f"exact scan of {len(self)} vectors stored as {self._store.kind}{where}"
         return f"{self._by()}, recall {self._recall:g}"
 
     def _by(self) -> str:
         assert self._travel is not None
-        return (f"scan of {len(self)} vectors by {self._travel.name(self._store)}, ranked by {self._store.kind} "
-                "vectors within their bounds")  # fmt: skip
+        return (f"scan of {len(self)} vectors by {self._travel.name(self._store)}, ranked by {self._store.noun} "
+                "within their bounds")  # fmt: skip
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -268,11 +274,14 @@ class Flat(Index):
         nodes = store.column("nodes")[:n]
         rows = np.flatnonzero(nodes != NONE)
         smaller = object.__new__(Flat)
-        smaller._store = type(store).empty(store.metric, store.kind, store.dim, len(rows))
+        smaller._store = type(store).empty(store.metric, store.kind, store.dim, len(rows), store.widest)
         smaller._n_rows = smaller._n_nodes = smaller._next_id = smaller._n_live = smaller._n_removed = 0
         smaller._change = smaller._reuse = 0
         smaller._spare_rows, smaller._spare_nodes, smaller._pending, smaller._distinct = [], [], [], None
-        smaller._show(smaller._place(store.raw(nodes[rows]), store.column("ids")[rows].copy()))
+        ids = store.column("ids")[rows].copy()
+        for first in range(0, len(rows), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            smaller._show(smaller._place(store.raw(nodes[rows[some]]), ids[some]))
         self.__dict__.update(  # in one go
             _store=smaller._store, _n_rows=smaller._n_rows, _n_nodes=smaller._n_nodes, _n_removed=0, _pending=[],
             _distinct=smaller._distinct, _change=self._change + 1, _reuse=self._reuse + 2,

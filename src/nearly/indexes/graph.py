@@ -12,7 +12,7 @@ from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, graph_files
-from nearly.indexes.base import Index, Placed, Progress
+from nearly.indexes.base import REFINE, Index, Placed, Progress
 from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
 from nearly.indexes.progress import reporter
@@ -58,8 +58,9 @@ class GraphIndex(Index):
 
     def _build(
         self, vectors: Any, ids: Any, metric: Any, *, quantizer: Quantizer | None, recall: float, queries: Any,
-        calibrate: bool, order: Any, threads: int | None, progress: Progress | None,
+        calibrate: bool, order: Any, threads: int | None, progress: Progress | None, refine: str = "memory",
     ) -> None:  # fmt: skip
+        self._refine = arrays.check_choice(refine, REFINE, "refine")
         self._contract = Contract(arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate"))
         arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
@@ -441,7 +442,7 @@ class GraphIndex(Index):
     def _describe(self) -> str:
         curve = "not calibrated" if self.curve is None else f"calibrated on {self.curve.n_queries} queries"
         return (
-            f"{self._describe_graph()}, {self._travel.name(self._store)}, ranked by {self._store.kind} vectors, "
+            f"{self._describe_graph()}, {self._travel.name(self._store)}, ranked by {self._store.noun}, "
             f"recall {self._contract.target:g}, "
             f"{curve}"
         )

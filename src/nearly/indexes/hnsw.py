@@ -34,7 +34,7 @@ class HNSW(GraphIndex):
         Neighbors that a new node starts with; lists hold M in upper layers and 2 M on the ground. 2 to 256.
     ef_construction : int, default 200
         Candidates kept while building; fewer than M make lists that short.
-    quantizer, recall, queries, calibrate, order, seed, threads, progress
+    quantizer, refine, recall, queries, calibrate, order, seed, threads, progress
         As for `Vamana`.
 
     Notes
@@ -79,6 +79,7 @@ class HNSW(GraphIndex):
         M: int = 16,
         ef_construction: int = 200,
         quantizer: Quantizer | None = None,
+        refine: str = "memory",
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -93,7 +94,7 @@ class HNSW(GraphIndex):
         self._seed = arrays.check_seed(seed)
         self._lists, self._slots = [], []
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
-                    order=order, threads=threads, progress=progress)  # fmt: skip
+                    order=order, threads=threads, progress=progress, refine=refine)  # fmt: skip
 
     def _levels(self, nodes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Level of each node: floor(-ln(u) / ln(M)), u in (0, 1] a hash of seed and node (splitmix64)."""

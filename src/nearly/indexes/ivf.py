@@ -1,5 +1,6 @@
 """IVF: vectors in lists by their nearest center; a search reads the lists whose centers are near to its query."""
 
+import math
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -10,7 +11,7 @@ from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, ivf_files, list_codes, lists
-from nearly.indexes.base import Index, Placed, Progress, surely
+from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
 from nearly.indexes.ivf_contract import ListContract, Probe
 from nearly.indexes.list_codes import ListCodes
 from nearly.indexes.lists import Lists
@@ -22,7 +23,7 @@ from nearly.quantizers.base import CODED
 from nearly.quantizers.listed import MOST_BOOKS
 from nearly.tuning import Probing
 
-__all__ = ["IVF"]
+__all__ = ["IVF", "usual_codes", "usual_lists"]
 
 _DEAD = 0.2  # share of dead nodes at which lists are packed anew
 _PER_ROOT = 3.2  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
@@ -53,6 +54,9 @@ class IVF(Index):
         What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves.
         ``Product(m, bits=4)`` codes what vectors are beyond the centers of their lists, and is looked up 32 vectors at
         a time. None takes it with ``rotation="opq"`` for l2, cosine and ip.
+    refine : {"memory", "float16", "disk"}, default "memory"
+        Where full vectors are, which rank what was found: in memory as they came, in memory as float16 (rounded), or in
+        a file from which they are read (docs/memory.md).
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -99,6 +103,7 @@ class IVF(Index):
         metric: Any = "l2",
         lists: int | None = None,
         quantizer: Quantizer | None = None,
+        refine: str = "memory",
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -112,13 +117,14 @@ class IVF(Index):
             arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate")
         )
         arrays.check_callback(progress, "progress")
+        self._refine = arrays.check_choice(refine, REFINE, "refine")
         workers = self._threads(threads)
         made, given = self._start(vectors, ids, metric)
         probes = None if queries is None else self._check_queries(queries, made)
         if quantizer is not None:
             check_quantizer(quantizer, self._store.metric.name)
         elif self._store.metric.name in CODED:
-            quantizer = Product(m=_books(self.dim), bits=4, rotation="opq") if self.dim >= _SHORT else Scalar(bits=8)
+            quantizer = usual_codes(self.dim)
         placed = self._place(made, given)
         self._show(placed)
         del made
@@ -137,8 +143,7 @@ class IVF(Index):
         """Make centers and lists of nodes, and code them."""
         if not len(nodes):
             return
-        n_lists = self._wanted or round(_PER_ROOT * len(nodes) ** 0.5)
-        n_lists = max(1, min(n_lists, len(nodes) // _LEAST_IN_LIST if self._wanted is None else len(nodes)))
+        n_lists = usual_lists(len(nodes)) if self._wanted is None else min(self._wanted, len(nodes))
         centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads, report=report)
         made = Lists.build(self._store, centers, labels, nodes, self._codes.unit)
         codes = self._codes.of(made)
@@ -204,7 +209,9 @@ class IVF(Index):
         if self._codes.fitted is None:
             return 1.0, 0.0
         share = self._codes.fitted.row_bytes / self._store.vectors.stride
-        return (max(0.05, share / 2), 3.0) if self._codes.blocks is not None else (max(0.05, share), 2.0)
+        code, vector = (max(0.05, share / 2), 3.0) if self._codes.blocks is not None else (max(0.05, share), 2.0)
+        scanning, apart = self._store.costs
+        return code / scanning, vector * apart / scanning
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -375,7 +382,7 @@ class IVF(Index):
     def _describe(self) -> str:
         curve = "not calibrated" if self.curve is None else f"calibrated on {self.curve.n_queries} queries"
         n_lists = 0 if self._core is None else len(self._lists.centers)
-        return (f"IVF of {n_lists} lists, {self._codes.name(self._store)}, ranked by {self._store.kind} vectors, "
+        return (f"IVF of {n_lists} lists, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
                 f"recall {self._contract.target:g}, {curve}")  # fmt: skip
 
     @property
@@ -413,6 +420,16 @@ class IVF(Index):
         outside = np.setdiff1d(alive, self._lists.nodes(self._lists.in_use()[0]))
         if len(outside):
             raise FormatError(f"{name} is damaged: {len(outside)} vectors are in no list")
+
+
+def usual_lists(n: int) -> int:
+    """How many lists n vectors are put into unless told otherwise."""
+    return max(1, min(round(_PER_ROOT * math.sqrt(n)), n // _LEAST_IN_LIST))
+
+
+def usual_codes(dim: int) -> Product | Scalar:
+    """What lists hold unless told otherwise, under l2, cosine or ip."""
+    return Product(m=_books(dim), bits=4, rotation="opq") if dim >= _SHORT else Scalar(bits=8)
 
 
 def _books(dim: int) -> int:

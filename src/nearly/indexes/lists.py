@@ -11,10 +11,10 @@ from nearly.indexes.store import NONE, Store, as_bytes, grow_or_copy, new_table
 from nearly.quantizers import Scalar
 from nearly.quantizers.base import CODED
 
-__all__ = ["Change", "Lists", "assign", "cluster", "in_space"]
+__all__ = ["PER_LIST", "Change", "Lists", "assign", "cluster", "in_space"]
 
 CHUNK = np.dtype([("first", "<u4"), ("count", "<u4"), ("capacity", "<u4"), ("next", "<u4")])  # as the core has it
-_PER_LIST = 48  # vectors that a center is found by: beyond about 40, recall per vector compared hardly grows
+PER_LIST = 48  # vectors that a center is found by: beyond about 40, recall per vector compared hardly grows
 _BLOCK = 16_384  # vectors assigned at a time
 _LEAST_ROOM = 16  # slots of a chunk that is appended
 
@@ -47,7 +47,7 @@ def cluster(
     store: Store, nodes: Nodes, n_lists: int, *, seed: int, threads: int, report: Any = None
 ) -> tuple[NDArray[Any], NDArray[np.uint32]]:
     """Return centers, as they are stored, and the list of each node."""
-    drawn = np.random.default_rng(seed).permutation(len(nodes))[: n_lists * _PER_LIST]
+    drawn = np.random.default_rng(seed).permutation(len(nodes))[: n_lists * PER_LIST]
     sample = in_space(store, nodes[np.sort(drawn)], threads)
     centers: NDArray[Any] = kmeans.balanced(sample, n_lists, seed=seed, threads=threads)
     if store.metric.input == "bits":

@@ -5,7 +5,7 @@ A node is one distinct vector; the rows that are equal to it hang on it. Searche
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,12 @@ from nearly.arrays import Kind, Vectors
 from nearly.errors import FormatError, IdError, InputError
 from nearly.metrics import Metric
 
-__all__ = ["ELEMENTS", "NONE", "Store", "grow_or_copy", "narrow"]
+__all__ = ["ELEMENTS", "NONE", "Store", "check_range", "element", "grow_or_copy", "narrow", "row_bytes"]
 
 ELEMENTS = ("float32", "float16", "bfloat16", "int8", "uint8")  # in the core's order
 _BLOCK = 4096  # vectors looked at in one go
 NONE = 0xFFFFFFFF
+_MOST_HALF = float(np.finfo(np.float16).max)
 _DTYPES: Mapping[str, Any] = {
     "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16, "int8": np.int8, "uint8": np.uint8,
 }  # fmt: skip
@@ -68,11 +69,24 @@ def query_form(vectors: Vectors) -> NDArray[np.uint8]:
     return as_bytes(vectors.array if vectors.kind == "bits" else vectors.as_float32())
 
 
-def narrow(vectors: Vectors) -> str:
-    """The smallest element type that holds float32 vectors without loss: uint8, float16 or what they are."""
-    if vectors.kind != "float32" or not len(vectors):
+def narrow(vectors: Vectors, widest: str = "float32") -> str:
+    """The smallest element type that holds float32 vectors without loss, of uint8 and float16, or else the widest."""
+    if vectors.kind != "float32":
         return vectors.kind
-    return next((kind for kind in ("uint8", "float16") if holds(kind, vectors)), "float32")
+    if not len(vectors):
+        return widest
+    return next((kind for kind in ("uint8", "float16") if holds(kind, vectors)), widest)
+
+
+def check_range(vectors: Vectors, widest: str) -> None:
+    """Refuse numbers that the widest element type does not reach."""
+    if widest != "float16" or vectors.kind not in ("float32", "bfloat16"):
+        return
+    blocks = (Vectors(vectors.array[i : i + _BLOCK], vectors.kind) for i in range(0, len(vectors), _BLOCK))
+    most = max((float(np.abs(block.as_float32()).max(initial=0)) for block in blocks), default=0.0)
+    if most > _MOST_HALF:
+        raise InputError(f'vectors has numbers up to {most:g}, but refine="float16" keeps them up to {_MOST_HALF:g}; '
+                         'divide all vectors by a constant, or pass refine="memory"')  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,8 @@ class Store:
         The node of each row; NONE for a row that was removed.
     readers
         Who reads now, of this store and of those before it: places are used again when they have ended.
+    widest : str
+        Element type that takes what a narrower one does not hold: float32 holds all, float16 rounds.
     """
 
     metric: Metric
@@ -106,7 +122,11 @@ class Store:
     first_rows: Any
     last_rows: Any
     nodes: Any
+    # What reading a vector in a scan, and one that lies apart, costs beside reading it from memory.
+    costs: ClassVar[tuple[float, float]] = (1.0, 1.0)
+
     readers: Any = field(default_factory=_core.Readers)
+    widest: str = field(default="float32", kw_only=True)
     rows: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,17 +134,46 @@ class Store:
         object.__setattr__(self, "rows", rows)
 
     @classmethod
-    def empty(cls, metric: Metric, kind: str, dim: int, room: int) -> "Store":
+    def empty(cls, metric: Metric, kind: str, dim: int, room: int, widest: str = "float32") -> Self:
         """A store without rows, with room for so many before a copy."""
-        stride = _core.Plain.row_bytes(_element(kind), metric.number, dim)
-        vectors = _core.Table(stride, 0, _capacity(room))
-        scorer = _core.Plain(vectors, _element(kind), metric.number, dim)
+        vectors = cls._room(row_bytes(metric, kind, dim), 0, room)
         tables = [_core.Table(size, 0, _capacity(room)) for size in (8, 4, 4, 4, 4)]
-        return cls(metric, kind, dim, vectors, scorer, *tables)
+        return cls(metric, kind, dim, vectors, cls._scorer_of(vectors, metric, kind, dim), *tables, widest=widest)
+
+    @staticmethod
+    def _room(stride: int, n: int, room: int) -> Any:
+        """A table of n vectors, with room for so many."""
+        return _core.Table(stride, n, _capacity(room))
+
+    @staticmethod
+    def _scorer_of(vectors: Any, metric: Metric, kind: str, dim: int) -> Any:
+        return _core.Plain(vectors, element(kind), metric.number, dim)
 
     def emptied(self) -> "Store":
         """Another store for such vectors, with none in it."""
-        return Store.empty(self.metric, self.kind, self.dim, 0)
+        return type(self).empty(self.metric, self.kind, self.dim, 0, self.widest)
+
+    def fitting(self, vectors: Vectors, room: int = 0) -> "Store":
+        """Another store for vectors of this kind and dimension, with none in it."""
+        return type(self).empty(self.metric, narrow(vectors, self.widest), max(1, vectors.dim), room, self.widest)
+
+    def takes(self, vectors: Vectors) -> bool:
+        """Whether vectors can be kept in the element type there is; `converted` makes another of it."""
+        return self.kind == self.widest or holds(self.kind, vectors)
+
+    def writable(self) -> "Store":
+        """This store if its vectors may be written, or one with a copy of them."""
+        return self
+
+    @property
+    def kept(self) -> str:
+        """Where full vectors are, as ``refine=`` calls it."""
+        return "float16" if self.widest == "float16" else "memory"
+
+    @property
+    def noun(self) -> str:
+        """What full vectors are, for people."""
+        return f"{self.kind} vectors"
 
     @property
     def query_bytes(self) -> int:
@@ -158,7 +207,7 @@ class Store:
         return grow_or_copy(self.vectors, n_nodes)
 
     def _scorer_over(self, vectors: Any, kind: str) -> Any:
-        return _core.Plain(vectors, _element(kind), self.metric.number, self.dim)
+        return self._scorer_of(vectors, self.metric, kind, self.dim)
 
     def _successor(self, kind: str, vectors: Any, fresh: list[Any]) -> "Store":
         """A store over other tables, none that says which rows hang where is shared.
@@ -170,14 +219,15 @@ class Store:
         ids, next_rows, first, last, nodes = (_copy(t) if any(t is o for o in old) else t for t in fresh)
         scorer = self._scorer_over(vectors, kind)
         return type(self)(
-            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first, last, nodes, self.readers
-        )
+            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first, last, nodes, self.readers,
+            widest=self.widest,
+        )  # fmt: skip
 
     def converted(self, kind: str) -> "Store":
         """This store with its vectors in another element type that holds them all."""
         n = self.vectors.rows
-        vectors = _core.Table(_core.Plain.row_bytes(_element(kind), self.metric.number, self.dim), n, _capacity(n))
-        scorer = _core.Plain(vectors, _element(kind), self.metric.number, self.dim)
+        vectors = self._room(row_bytes(self.metric, kind, self.dim), n, n)
+        scorer = self._scorer_over(vectors, kind)
         for first in range(0, n, 4096):
             last = min(n, first + 4096)
             scorer.fill(first, as_bytes(_convert(self.raw(np.arange(first, last)), kind)))
@@ -190,8 +240,21 @@ class Store:
     def raw(self, nodes: NDArray[np.integer[Any]]) -> Vectors:
         """Vectors of nodes as they came, in the stored element type."""
         dtype = np.dtype(_DTYPES.get(self.kind, np.uint8))
-        octets = self.vectors.array()[nodes, : self.dim * dtype.itemsize]
+        octets = self._octets(nodes)[:, : self.dim * dtype.itemsize]
         return Vectors(np.ascontiguousarray(octets).view(dtype).reshape(len(nodes), self.dim), cast(Kind, self.kind))
+
+    def _octets(self, nodes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Rows of the table of vectors."""
+        return cast("NDArray[np.uint8]", self.vectors.array()[nodes])
+
+    def arrays(self, n_rows: int, n_nodes: int) -> dict[str, Any]:
+        """The tables of so many rows and nodes, as files take them."""
+        sizes = {"vectors": n_nodes, "first_rows": n_nodes, "last_rows": n_nodes}
+        return {name: self._written(table, sizes.get(name, n_rows)) for name, table in self.tables().items()}
+
+    def _written(self, table: Any, n: int) -> Any:
+        """The first n rows of a table, as files take them."""
+        return table.array()[:n]
 
     def as_queries(self, nodes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Stored vectors as queries in the core's bytes."""
@@ -275,7 +338,13 @@ class IdMap:
         return rows
 
 
-def _element(kind: str) -> int:
+def row_bytes(metric: Metric, kind: str, dim: int) -> int:
+    """Bytes of a stored vector."""
+    return int(_core.Plain.row_bytes(element(kind), metric.number, dim))
+
+
+def element(kind: str) -> int:
+    """Its number in the core."""
     return ELEMENTS.index("uint8" if kind == "bits" else kind)
 
 

@@ -38,6 +38,9 @@ class Vamana(GraphIndex):
         How much nearer a kept neighbor must be to a candidate to replace it, in squared distance under l2; at least 1.
     quantizer : Quantizer, optional
         What to travel by: `nearly.Plain`, `nearly.Scalar`, `nearly.Reduced`. None chooses by metric and dimension.
+    refine : {"memory", "float16", "disk"}, default "memory"
+        Where full vectors are, which rank what was found: in memory as they came, in memory as float16 (rounded), or in
+        a file from which they are read (docs/memory.md).
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -73,6 +76,7 @@ class Vamana(GraphIndex):
         beam: int = _BEAM,
         alpha: float = _ALPHA,
         quantizer: Quantizer | None = None,
+        refine: str = "memory",
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -88,7 +92,7 @@ class Vamana(GraphIndex):
         self._seed = arrays.check_seed(seed)
         self._lists, self._slots = [], []
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
-                    order=order, threads=threads, progress=progress)  # fmt: skip
+                    order=order, threads=threads, progress=progress, refine=refine)  # fmt: skip
 
     def _lay_out(self, fresh: NDArray[np.uint32]) -> None:
         if not self._lists:

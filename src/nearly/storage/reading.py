@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from nearly.errors import FormatError, StateError
-from nearly.storage.layout import CHUNK, DAMAGED, DTYPES, HEADER_LIMIT, Array, Entry
+from nearly.storage.layout import ARRAY_ALIGNMENT, CHUNK, DAMAGED, DTYPES, HEADER_LIMIT, Array, Entry
 from nearly.storage.parsing import Header, parse
 
 __all__ = ["File", "read"]
@@ -41,12 +41,13 @@ class File:
     """
 
     __slots__ = (
-        "__weakref__", "_checksums", "_entries", "_mapping", "arrays", "bfloat16", "config", "kind", "n_bytes",
+        "__weakref__", "_checksums", "_entries", "_mapping", "_of", "arrays", "bfloat16", "config", "kind", "n_bytes",
         "path", "version",
     )  # fmt: skip
 
-    def __init__(self, path: str, mapping: mmap.mmap, header: Header) -> None:
+    def __init__(self, path: str, mapping: mmap.mmap, header: Header, of: tuple[int, int]) -> None:
         self.path = path
+        self._of = of  # device and number of the file
         self.kind, self.version, self.config = header.kind, header.version, header.config
         self.n_bytes = header.n_bytes
         self.bfloat16 = frozenset(entry.name for entry in header.entries if entry.code == "BF16")
@@ -80,6 +81,7 @@ class File:
         """
         if self._mapping is None:
             raise StateError(f"{self.path!r} has been closed; read it again to verify it")
+        self._check_length()
         with memoryview(self._mapping) as octets:
             for entry in self._entries:
                 if only is not None and entry.name not in only:
@@ -94,10 +96,48 @@ class File:
                         f"but {expected:08x} was stored; {DAMAGED}"
                     )
 
+    def reopen(self, name: str) -> tuple[int, int]:
+        """Open the file once more, to read one of its arrays by position and not by mapping.
+
+        Returns
+        -------
+        descriptor : int
+            The caller's to close.
+        offset : int
+            Where the array begins.
+
+        Raises
+        ------
+        FormatError
+            If another file stands there by now, or a shorter one.
+        """
+        entry = next(entry for entry in self._entries if entry.name == name)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != self._of or status.st_size < self.n_bytes:
+            os.close(descriptor)
+            raise FormatError(f"{self.path!r} was replaced or truncated while it was being opened; load it again")
+        return descriptor, entry.begin
+
+    def hold(self, *but: str) -> None:
+        """Copy arrays into memory, all but some: what happens to the file later does not matter to them then."""
+        for entry in self._entries:
+            if not entry.is_padding and entry.name not in but and entry.end > entry.begin:
+                self.arrays[entry.name] = _copied(self.arrays[entry.name])
+
     def close(self) -> None:
         """Let go of the mapping; it ends with the last of its arrays that someone else still holds."""
         self.arrays = {}
         self._mapping = None
+
+    def _check_length(self) -> None:
+        """Refuse to read a file that somebody shortened: its mapping would end the process."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return  # no name leads to it any more, so nobody shortens it either
+        if (status.st_dev, status.st_ino) == self._of and status.st_size < self.n_bytes:
+            raise FormatError(f"{self.path!r} was truncated from {self.n_bytes} to {status.st_size} bytes; restore it")
 
     def __enter__(self) -> "File":
         return self
@@ -155,7 +195,8 @@ def read(path: str | os.PathLike[str]) -> File:
             mapping = mmap.mmap(descriptor, header.n_bytes, access=mmap.ACCESS_READ)
         except ValueError:  # it shrank since its size was taken
             raise FormatError("truncated while it was being opened") from None
-        return File(name, mapping, header)
+        status = os.fstat(descriptor)
+        return File(name, mapping, header, (status.st_dev, status.st_ino))
     except FormatError as error:
         raise FormatError(f"{name!r}: {error}") from error.__cause__
     finally:
@@ -185,6 +226,16 @@ def _read_header(descriptor: int, name: str) -> Header:
     if size > header.n_bytes:
         raise FormatError(f"{size - header.n_bytes} bytes more than its header describes; {DAMAGED}")
     return header
+
+
+def _copied(array: Array) -> Array:
+    """A read-only copy that begins as arrays of a file do: at a cache line."""
+    octets = np.empty(array.nbytes + ARRAY_ALIGNMENT, np.uint8)
+    octets = octets[-octets.ctypes.data % ARRAY_ALIGNMENT :][: array.nbytes]
+    copy: Array = octets.view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    copy.flags.writeable = False
+    return copy
 
 
 def _mapped(mapping: mmap.mmap, entry: Entry) -> Array:
