@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 import nearly
@@ -69,6 +70,19 @@ def _cases() -> list[Case]:
 
 
 CASES = _cases()
+# Codes meet each metric on one kind of index in the fast tests; the others are for the soak, as they rarely differ.
+RARE = [
+    c for c in CASES
+    if c.kind in ("vamana", "ivf") and type(c.quantizer).__name__ not in ("Plain", "Scalar") and c.metric in CODED
+    and c.quantizer in [settings[0] for settings in VARIANTS.values()] and (c.kind == "ivf") != (c.metric == "cosine")
+]  # fmt: skip
+
+
+def each(cases: Any) -> list[Any]:
+    """Return cases as parameters, the rare ones marked for the soak."""
+    return [pytest.param(c, marks=pytest.mark.soak) if c in RARE else c for c in cases]
+
+
 # One setting of each kind and metric, for what does not depend on the quantizer.
 SIMPLE = [c for c in CASES if c.quantizer in (None, nearly.Plain(), nearly.Scalar())]
 L2 = [c for c in SIMPLE if c.metric == "l2"]

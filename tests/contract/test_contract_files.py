@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from contract_support import CASES, KINDS, L2, SIMPLE, built, points, queries, same
+from contract_support import CASES, KINDS, L2, SIMPLE, built, each, points, queries, same
 
 import nearly
 from nearly import _core
@@ -17,7 +17,7 @@ def saved(index, path):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", each(CASES), ids=str)
 def test_a_loaded_index_answers_the_same_and_is_saved_the_same(case, tmp_path):
     index, asked = built(case), queries(case.metric)
     octets = saved(index, tmp_path / "a")
@@ -33,7 +33,7 @@ def test_a_loaded_index_answers_the_same_and_is_saved_the_same(case, tmp_path):
     assert saved(loaded, tmp_path / "b") == octets
 
 
-@pytest.mark.parametrize("case", BUILT_TWICE, ids=str)
+@pytest.mark.parametrize("case", each(BUILT_TWICE), ids=str)
 def test_the_same_arguments_give_the_same_bytes_for_any_number_of_threads(case, tmp_path):
     other = 1 if nearly.get_threads() > 1 else 2
     made = case.make(points(case.metric), threads=other)

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from contract_support import CASES, DIM, KINDS, L2, LARGE, SIMPLE, N, built, points, queries, same
+from contract_support import CASES, DIM, KINDS, L2, LARGE, SIMPLE, N, built, each, points, queries, same
 
 import nearly
 from nearly import evaluate
@@ -16,7 +16,7 @@ CLOSE = {"rtol": 1e-5, "atol": 2e-5}
 MEASURED = [c for c in CASES if c.kind in ("vamana", "ivf") or (c in SIMPLE and c.kind != "flat")]
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.metric != "ip" or c in SIMPLE], ids=str)
+@pytest.mark.parametrize("case", each([c for c in CASES if c.metric != "ip" or c in SIMPLE]), ids=str)
 def test_finds_a_stored_vector_first(case):
     vectors = points(case.metric)
     if case.metric == "ip":  # of vectors of one length, a vector has its largest product with itself
@@ -32,7 +32,7 @@ def test_finds_a_stored_vector_first(case):
     assert found.mean() >= 0.99
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", each(CASES), ids=str)
 def test_exact_search_agrees_with_the_oracle(case):
     vectors, asked = points(case.metric), queries(case.metric)
     hits = built(case).search(asked, k=10, exact=True)
@@ -44,7 +44,7 @@ def test_exact_search_agrees_with_the_oracle(case):
     np.testing.assert_allclose(hits.distances, reported, **CLOSE)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", each(CASES), ids=str)
 def test_distances_are_those_of_the_vectors_and_ascend(case):
     vectors, asked = points(case.metric), queries(case.metric)
     hits = built(case).search(asked, k=10)
@@ -57,7 +57,7 @@ def test_distances_are_those_of_the_vectors_and_ascend(case):
     np.testing.assert_array_equal(hits.scores, METRICS[case.metric].score_from_distance(hits.distances))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", each(CASES), ids=str)
 def test_a_batch_answers_as_single_queries_do_for_any_number_of_threads(case):
     asked, index = queries(case.metric, 16), built(case)
     options = {} if case.kind == "flat" else {"effort": 20}
@@ -70,7 +70,7 @@ def test_a_batch_answers_as_single_queries_do_for_any_number_of_threads(case):
         same(index.search(asked[::-1], k=7, **more), type(batch)(batch.ids[::-1], batch.distances[::-1], False, None))
 
 
-@pytest.mark.parametrize("case", MEASURED, ids=str)
+@pytest.mark.parametrize("case", each(MEASURED), ids=str)
 def test_delivers_the_recall_that_was_asked_for(case):
     n = LARGE if case in SIMPLE else N  # what others build already
     vectors, asked = points(case.metric, n), queries(case.metric, 200)
@@ -156,7 +156,7 @@ def test_refuses_queries_that_cannot_be_answered(case):
             index.search(good, recall=recall)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.metric == "ip"], ids=str)
+@pytest.mark.parametrize("case", each([c for c in CASES if c.metric == "ip"]), ids=str)
 def test_products_with_zero_are_a_plain_zero(case):
     index = case.make(np.concatenate([points("ip")[:199], np.zeros((1, DIM), np.float32)]))
     found = index.search(np.stack([queries("ip")[0]] * 9), k=200, exact=True)

@@ -77,7 +77,7 @@ def test_codes_of_residuals_hold_for_vectors_from_elsewhere():
     ("metric", "rotation", "books"), [("l2", None, 3), ("l2", "opq", 16), ("ip", None, 16), ("cosine", "opq", 3)]
 )
 def test_product_codes_of_4_bits_are_of_residuals(metric, rotation, books):
-    vectors, queries = clouds(3000) + 1, clouds(100, seed=4) + 1
+    vectors, queries = clouds(1500) + 1, clouds(100, seed=4) + 1
     index = nearly.IVF(vectors, metric=metric, lists=40, quantizer=nearly.Product(books, bits=4, rotation=rotation))
     assert f"{books} x 4 bits" in index.plan
     assert "residuals" in index.plan

@@ -25,13 +25,15 @@ void FileTable::read(size_t first, size_t n, void* to) const { os::read_at(file_
 
 void FileTable::gather(const Row* rows, size_t n, void* to) const {
   auto* out = static_cast<uint8_t*>(to);
-  std::vector<size_t> missing;
-  for (size_t i = 0; i < n; ++i) {
-    if (os::read_ready(file_, out + i * stride_, stride_, at(rows[i]))) continue;
-    os::ask_for(file_, stride_, at(rows[i]));
-    missing.push_back(i);
+  struct Run { size_t first, n; };  // rows side by side are read in one go
+  std::vector<Run> missing;
+  for (size_t i = 0, end; i < n; i = end) {
+    for (end = i + 1; end < n && rows[end] == rows[end - 1] + 1;) ++end;
+    if (os::read_ready(file_, out + i * stride_, (end - i) * stride_, at(rows[i]))) continue;
+    os::ask_for(file_, (end - i) * stride_, at(rows[i]));
+    missing.push_back({i, end - i});
   }
-  for (const size_t i : missing) os::read_at(file_, out + i * stride_, stride_, at(rows[i]));
+  for (const Run& run : missing) os::read_at(file_, out + run.first * stride_, run.n * stride_, at(rows[run.first]));
 }
 
 }  // namespace nearly
