@@ -70,12 +70,21 @@ def _cases() -> list[Case]:
 
 
 CASES = _cases()
-# Codes meet each metric on one kind of index in the fast tests; the others are for the soak, as they rarely differ.
-RARE = [
-    c for c in CASES
-    if c.kind in ("vamana", "ivf") and type(c.quantizer).__name__ not in ("Plain", "Scalar") and c.metric in CODED
-    and c.quantizer in [settings[0] for settings in VARIANTS.values()] and (c.kind == "ivf") != (c.metric == "cosine")
-]  # fmt: skip
+# One setting of each kind and metric, for what does not depend on the quantizer.
+SIMPLE = [c for c in CASES if c.quantizer in (None, nearly.Plain(), nearly.Scalar())]
+# Codes meet each metric, and each of their further settings, on one kind of index in the fast tests; the soak has all.
+_FIRST = [settings[0] for settings in VARIANTS.values()]
+
+
+def _rare(case: Case) -> bool:
+    if case in SIMPLE or case.metric not in CODED or case.kind == "flat":
+        return False
+    if case.quantizer in _FIRST:
+        return case.kind == ("vamana" if case.metric == "cosine" else "ivf")
+    return case.kind != "vamana"
+
+
+RARE = [c for c in CASES if _rare(c)]
 
 
 def each(cases: Any) -> list[Any]:
@@ -83,8 +92,6 @@ def each(cases: Any) -> list[Any]:
     return [pytest.param(c, marks=pytest.mark.soak) if c in RARE else c for c in cases]
 
 
-# One setting of each kind and metric, for what does not depend on the quantizer.
-SIMPLE = [c for c in CASES if c.quantizer in (None, nearly.Plain(), nearly.Scalar())]
 L2 = [c for c in SIMPLE if c.metric == "l2"]
 KINDS = [c for c in L2 if c.quantizer in (None, nearly.Scalar())]
 GRAPHS = ("vamana", "hnsw")  # what has an order of insertion
