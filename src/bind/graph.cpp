@@ -57,7 +57,7 @@ void require_levels(const Bounds& bounds, const Widths& widths, const Bounds& re
 std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                  size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
                  Words filter, size_t probe, Bounds bounds, Widths widths, std::optional<Out<float, 1>> hardness,
-                 size_t threads, Widths without, Bounds reaches, size_t anchor) {
+                 size_t threads, Widths without, Bounds reaches, size_t anchor, float stretch) {
   graph::Request r{};
   r.queries = queries.data();
   r.query_bytes = queries.shape(1);
@@ -77,8 +77,10 @@ std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<u
     r.effort.widths = widths->data();
     r.effort.n_levels = widths->shape(0);
     if (reaches) {
+      require(stretch >= 1 && stretch <= graph::kMaxNodes, "search: stretch in [1, 2^31]");
       r.effort.reaches = reaches->data();
       r.effort.anchor = anchor;
+      r.effort.stretch = stretch;
     }
   }
   if (hardness) {
@@ -217,7 +219,8 @@ void graph(nb::module_& m) {
            "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0,
-           "without"_a.noconvert() = nb::none(), "reaches"_a.noconvert() = nb::none(), "anchor"_a = 1)
+           "without"_a.noconvert() = nb::none(), "reaches"_a.noconvert() = nb::none(), "anchor"_a = 1,
+           "stretch"_a = 1)
       .def("search_one", &search_one,
            nb::sig("def search_one(self, plan: Plan, query: object, n_live: int, /) -> bytearray | None"))
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,

@@ -38,6 +38,13 @@ class GraphIndex::Answer {
     Effort effort = request.effort;
     if (index.store_ != index.travel_) effort.keep = std::min(request.depth, kKept * request.k);
     effort.ranked = request.depth;
+    if (effort.stretch > 1) {
+      effort.whose = this;
+      effort.counts = [](const void* whose, Row node) {
+        const auto* answer = static_cast<const Answer*>(whose);
+        return answer->index_->rows_->first_passing(node, answer->request_->filter) != kNone;
+      };
+    }
     walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, effort, false,
                 scratch, without);
     stage_ = Stage::kWalk;
@@ -53,6 +60,7 @@ class GraphIndex::Answer {
       case Stage::kWalk:
         if (walk_.turn()) return true;
         depth_ = request_->depth;
+        cut_short_ = request_->filter.bits && walk_.cut_short();
         if (index_->store_ != index_->travel_) depth_ = walk_.worth_ranking(request_->k, request_->depth);
         walk_.end();
         ask();
@@ -110,12 +118,13 @@ class GraphIndex::Answer {
     float* distances = r.distances + q_ * r.k;
     const size_t n = emit(*index_->rows_, r.filter, found_.data(), found_.size(), r.k, r.ids + q_ * r.k, distances);
     for (size_t i = 0; i < n; ++i) distances[i] = seen(r.metric, distances[i]);
-    r.counts[q_] = static_cast<uint32_t>(n);
+    r.counts[q_] = cut_short_ ? 0 : static_cast<uint32_t>(n);
   }
 
   const GraphIndex* index_ = nullptr;
   const Request* request_ = nullptr;
   size_t q_ = 0, depth_ = 0;
+  bool cut_short_ = false;
   Scratch* scratch_ = nullptr;
   void* exact_ = nullptr;
   Stage stage_ = Stage::kWalk;

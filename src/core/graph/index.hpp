@@ -23,7 +23,7 @@ struct Request {
   size_t n, k;
   Effort effort;
   size_t depth;  // pool entries that are ranked by the store, at least k; of longer walks more
-  Filter filter;
+  Filter filter;  // where a walk under one does not come to its end, no answer is counted
   size_t threads = 0;
   Metric metric;
   int64_t* ids;

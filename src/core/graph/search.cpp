@@ -109,7 +109,7 @@ float Walk::bound() const {
   const Candidate* pool = scratch_->pool.data();
   float bound = kAnywhere;
   if (reach_ != kAnywhere) {
-    const size_t stay = std::max({effort_.anchor, effort_.keep, std::min(effort_.ranked, hops_)});
+    const size_t stay = std::max({effort_.anchor, effort_.keep, stretched(std::min(effort_.ranked, hops_))});
     if (size_ > stay) bound = std::max(stop_, distance_of(pool[stay]));
   }
   return size_ >= held() ? std::min(bound, distance_of(pool[held() - 1])) : bound;
@@ -146,10 +146,20 @@ void Walk::choose_effort() {
   settle();
 }
 
-// Where the walk stops follows the anchor. Distances below zero reach as far as those above.
+// Where the walk stops follows the anchor: of what counts, so that a filter against its query makes it go farther.
+// Distances below zero reach as far as those above.
 void Walk::settle() {
-  if (reach_ == kAnywhere || size_ < effort_.anchor) return;
-  const float anchor = distance_of(scratch_->pool[effort_.anchor - 1]);
+  if (reach_ == kAnywhere) return;
+  const Candidate* pool = scratch_->pool.data();
+  size_t at = effort_.anchor - 1;
+  if (effort_.counts) {
+    size_t left = effort_.anchor;
+    for (at = 0; at < size_; ++at)
+      if (effort_.counts(effort_.whose, node_of(pool[at])) && --left == 0) break;
+    stop_ = kAnywhere;
+  }
+  if (at >= size_) return;
+  const float anchor = distance_of(pool[at]);
   stop_ = anchor + reach_ * std::fabs(anchor);
 }
 

@@ -45,6 +45,11 @@ struct Effort {
   const float* reaches = nullptr;  // n_levels, or none
   size_t anchor = 1;
   size_t ranked = 1;  // candidates that stay in the pool though they are out of reach, as far as lists were read
+  // Where some nodes are dead or do not pass a filter: whether one counts for the anchor, and how many there are for each
+  // that does.
+  bool (*counts)(const void* whose, Row node) = nullptr;
+  const void* whose = nullptr;
+  float stretch = 1;
   size_t keep = 0;  // candidates held at least: those beyond the width are ranked, but their lists are not read
 };
 
@@ -95,6 +100,8 @@ class Walk {
   // False when the walk is over.
   bool turn();
   void end();
+  // Whether the pool's width ended a walk that a reach was to end.
+  bool cut_short() const { return reach_ < std::numeric_limits<float>::infinity() && next_ >= width_; }
   // How many candidates to rank, at least `least`, where `depth` are enough for codes to be told apart: after a walk that a
   // reach ended early no more than it read lists, after a long one more.
   size_t worth_ranking(size_t least, size_t depth) const {
@@ -109,11 +116,13 @@ class Walk {
   size_t at_once() const;
   void ask() const;
   void read_lists();
+  size_t stretched(size_t n) const { return static_cast<size_t>(effort_.stretch * static_cast<float>(n)); }
   void choose_effort();
   void settle();
   float bound() const;
   size_t held() const {
-    const size_t width = reach_ < std::numeric_limits<float>::infinity() ? std::min(width_, kFirst + kFor * hops_) : width_;
+    const bool ends_early = reach_ < std::numeric_limits<float>::infinity() && !effort_.counts;
+    const size_t width = ends_early ? std::min(width_, kFirst + kFor * hops_) : width_;
     return width > effort_.keep ? width : effort_.keep;
   }
   bool open() const { return next_ < size_ && next_ < width_ && distance_of(scratch_->pool[next_]) <= stop_; }

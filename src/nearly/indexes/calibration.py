@@ -155,10 +155,11 @@ def delivered(
     found, bounds = np.empty((n, k), np.float32), how.bounds if how.bounds is not None else np.zeros(0, np.float32)
     widths = how.widths if how.widths is not None else np.array([how.width])
     stretch = index._n_rows / len(index)  # removed ones take places, too
-    widths, anchor = np.ceil(widths * stretch).astype(np.uint32), math.ceil(how.anchor * stretch)
+    widths = np.ceil(widths * stretch).astype(np.uint32)
     index._graph.search(
         store.query_bytes, rows, store.metric.number, int(widths.max()), how.depth, np.empty((n, k), np.int64),
-        found, np.empty(n, np.uint32), None, PROBE, bounds, widths, None, threads, nodes, how.reaches, anchor,
+        found, np.empty(n, np.uint32), None, PROBE, bounds, widths, None, threads, nodes, how.reaches,
+        how.anchor, stretch,
     )  # fmt: skip
     return np.asarray((found <= _truth(index, rows, k, nodes, None, threads)[:, -1:]).mean(axis=1))
 

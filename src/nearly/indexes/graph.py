@@ -292,7 +292,7 @@ class GraphIndex(Index):
             chosen = None  # all pass: the very search without a filter
         if how.scan:
             return self._scan(rows, k, single, chosen, workers, how.context.plan)
-        if chosen is not None and passing**2 <= SCAN_FACTOR * how.width * max(1, self._n_nodes):
+        if chosen is not None and passing**2 <= SCAN_FACTOR * how.lists * max(1, self._n_nodes):
             plan = f"exact scan of the {passing} {self.noun} that pass, of {len(self)}"
             return self._scan(rows, k, single, chosen, workers, plan)
         return self._walk(rows, k, single, how, chosen, passing, workers)
@@ -305,7 +305,9 @@ class GraphIndex(Index):
         stretch = self._n_rows / max(1, passing) if (chosen is not None or self._n_removed) else 1.0
         width = math.ceil(how.width * stretch)
         widths = None if how.widths is None else np.ceil(how.widths * stretch).astype(np.uint32)
-        anchor = math.ceil(how.anchor * stretch)
+        if how.reaches is not None and chosen is not None:  # a walk as long as a scan gives up, and is scanned
+            most = max(k, int(passing / SCAN_FACTOR))
+            width, widths = min(width, most), None if widths is None else np.minimum(widths, most).astype(np.uint32)
         n, store = len(rows), self._store
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts = np.empty(n, np.uint32)
@@ -314,7 +316,7 @@ class GraphIndex(Index):
         while work is None:  # until the graph that was searched is not retired meanwhile
             work = self._graph.search(
                 store.query_bytes, rows, store.metric.number, width, how.depth, ids, distances, counts, bits, PROBE,
-                how.bounds, widths, None, threads, None, how.reaches, anchor,
+                how.bounds, widths, None, threads, None, how.reaches, how.anchor, stretch,
             )  # fmt: skip
         context = how.context
         short = np.flatnonzero(counts < min(k, passing))
