@@ -156,3 +156,12 @@ def test_a_far_topic_of_5_000_among_100_000_real_vectors(kind):
     index.add(new[:5000])
     assert "8-bit codes" in index.search(old[0]).plan
     assert_kept(index, queries, new[5000:])
+
+
+def test_a_few_more_vectors_do_not_turn_walks_into_scans():
+    vectors = topic(np.random.default_rng(9), 3007)
+    index = nearly.Vamana(vectors[:3000], degree=24, beam=64, seed=0)
+    assert "reach" in index.search(vectors[0]).plan
+    for i in range(3000, 3007):
+        index.add(vectors[i : i + 1])
+        assert "reach" in index.search(vectors[0]).plan

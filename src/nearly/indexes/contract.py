@@ -202,13 +202,13 @@ class Contract:
         growth, by_reach = self._growth(index), bool(np.isfinite(chosen.reaches).all())
         widths = np.maximum(np.ceil(chosen.widths * growth), k).astype(np.uint32)
         low, high = int(widths.min()), int(widths.max())
-        if high * SCAN_FACTOR > 4 * max(1, n):
-            return _scan(index, k, f"cheaper than a graph search of {high} candidates among {len(index)}")
+        lists = curve.width_at(k, chosen.expected) * growth if by_reach else high / 4
+        if lists * SCAN_FACTOR > max(1, n):
+            return _scan(index, k, f"cheaper than a graph search of {math.ceil(lists)} lists among {len(index)}")
         plan = f"{_name(index)}, {chosen._replace(widths=widths).effort} for recall {target:g}, {basis}"
         context = SearchContext(index._store.metric, plan, chosen.expected)
         if by_reach:
             depth, anchor = self.depth(index, k, 0), math.ceil(chosen.anchor * growth)
-            lists = curve.width_at(k, chosen.expected) * growth
             return Effort(high, depth, curve.bounds, widths, context, False, None, chosen.reaches, anchor, lists)
         depth = self.depth(index, k, high)
         if low == high:
