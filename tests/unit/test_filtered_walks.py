@@ -47,3 +47,13 @@ def test_a_filter_that_leaves_out_the_nearest_is_answered_by_those_behind_them(w
         where = np.setdiff1d(np.arange(len(index)), nearest)
         found.append(_recall_under(index, query[None], where, 0.95)[0])
     assert np.mean(found) >= 0.9
+
+
+def test_queries_whose_neighborhood_hardly_passes_are_scanned(walked):
+    index, _, asked = walked
+    for query in asked[:10]:
+        nearest = index.search(query, k=300, exact=True).ids
+        where = np.setdiff1d(np.arange(len(index)), nearest)
+        recall, hits = _recall_under(index, query[None], where, 0.9)
+        assert recall == 1.0
+        assert "scan" in hits.plan

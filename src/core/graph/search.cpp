@@ -44,7 +44,7 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   keep_ = keep_expanded;
   width_ = std::max<size_t>(1, effort.width);
   for (size_t i = 0; i < effort.n_levels; ++i) width_ = std::max<size_t>(width_, effort.widths[i]);
-  size_ = next_ = hops_ = n_met_ = n_fresh_ = 0;
+  size_ = next_ = hops_ = anchored_ = n_met_ = n_fresh_ = 0;
   waiting_ = false;
   stop_ = kAnywhere;  // before the probe the widest effort holds
   reach_ = effort.reaches ? *std::max_element(effort.reaches, effort.reaches + effort.n_levels) : kAnywhere;
@@ -108,7 +108,7 @@ void Walk::replace(const Row* list, size_t degree) {
 float Walk::bound() const {
   const Candidate* pool = scratch_->pool.data();
   float bound = kAnywhere;
-  if (reach_ != kAnywhere) {
+  if (by_reach()) {
     const size_t stay = std::max({effort_.anchor, effort_.keep, stretched(std::min(effort_.ranked, hops_))});
     if (size_ > stay) bound = std::max(stop_, distance_of(pool[stay]));
   }
@@ -149,7 +149,7 @@ void Walk::choose_effort() {
 // Where the walk stops follows the anchor: of what counts, so that a filter against its query makes it go farther.
 // Distances below zero reach as far as those above.
 void Walk::settle() {
-  if (reach_ == kAnywhere) return;
+  if (!by_reach()) return;
   const Candidate* pool = scratch_->pool.data();
   size_t at = effort_.anchor - 1;
   if (effort_.counts) {
@@ -157,6 +157,7 @@ void Walk::settle() {
     for (at = 0; at < size_; ++at)
       if (effort_.counts(effort_.whose, node_of(pool[at])) && --left == 0) break;
     stop_ = kAnywhere;
+    anchored_ = at;
   }
   if (at >= size_) return;
   const float anchor = distance_of(pool[at]);

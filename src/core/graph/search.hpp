@@ -42,6 +42,7 @@ struct Effort {
   const float* bounds = nullptr;  // n_levels - 1
   const uint32_t* widths = nullptr;  // n_levels
   size_t n_levels = 0;
+  size_t keep = 0;  // candidates held at least: those beyond the width are ranked, but their lists are not read
   const float* reaches = nullptr;  // n_levels, or none
   size_t anchor = 1;
   size_t ranked = 1;  // candidates that stay in the pool though they are out of reach, as far as lists were read
@@ -50,7 +51,6 @@ struct Effort {
   bool (*counts)(const void* whose, Row node) = nullptr;
   const void* whose = nullptr;
   float stretch = 1;
-  size_t keep = 0;  // candidates held at least: those beyond the width are ranked, but their lists are not read
 };
 
 struct Work {
@@ -84,6 +84,7 @@ constexpr size_t kMaxBlock = 512;  // the largest degree
 constexpr size_t kAtOnce = 4;      // lists read before their neighbors are scored
 constexpr size_t kAlone = 8;       // hops after which one more is
 constexpr size_t kFirst = 32, kFor = 2;  // candidates held at first, and for each list read, where a reach ends a walk
+constexpr size_t kAgainst = 4;  // times as many nearer nodes that do not count as there should be: a filter against its query
 constexpr size_t kRanked = 4;      // lists read for each candidate that is worth ranking: a quarter of the pool
 
 // One search for the nodes nearest to a prepared query, in turns: a turn asks for memory and the next one uses it, so a
@@ -100,12 +101,15 @@ class Walk {
   // False when the walk is over.
   bool turn();
   void end();
-  // Whether the pool's width ended a walk that a reach was to end.
-  bool cut_short() const { return reach_ < std::numeric_limits<float>::infinity() && next_ >= width_; }
+  // Whether the pool's width ended a walk that a reach was to end, or most of what is near does not count: among what is
+  // behind it, a reach was not measured.
+  bool cut_short() const {
+    return by_reach() && (next_ >= width_ || (effort_.counts && anchored_ > kAgainst * stretched(effort_.anchor)));
+  }
   // How many candidates to rank, at least `least`, where `depth` are enough for codes to be told apart: after a walk that a
   // reach ended early no more than it read lists, after a long one more.
   size_t worth_ranking(size_t least, size_t depth) const {
-    if (reach_ == std::numeric_limits<float>::infinity()) return depth;
+    if (!by_reach()) return depth;
     return std::max({least, std::min(depth, std::max(hops_, effort_.keep)), hops_ / kRanked});
   }
 
@@ -116,14 +120,15 @@ class Walk {
   size_t at_once() const;
   void ask() const;
   void read_lists();
+  bool by_reach() const { return reach_ < std::numeric_limits<float>::infinity(); }
   size_t stretched(size_t n) const { return static_cast<size_t>(effort_.stretch * static_cast<float>(n)); }
   void choose_effort();
   void settle();
   float bound() const;
+  // How many candidates the pool holds: all that may be read in the end, where all count.
   size_t held() const {
-    const bool ends_early = reach_ < std::numeric_limits<float>::infinity() && !effort_.counts;
-    const size_t width = ends_early ? std::min(width_, kFirst + kFor * hops_) : width_;
-    return width > effort_.keep ? width : effort_.keep;
+    const size_t width = by_reach() && !effort_.counts ? std::min(width_, kFirst + kFor * hops_) : width_;
+    return std::max(width, effort_.keep);
   }
   bool open() const { return next_ < size_ && next_ < width_ && distance_of(scratch_->pool[next_]) <= stop_; }
 
@@ -135,6 +140,7 @@ class Walk {
   Effort effort_;
   size_t n_nodes_ = 0, width_ = 0;
   size_t size_ = 0, next_ = 0;  // of the pool; the first candidate not expanded
+  size_t anchored_ = 0;         // where in the pool the anchor is
   size_t n_met_ = 0, n_fresh_ = 0;  // nodes met; the last ones of them are not scored yet
   float reach_ = 0, stop_ = 0;      // how far candidates are read, as a share and as a distance
   size_t hops_ = 0;
