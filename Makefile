@@ -2,8 +2,10 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile  # modules are compiled when they are imported
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Compiled modules are kept even where an environment forbids it: tests start Python hundreds of times.
+export PYTHONDONTWRITEBYTECODE :=
 
 SEED ?= 0
 SCALE ?= 1

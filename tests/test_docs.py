@@ -59,7 +59,9 @@ def test_examples(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(path)])
     runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out, "an example shows something"
+    shown = capsys.readouterr()
+    assert shown.out, "an example shows something"
+    assert not shown.err
 
 
 def public():

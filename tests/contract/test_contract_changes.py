@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from contract_support import KINDS, SIMPLE, Case, built, points, queries, same
+from contract_support import KINDS, SIMPLE, Case, built, each, points, queries, same
 
 import nearly
 from nearly import evaluate
@@ -16,7 +16,7 @@ def state_of(index, tmp_path):
     return (tmp_path / "state").read_bytes()
 
 
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_what_is_added_is_found_and_what_is_removed_is_not(case):
     vectors = points(case.metric, 480)
     index = case.make(vectors[:220])
@@ -66,7 +66,7 @@ def test_membership(case):
         assert absent not in index
 
 
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_get_gives_back_what_was_put_in(case):
     vectors = points(case.metric)
     index = built(case)
@@ -84,7 +84,7 @@ def test_get_gives_back_what_was_put_in(case):
         index.get([0, 600, 601])
 
 
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_an_error_changes_nothing(case, tmp_path):
     vectors = points(case.metric, 220)
     index = case.make(vectors[:200], ids=np.arange(200) * 3)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from contract_support import GRAPHS, KINDS, SIMPLE, points
+from contract_support import GRAPHS, KINDS, SIMPLE, each, points
 
 import nearly
 from nearly import evaluate
@@ -11,7 +11,7 @@ COSINE = [c for c in SIMPLE if c.metric == "cosine"]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_k_may_exceed_the_number_of_vectors(case, n):
     vectors = points(case.metric, n)
     index = case.make(vectors)
@@ -29,7 +29,7 @@ def test_k_may_exceed_the_number_of_vectors(case, n):
     assert index.search(asked[:0], k=3).ids.shape == (0, 3)
 
 
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_equal_vectors_all_come_back_by_id(case):
     vectors = np.repeat(points(case.metric, 1) + points(case.metric, 1) % 2, 500, axis=0)
     index = case.make(vectors)
@@ -87,7 +87,7 @@ def test_zero_vectors_have_similarity_zero(case):
     assert case.make(np.zeros((300, 4), np.float32)).search(np.ones(4, np.float32), k=3).ids.tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("case", [c for c in SIMPLE if c.metric != "jaccard"], ids=str)
+@pytest.mark.parametrize("case", each([c for c in SIMPLE if c.metric != "jaccard"]), ids=str)
 def test_one_dimension(case):
     if case.metric == "hamming":
         vectors = np.arange(256, dtype=np.uint8)[:, None]
@@ -101,7 +101,7 @@ def test_one_dimension(case):
     assert index.dim == 1
 
 
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_many_dimensions(case):
     vectors, asked = points(case.metric, 40, 4096), points(case.metric, 5, 4096, seed=9)
     hits = case.make(vectors).search(asked, k=5, exact=True)
@@ -119,7 +119,7 @@ def test_too_many_dimensions_are_refused(case):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8, np.uint8])
-@pytest.mark.parametrize("case", [c for c in SIMPLE if c.metric in ("l2", "ip", "cosine", "l1")], ids=str)
+@pytest.mark.parametrize("case", each([c for c in SIMPLE if c.metric in ("l2", "ip", "cosine", "l1")]), ids=str)
 def test_element_types(case, dtype):
     values = np.random.default_rng(2).integers(0, 100, (200, 12))  # so few that nothing is calibrated
     vectors = values.astype(dtype)
@@ -149,7 +149,15 @@ def test_bad_vectors_are_refused_by_row(case):
         type(case.make(points("l2", 3)))(points("l2", 3), metric="euclid")
 
 
-@pytest.mark.parametrize("case", [c for c in SIMPLE if c.kind != "flat" and c.metric in ("l2", "cosine")], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, marks=[pytest.mark.soak] if c.metric == "cosine" else [])
+        for c in SIMPLE
+        if c.kind != "flat" and c.metric in ("l2", "cosine")
+    ],
+    ids=str,
+)
 def test_islands_are_all_reached(case):
     """Clusters so far apart that no list would lead from one to another by itself."""
     rng = np.random.default_rng(1)

@@ -97,10 +97,11 @@ def check(index, held):
             assert index._graph.count_unreachable() == 0
 
 
+@pytest.mark.parametrize("lines", [5, pytest.param(40, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("n", [200, 0])
 @pytest.mark.parametrize("change", [add, upsert, remove], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("case", KINDS, ids=str)
-def test_ctrl_c_at_any_line_leaves_all_or_nothing(case, change, n, tmp_path):
+def test_ctrl_c_at_any_line_leaves_all_or_nothing(case, change, n, lines, tmp_path):
     if n == 0 and change is not add:
         pytest.skip("nothing is there to be replaced or removed")
     index, held = start(case, n)
@@ -108,7 +109,7 @@ def test_ctrl_c_at_any_line_leaves_all_or_nothing(case, change, n, tmp_path):
     with whole:
         change(index, held)[0]()
     outcomes = set()
-    for at in np.unique(np.linspace(1, whole.lines, 12).astype(int)):
+    for at in np.unique(np.linspace(1, whole.lines, lines).astype(int)):
         index, held = start(case, n)
         call, then = change(index, held)
         with pytest.raises(KeyboardInterrupt), Interrupted(at):

@@ -70,11 +70,12 @@ def test_a_batch_answers_as_single_queries_do_for_any_number_of_threads(case):
         same(index.search(asked[::-1], k=7, **more), type(batch)(batch.ids[::-1], batch.distances[::-1], False, None))
 
 
+@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("case", each(MEASURED), ids=str)
-def test_delivers_the_recall_that_was_asked_for(case):
+def test_delivers_the_recall_that_was_asked_for(case, own):
     n = LARGE if case in SIMPLE else N  # what others build already
     vectors, asked = points(case.metric, n), queries(case.metric, 200)
-    index = built(case, n)
+    index = built(case, n, own)
     _, truth = evaluate.exact(vectors, asked, 10, metric=case.metric)
     for target in (0.8, 0.9, 0.95):
         hits = index.search(asked, k=10, recall=target)
@@ -84,7 +85,7 @@ def test_delivers_the_recall_that_was_asked_for(case):
         assert f"recall {target:g}" in hits.plan or "exact" in hits.plan
 
 
-@pytest.mark.parametrize("case", [c for c in SIMPLE if c.kind != "flat"], ids=str)
+@pytest.mark.parametrize("case", each([c for c in SIMPLE if c.kind != "flat"]), ids=str)
 def test_more_effort_finds_no_less_on_average(case):
     asked, index = queries(case.metric), built(case)
     truth = index.search(asked, k=10, exact=True).distances[:, -1:]
@@ -95,7 +96,7 @@ def test_more_effort_finds_no_less_on_average(case):
     assert work == sorted(work)
 
 
-@pytest.mark.parametrize("case", [c for c in SIMPLE if c.kind == "flat" or c.metric == "l2"], ids=str)
+@pytest.mark.parametrize("case", each([c for c in SIMPLE if c.kind == "flat" or c.metric == "l2"]), ids=str)
 def test_range_search_agrees_with_the_oracle(case):
     vectors, asked = points(case.metric), queries(case.metric, 10)
     index = built(case)

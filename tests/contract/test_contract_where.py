@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from contract_support import KINDS, LARGE, SIMPLE, built, points, queries, same
+from contract_support import KINDS, LARGE, SIMPLE, built, each, points, queries, same
 
 import nearly
 from nearly import evaluate
@@ -16,7 +16,7 @@ def options_of(case):
 
 
 @pytest.mark.parametrize("passing", SHARES)
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_only_what_passes_is_found_and_enough_of_it(case, passing):
     index, asked = built(case, LARGE), queries(case.metric, 8)
     allowed = np.sort(np.random.default_rng(passing).permutation(LARGE)[:passing])
@@ -34,7 +34,7 @@ def test_only_what_passes_is_found_and_enough_of_it(case, passing):
     np.testing.assert_allclose(hits.distances, truth, rtol=1e-5, atol=2e-5)  # exact=True came last
 
 
-@pytest.mark.parametrize("case", [c for c in SIMPLE if c.kind != "flat"], ids=str)
+@pytest.mark.parametrize("case", each([c for c in SIMPLE if c.kind != "flat"]), ids=str)
 @pytest.mark.parametrize("passing", [300, 1100, 1700])
 def test_recall_holds_among_what_passes(case, passing):
     index, asked = built(case, LARGE), queries(case.metric, 100)
@@ -46,7 +46,7 @@ def test_recall_holds_among_what_passes(case, passing):
         assert f"{passing}" in found.plan or "exact scan" in found.plan
 
 
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_a_filter_that_passes_all_changes_nothing(case):
     index, asked = built(case, LARGE), queries(case.metric)
     for options in options_of(case)[1:]:
@@ -55,7 +55,7 @@ def test_a_filter_that_passes_all_changes_nothing(case):
     assert (found.distances <= plain.distances).all()  # the same, or exact where a scan costs less
 
 
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_a_filter_that_passes_nothing_finds_nothing(case):
     index, asked = built(case), queries(case.metric, 3)
     for nothing in (np.zeros(600, bool), [], np.array([], np.int64), [10**9], [2**62]):
@@ -64,7 +64,7 @@ def test_a_filter_that_passes_nothing_finds_nothing(case):
         assert index.range_search(asked, 1e6, where=nothing).counts.tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("case", SIMPLE, ids=str)
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_ids_of_a_filter_may_repeat_and_be_unknown(case):
     index, asked = built(case), queries(case.metric, 3)
     hits = index.search(asked, k=5, where=[7, 7, 7, 3, 10**6, 599])

@@ -27,6 +27,7 @@ COLUMNS = {
 }
 
 
+@pytest.mark.soak
 def test_databases_take_turns_and_one_that_is_missing_is_named(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['chromadb'] = None\n")
     out = tmp_path / "result.jsonl"

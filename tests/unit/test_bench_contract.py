@@ -41,6 +41,7 @@ def test_no_query_is_both_searched_and_calibrated_on():
     np.testing.assert_array_equal(chosen.radius, data.radius[at])  # truth goes with its query
 
 
+@pytest.mark.soak
 def test_each_calibration_and_target_is_one_line():
     command = [sys.executable, bench_contract.__file__, "--data", "synthetic", "--limit", "4000", "--queries", "200"]
     printed = subprocess.run(

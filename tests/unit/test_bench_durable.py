@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_durable.py"
 
 
+@pytest.mark.soak
 def test_every_part_is_measured(tmp_path):
     command = [sys.executable, BENCHMARK, "--data", "synthetic", "--limit", "600", "--rows", "2000", "--seconds", "0.2"]
     done = subprocess.run([*command, "--folder", tmp_path], capture_output=True, text=True, check=True, timeout=120)

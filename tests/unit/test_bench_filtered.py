@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_filtered.py"
 
 
+@pytest.mark.soak
 def test_a_run_prints_one_line_for_each_filter_share_and_target():
     command = [sys.executable, str(SCRIPT), "--data", "synthetic", "--limit", "3000", "--queries", "40", "--each", "5"]
     printed = subprocess.run(

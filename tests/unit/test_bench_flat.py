@@ -41,6 +41,7 @@ def test_every_mode_is_one_line_with_recall_beside_speed():
         assert record["data"]["n_queries"] == 70
 
 
+@pytest.mark.soak
 def test_a_peer_that_is_missing_is_named(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['faiss'] = None\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")

@@ -46,6 +46,7 @@ def run(part, *arguments):
     return [json.loads(line) for line in printed.splitlines()]
 
 
+@pytest.mark.soak
 def test_calls_of_every_kind_are_measured():
     records = run("call")
     assert [record["call"] for record in records] == ["Vamana, effort=", "Vamana, recall=", "HNSW, effort=", "Flat"]
@@ -55,12 +56,14 @@ def test_calls_of_every_kind_are_measured():
         assert ("alone_microseconds" in record) == (record["call"] != "Vamana, recall=")
 
 
+@pytest.mark.soak
 def test_import_loads_no_library_that_it_does_not_need():
     (record,) = run("import")
     assert record["loaded"] == []
     assert record["milliseconds"] > 0 < record["numpy_milliseconds"]
 
 
+@pytest.mark.soak
 def test_a_saved_index_is_loaded_with_the_file_cached_and_not():
     records = run("load", "--limit", "1000")
     assert [record["cache"] for record in records] == ["warm", "cold"]

@@ -54,6 +54,7 @@ def test_a_peer_that_is_not_installed_is_skipped_and_named(tmp_path, monkeypatch
     assert "voyager (skipped: voyager is not installed)" in out.with_suffix(".md").read_text()
 
 
+@pytest.mark.soak
 def test_finalists_take_turns_and_report_quartiles(tmp_path):
     out = tmp_path / "result.jsonl"
     run("--finalists", "exact", "exact", "--rounds", "4", "--queries", "40", "--modes", "batch", "--out", str(out))
@@ -67,6 +68,7 @@ def test_finalists_take_turns_and_report_quartiles(tmp_path):
         assert 0.02 < record["ratio"] < 50  # one and the same peer, on a machine that may be busy
 
 
+@pytest.mark.soak
 def test_finalists_report_builds_curves_and_what_asking_for_a_recall_delivers(tmp_path):
     out = tmp_path / "result.jsonl"
     names = ["nearly-recall", "exact", "voyager"]

@@ -12,6 +12,7 @@ import bench_refine
 import datasets
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_record_says_what_was_found_and_what_it_took(rng):
     basis = rng.standard_normal((16, 384), np.float32)

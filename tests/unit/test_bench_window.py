@@ -22,6 +22,7 @@ def test_windows_hold_the_fraction_that_is_asked_for():
             assert ((values >= low) & (values <= high)).sum() == max(1, round(fraction * 5000))
 
 
+@pytest.mark.soak
 def test_a_run_prints_one_line_for_each_fraction(tmp_path):
     command = [sys.executable, bench_window.__file__, "--data", "synthetic", "--limit", "800", "--queries", "20"]
     printed = subprocess.run(

@@ -59,6 +59,7 @@ def test_recall_one_is_a_scan(vectors):
     assert "1.0" in index.plan
 
 
+@pytest.mark.soak
 def test_a_limit_chooses_among_smaller_graphs_and_names_them(monkeypatch):
     monkeypatch.setattr(choose, "_SMALL", 1000)  # so that graphs of few vectors are built
     rng = np.random.default_rng(0)
@@ -81,6 +82,7 @@ def test_a_limit_chooses_among_smaller_graphs_and_names_them(monkeypatch):
     assert "smallest graph" in seen[-1][1]
 
 
+@pytest.mark.soak
 def test_an_eighth_of_the_vectors_is_enough_with_vectors_on_disk():
     rng = np.random.default_rng(0)
     basis = rng.standard_normal((24, 384), np.float32)
@@ -122,7 +124,7 @@ def test_a_limit_that_nothing_fits_names_the_least_that_does(vectors):
 @pytest.mark.parametrize(
     ("n", "dim", "metric", "share"),
     [
-        (12_000, 128, "l2", 0.96),
+        pytest.param(12_000, 128, "l2", 0.96, marks=pytest.mark.soak),
         pytest.param(20_000, 384, "ip", 0.9, marks=pytest.mark.soak),
         pytest.param(60_000, 128, "l2", 0.9, marks=pytest.mark.soak),
         pytest.param(60_000, 96, "cosine", 0.8, marks=pytest.mark.soak),

@@ -251,6 +251,7 @@ def test_it_keeps_the_recall_contract(tmp_path):
         nearly.HNSW(points, metric=far, queries=queries[:3])
 
 
+@pytest.mark.soak
 def test_recall_is_measured_again_at_twice_the_size():
     index = nearly.HNSW(list(range(260)), metric=gap, M=4, ef_construction=10)
     first = index.curve

@@ -35,8 +35,14 @@ def assert_kept(index, *kinds, slack=0.0):
 
 KINDS = [
     pytest.param(nearly.Vamana, {"degree": 24, "beam": 64}, 600, id="vamana"),
-    pytest.param(nearly.Vamana, {"degree": 24, "beam": 64, "quantizer": nearly.Plain()}, 100, id="vamana-plain-by-100"),
-    pytest.param(nearly.HNSW, {"M": 12, "ef_construction": 64}, 600, id="hnsw"),
+    pytest.param(
+        nearly.Vamana,
+        {"degree": 24, "beam": 64, "quantizer": nearly.Plain()},
+        100,
+        id="vamana-plain-by-100",
+        marks=pytest.mark.soak,
+    ),
+    pytest.param(nearly.HNSW, {"M": 12, "ef_construction": 64}, 600, id="hnsw", marks=pytest.mark.soak),
 ]
 
 

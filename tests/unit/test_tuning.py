@@ -185,6 +185,13 @@ def test_recall_at_a_width_rises(curve):
     assert values[-1] <= 1
 
 
+def test_a_recall_that_many_widths_deliver_takes_the_narrowest_of_them():
+    """Walks by reach are dear where the fixed width of their recall is; 1.0 is found by all wide pools of easy queries."""
+    curve = measured(np.full(600, 1e-6))
+    assert (curve.fixed[:, -4:] == 1).all()
+    assert curve.width_at(1, 1.0) == curve.pools[0]
+
+
 def test_small_sets_measure_small_ks():
     curve = measured(np.ones(20), most=8, n_vectors=8)
     assert curve.ks == (1, 3)

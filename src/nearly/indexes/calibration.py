@@ -35,7 +35,8 @@ _DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 # to CVE titles, which are of another kind than the data. Noise was too easy there, midpoints too hard everywhere.
 _TOWARDS, _ALONG = 0.35, 0.3
 _TURNS_TOWARDS, _TURNS_ALONG = 3, 2  # times that each point is moved
-_MOST_TOWARDS, _MOST_ALONG = 400, 200  # that are kept, of those that are harder than most expected ones
+# Of those that are harder than most expected ones so many are kept for each expected one, but enough for three groups.
+_KEPT_TOWARDS, _KEPT_ALONG = (0.8, 120), (0.4, 60)
 
 
 class Probes(NamedTuple):
@@ -207,7 +208,8 @@ class _Trials:
             return np.arange(n)
         hard = n + np.flatnonzero(hardness[n:] > np.quantile(hardness[: probes.n_expected], EASY))
         towards = (len(hardness) - n) * _TURNS_TOWARDS // (_TURNS_TOWARDS + _TURNS_ALONG)  # come first
-        first, last = hard[hard < n + towards][:_MOST_TOWARDS], hard[hard >= n + towards][:_MOST_ALONG]
+        most = [max(fewest, math.ceil(share * n)) for share, fewest in (_KEPT_TOWARDS, _KEPT_ALONG)]
+        first, last = hard[hard < n + towards][: most[0]], hard[hard >= n + towards][: most[1]]
         return np.concatenate([np.arange(n), first, last])
 
     def _search(
