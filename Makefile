@@ -2,7 +2,8 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile  # modules are compiled when they are imported
+# Modules are compiled when they are imported.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Compiled modules are kept even where an environment forbids it: tests start Python hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
@@ -12,6 +13,8 @@ SCALE ?= 1
 ARGS ?=
 CORE := CMakeLists.txt pyproject.toml $(shell find src/core src/bind -type f)
 
+# Packages are installed while the compiler runs.
+MAKEFLAGS += --jobs=2
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak lint types bench asan docs symbols stubs build clean
 
@@ -64,14 +67,23 @@ $(VENV)/.made:
 	@$(PIP) "scikit-build-core>=0.10" "nanobind==3.1.0" "cmake>=3.26" "ninja>=1.11"  # nanobind writes the committed stub
 	@touch $@
 
-$(VENV)/.nearly: $(VENV)/.made $(CORE)
-	@echo "building nearly (the first time takes a minute or two)"
-	@$(PIP) --no-build-isolation -e .
+$(VENV)/.base: $(VENV)/.made pyproject.toml
+	@$(PIP) `$(BIN)/python tools/requirements.py base`
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.nearly pyproject.toml
-	@echo "installing what the tests need"
+$(VENV)/.core: $(VENV)/.made $(CORE)
+	@echo "building nearly (the first time takes a minute or two)"
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.nearly: $(VENV)/.base $(VENV)/.core
+	@touch $@
+
+$(VENV)/.others: $(VENV)/.base pyproject.toml
 	@$(PIP) `$(BIN)/python tools/requirements.py test`
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.nearly $(VENV)/.others
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test pyproject.toml

@@ -59,9 +59,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return False
         return zlib.crc32(f"{seed} {item.nodeid}".encode()) < share * 2**32
 
-    for item in items:  # tests of one index go to one process, which builds it once
-        if case := getattr(item, "callspec", None) and item.callspec.params.get("case"):
-            item.add_marker(pytest.mark.xdist_group(str(case)))
+    for item in items:
+        # Tests of one index go to one process, which builds it once; others by files: a group costs the scheduler time
+        # in proportion to how many there are.
+        if item.get_closest_marker("xdist_group") is None:
+            case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+            item.add_marker(pytest.mark.xdist_group(str(case or item.nodeid.partition("::")[0])))
     if left_out := [item for item in items if not runs(item)]:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if runs(item)]

@@ -1,4 +1,4 @@
-"""Print what an extra of pyproject.toml asks for, one requirement a word: python tools/requirements.py test"""
+"""Print what nearly (base) or one of its extras needs, one requirement a word: python tools/requirements.py test"""
 
 import re
 import sys
@@ -6,16 +6,17 @@ import tomllib
 from pathlib import Path
 
 PROJECT = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
+LISTS = {"base": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
 
 
-def requirements(extra: str) -> list[str]:
-    """Return the requirements of an extra; an extra that names another of ours contains it."""
+def requirements(name: str) -> list[str]:
+    """Return the requirements of a list; one that names an extra of ours contains it."""
     found: list[str] = []
-    for requirement in PROJECT["optional-dependencies"][extra]:
+    for requirement in LISTS[name]:
         inner = re.fullmatch(r"nearly\[(\w+)\]", requirement)
         found += requirements(inner[1]) if inner else [requirement.replace(" ", "")]
     return found
 
 
 if __name__ == "__main__":
-    print("\n".join(dict.fromkeys(requirement for extra in sys.argv[1:] for requirement in requirements(extra))))
+    print("\n".join(dict.fromkeys(requirement for name in sys.argv[1:] for requirement in requirements(name))))

@@ -13,7 +13,7 @@ from nearly.metrics import METRICS
 from nearly.quantizers import QUANTIZERS
 
 N, DIM, SEED = 600, 24, 3
-LARGE = 2000  # vectors of an index whose walks and lists leave most of them out
+LARGE = 1500  # vectors of an index whose walks and lists leave most of them out
 # The settings of a quantizer that differ in what they store; one that is not listed is tested as it is by default.
 VARIANTS: dict[str, list[Any]] = {
     "scalar": [nearly.Scalar(bits, scale) for bits in (8, 4) for scale in ("global", "dimension", "vector")],

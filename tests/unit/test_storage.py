@@ -214,7 +214,7 @@ def test_a_file_of_the_library_is_called_foreign(path):
 
 
 def test_thousands_of_mutations_are_sound(tmp_path):
-    counts = fuzz_storage.run(tmp_path, seed=0, mutations=2000)
+    counts = fuzz_storage.run(tmp_path, seed=0, mutations=2500)
     ends = {(mutator.__name__, "refused") for mutator in fuzz_storage.PLAIN + fuzz_storage.RESEALED}
     assert ends <= counts.keys()  # every kind of damage was tried
     assert counts["edit_resealed", "accepted"] > 20  # and some of it went through every check
