@@ -79,6 +79,8 @@ _FIRST = [settings[0] for settings in VARIANTS.values()]
 def _rare(case: Case) -> bool:
     if case.kind == "hnsw" and case.metric not in ("l2", "ip"):  # the walks of Vamana
         return True
+    if case.quantizer == nearly.Plain() and case.metric in ("cosine", "ip"):  # met by 8-bit codes
+        return case.kind != "flat"
     if case in SIMPLE or case.metric not in CODED or case.kind == "flat":
         return False
     if case.quantizer in _FIRST:

@@ -54,7 +54,7 @@ def test_the_build_calibrates_on_points_that_it_holds_back_and_harder_ones(index
     assert (index.ids == np.arange(3000)).all()  # and then holds them all
 
 
-@pytest.mark.parametrize("source", ["built", "stored", "queries"])
+@pytest.mark.parametrize("source", ["built", "stored", pytest.param("queries", marks=pytest.mark.soak)])
 def test_what_is_promised_is_delivered(index, source):
     fresh = data(index.metric, np.random.default_rng(3), 4000)[3000:]  # of the same kind
     rng = np.random.default_rng(11)
