@@ -6,7 +6,7 @@ A part is scanned where few of its rows pass a filter, which its index decides b
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from nearly.runtime import get_threads
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["Explanation", "Question", "explain", "range_search", "search"]
+__all__ = ["Explanation", "Question", "as_rows", "explain", "range_search", "search"]
 
 Array = NDArray[Any]
 _LARGE = 20_000  # rows of a part that are worth a thread
@@ -107,8 +107,12 @@ def _instead(unknown: str, schema: Schema) -> str:
     return f"the columns of this collection are: {', '.join(schema.columns) or 'none'}{hint}"
 
 
-def search(state: State, queries: Any, k: int, asked: Question) -> Found:
-    """The k nearest of one query or of many."""
+def search(state: State, queries: Any, k: int, asked: Question, workload: bool = False) -> Found:
+    """The k nearest of one query or of many.
+
+    Those of a ``workload`` may be compared with all that passes where that is quicker for so many; else an answer does
+    not depend on which queries came along.
+    """
     schema, parts = state.schema, state.parts
     joiner = Joiner(parts, asked.names, schema.keys != "str")
     metric = metrics.named(schema.fields[asked.field].metric)
@@ -118,14 +122,14 @@ def search(state: State, queries: Any, k: int, asked: Question) -> Found:
         return Found(
             hits._ids, hits._distances, hits.single, context, hits._work, joiner
         )  # rows of part 0 are locators
-    rows, single = _queries(state, queries, asked.field)
+    rows, single = as_rows(state, queries, asked.field)
     columns = min(arrays.check_k(k), max(len(state), 1 << 16))
     check_columns(asked.where, state)
     found = _ask(
         parts,
         asked,
         len(rows),
-        lambda part, options: part.source.index(asked.field).search(rows, k, **options),
+        lambda part, options: _searched(part.source.index(asked.field), workload)(rows, k, **options),
     )
     ids, distances = _merged(found, len(rows), columns)
     context = _Together(metric, [(part, n, hits._context) for _, part, n, hits in found], state, asked.where)
@@ -136,13 +140,18 @@ def _is_whole(part: Part) -> bool:
     return part.n_alive == part.n and isinstance(part.source, Stored)
 
 
-def _queries(state: State, queries: Any, field: str) -> tuple[Array, bool]:
+def as_rows(state: State, queries: Any, field: str) -> tuple[Array, bool]:
+    """Queries as the rows that indexes take, and whether they were one."""
     wanted = state.schema.fields[field]
     made, single = arrays.as_queries(queries, bits=wanted.bits)
     if wanted.dim is not None and made.dim != wanted.dim and len(made):
         raise DimensionError("queries", got=made.dim, expected=wanted.dim)
     arrays.check_finite(made, "queries")
     return (made.array if made.kind == "bits" else made.as_float32()), single
+
+
+def _searched(index: Any, workload: bool) -> Callable[..., Hits]:
+    return cast("Callable[..., Hits]", index._search_together if workload else index.search)
 
 
 def _ask(
@@ -203,7 +212,7 @@ def _work(found: Sequence[Any]) -> tuple[int, int, int] | None:
 
 def range_search(state: State, queries: Any, radius: float, asked: Question) -> FoundInRange:
     """Everything within a radius: exact."""
-    rows, single = _queries(state, queries, asked.field)
+    rows, single = as_rows(state, queries, asked.field)
     check_columns(asked.where, state)
     arrays.check_real(radius, "radius")
     parts = state.parts
@@ -264,7 +273,7 @@ class Explanation:
 
 def explain(state: State, query: Any, key: Any, keys: Any, k: int, asked: Question) -> Explanation:
     """Compare a row with everything that is nearer."""
-    rows, _ = _queries(state, query, asked.field)
+    rows, _ = as_rows(state, query, asked.field)
     if len(rows) != 1:
         raise InputError(f"explain takes one query, but {len(rows)} came")
     check_columns(asked.where, state)

@@ -5,7 +5,7 @@ Conditions (true, false or unknown for a row) are `Compare`, `In`, `IsNull`, `An
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias, cast
@@ -67,16 +67,29 @@ class Expression:
     (F.year >= 2020) & ~F.lang.is_in(['en', 'de'])
     """
 
-    __slots__ = ()
+    __slots__ = ("_columns", "_key")  # found when first asked for: a filter is searched with again and again
+
+    _columns: frozenset[str]
+    _key: str
 
     @property
-    def columns(self) -> set[str]:
-        return {node.name for node in self.walk() if isinstance(node, Field)}
+    def columns(self) -> Set[str]:
+        try:
+            return self._columns
+        except AttributeError:
+            found = frozenset(node.name for node in self.walk() if isinstance(node, Field))
+            object.__setattr__(self, "_columns", found)
+            return found
 
     @property
     def key(self) -> str:
-        parts = (getattr(self, part.name) for part in fields(cast(Any, self)))
-        return f"{type(self).__name__}({', '.join(map(_key, parts))})"
+        try:
+            return self._key
+        except AttributeError:
+            parts = (getattr(self, part.name) for part in fields(cast(Any, self)))
+            found = f"{type(self).__name__}({', '.join(map(_key, parts))})"
+            object.__setattr__(self, "_key", found)
+            return found
 
     def children(self) -> Iterator["Expression"]:
         """Yield the nodes directly below."""

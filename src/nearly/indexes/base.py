@@ -24,8 +24,8 @@ REFINE = ("memory", "float16", "disk")  # where full vectors may be kept
 _NO_ROWS = np.zeros(0, np.uint32)
 _PADDED = 1 << 16  # columns that an answer may have however few vectors there are
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
-_SHARED = 8  # queries that the core compares with blocks of rows,
-_PRODUCTS = ("l2", "cosine", "ip")  # under these metrics
+SHARED = 8  # queries that the core compares with blocks of rows,
+PRODUCTS = ("l2", "cosine", "ip")  # under these metrics
 
 
 def surely(step: Callable[[], None]) -> None:
@@ -385,7 +385,7 @@ class Index:
         compared = None
         while compared is None:  # until the store that was read is not retired meanwhile
             n_nodes, store = self._snapshot()
-            shared = min(len(rows), 64) if len(rows) >= _SHARED and store.metric.name in _PRODUCTS else 4
+            shared = min(len(rows), 160) if len(rows) >= SHARED and store.metric.name in PRODUCTS else 4
             only = None if bits is None or passing * shared >= n_nodes else self._passing_nodes(bits, n_nodes)
             compared = _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids,
                                   distances, counts, bits, only, threads)  # fmt: skip
@@ -402,6 +402,10 @@ class Index:
         mask[found] = True
         # A writer may have removed rows, or added some, since the filter was made.
         return np.flatnonzero(mask).astype(np.uint32)
+
+    def _search_together(self, queries: NDArray[Any], k: int, **options: Any) -> Hits:
+        """Search for queries that share a filter: exactly, where comparing them all with what passes is quicker."""
+        return self.search(queries, k, **options)  # type: ignore[attr-defined,no-any-return]
 
     def _steadily(self, search: Callable[[], Any]) -> Any:
         """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""

@@ -1,0 +1,120 @@
+"""What do searches gain that are asked for together?   python benchmarks/bench_many.py --data cve_minilm_384
+
+A workload is hybrid queries, each with one of many filters over the attributes of the rows: comparisons of times and
+scores, names, and conjunctions of both, so that shares from a half to a few in ten thousand pass. `nearly.Collection`
+answers them one by one (`search`, each with its filter as SQL) and together (`search_many`), in turns. One JSON line:
+queries a second of both, their ratio within each round, and whether the answers are the same.
+
+Traps: filters come in random order, so one by one a part remembers only the latest of them. Both ways parse each filter
+once, use all threads that they have (one query occupies one), and read keys. The queries of the data set are used
+again and again where it has fewer.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import records
+from numpy.typing import NDArray
+from records import Columns, Condition, Conditions
+
+import nearly
+
+K = 10
+
+
+def main() -> None:
+    """Print one line for each target."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=records.CVE, choices=[records.CVE, "synthetic"])
+    parser.add_argument("--targets", type=float, nargs="+", default=[0.90, 0.95])
+    parser.add_argument("--queries", type=int, default=10_000)
+    parser.add_argument("--filters", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=int, help="keep only the first rows")
+    arguments = parser.parse_args()
+    rows = records.load(arguments.data, n_queries=1000, limit=arguments.limit)
+    filters = make_filters(rows.columns, arguments.filters)
+    with tempfile.TemporaryDirectory(prefix="nearly-bench-") as folder:
+        docs = filled(rows, Path(folder) / "rows")
+        for target in arguments.targets:
+            record = compared(docs, rows.data.queries, filters, target, arguments.queries, arguments.rounds)
+            shown = {**record, "data": rows.data.describe(), "machine": measure.machine(), "load": os.getloadavg()[0]}
+            print(json.dumps(shown), flush=True)
+
+
+def make_filters(columns: Columns, n: int) -> list[Conditions]:
+    """Return conjunctions of conditions, as many of each of four kinds as possible."""
+    rng = np.random.default_rng(0)
+    numbers = [name for name, values in columns.items() if isinstance(values[0], (int, float))]
+    names = [name for name in ("severity", "cwe", "vendor", "product") if name in columns]
+    common = {name: Counter(v for v in columns[name] if v is not None).most_common(60) for name in names}
+
+    def at_least() -> Condition:
+        name = str(rng.choice(numbers))
+        known = sorted(value for value in columns[name] if value is not None)
+        return Condition(name, ">=", known[int(len(known) * rng.uniform(0.1, 0.95))])
+
+    def equal() -> Condition:
+        name = str(rng.choice(names))
+        return Condition(name, "=", common[name][int(rng.integers(len(common[name])))][0])
+
+    kinds = ((at_least,), (equal,), (at_least, equal), (at_least, equal, at_least))
+    found: dict[str, Conditions] = {}
+    while len(found) < n:
+        conditions = tuple(make() for make in kinds[len(found) % len(kinds)])
+        found[records.sql(conditions)] = conditions
+    return list(found.values())
+
+
+def filled(rows: records.Records, path: Path) -> Any:
+    """Return a collection of the rows in one indexed segment."""
+    docs = nearly.open(path, metric=rows.data.metric)
+    docs.add(rows.data.vectors, metadata=rows.columns)
+    docs.compact()
+    return docs
+
+
+def compared(
+    docs: Any, queries: NDArray[Any], filters: Sequence[Conditions], target: float, n: int, n_rounds: int
+) -> dict[str, Any]:
+    """Return what both ways take for one workload."""
+    rng = np.random.default_rng(1)
+    asked = [(queries[i % len(queries)], records.sql(filters[rng.integers(len(filters))])) for i in range(n)]
+    searches = [{"query": query, "where": where} for query, where in asked]
+    passing = [docs.count(records.sql(conditions)) / len(docs) for conditions in filters]
+
+    def one_by_one() -> list[list[Any]]:
+        return [docs.search(query, K, where=where, recall=target).ids.tolist() for query, where in asked]
+
+    def together() -> list[list[Any]]:
+        return [found.ids.tolist() for found in docs.search_many(searches, k=K, recall=target)]
+
+    ways = {"one_by_one": one_by_one, "together": together}
+    qps: dict[str, list[float]] = {name: [] for name in ways}
+    answers = {}
+    for order in measure.turns(list(ways), n_rounds):
+        for name in order:
+            began = time.perf_counter()
+            answers[name] = ways[name]()
+            qps[name].append(n / (time.perf_counter() - began))
+    ratios = [a / b for a, b in zip(qps["together"], qps["one_by_one"], strict=True)]
+    return {
+        "bench": "many", "target": target, "n_queries": n, "n_filters": len(filters),
+        "share_quartiles": statistics.quantiles(passing), "same": answers["together"] == answers["one_by_one"],
+        **{f"{name}_qps": statistics.median(each) for name, each in qps.items()},
+        **measure.quartiles(ratios, "together_"),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Searches that are asked together: those with one filter go through the indexes as one batch.
+
+A filter is evaluated once for all that share it. Where its rows are compared with all of these queries sooner than a
+graph is walked for each of them, blocks of queries are compared with blocks of rows, and the answers are exact: the
+batching of hybrid queries of Mohoney et al., SIGMOD 2023 (https://arxiv.org/abs/2304.01926, section 5). Otherwise they
+are those of one search after the other.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly.collection import queries
+from nearly.collection.found import Found
+from nearly.collection.queries import Question
+from nearly.collection.state import State
+from nearly.errors import NearlyError
+
+__all__ = ["Search", "named", "search_many"]
+
+
+class Search(NamedTuple):
+    """One search: its query or queries, how many neighbors, and the rest."""
+
+    query: Any
+    k: int
+    asked: Question
+
+
+def search_many(state: State, searches: Sequence[Search]) -> list[Found]:
+    """Answer all of one snapshot, in their order."""
+    groups: dict[Hashable, list[int]] = {}
+    rows, singles = [], []
+    for i, each in enumerate(searches):
+        groups.setdefault(_key(each), []).append(i)
+        with named(i):
+            ours, single = _as_rows(state, each)
+        rows.append(ours)
+        singles.append(single)
+    found: dict[int, Any] = {}
+    for members in groups.values():
+        first = searches[members[0]]
+        try:
+            together = queries.search(
+                state, np.concatenate([rows[i] for i in members]), first.k, first.asked, workload=True
+            )
+        except NearlyError:
+            for i in members:  # whose fault was it?
+                with named(i):
+                    queries.search(state, rows[i], first.k, first.asked)
+            raise
+        at = 0
+        for i in members:
+            found[i] = together[at] if singles[i] else together[at : at + len(rows[i])]
+            at += len(rows[i])
+    return [found[i] for i in range(len(searches))]
+
+
+@contextmanager
+def named(i: int) -> Iterator[None]:
+    """Say in an error which search it is about."""
+    try:
+        yield
+    except NearlyError as problem:
+        problem.add_note(f"that was searches[{i}]")
+        raise
+
+
+def _as_rows(state: State, search: Search) -> tuple[NDArray[Any], bool]:
+    """Queries as rows; of the usual kind without a look at their values, which all get together."""
+    query, field = search.query, search.asked.field
+    if type(query) is np.ndarray and query.dtype == np.float32 and query.shape == (state.schema.fields[field].dim,):
+        return query[None], True
+    return queries.as_rows(state, query, field)
+
+
+def _key(search: Search) -> Hashable:
+    """What searches have in common that can be answered together."""
+    asked = search.asked
+    where = None if asked.where is None else asked.where.key
+    options = tuple(sorted((name, repr(value)) for name, value in asked.options.items()))
+    return asked.field, where, search.k, options, asked.names
