@@ -45,15 +45,16 @@ std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_no
   }
   // Enough queries to share the rows' loads: products by blocks, where the metric is made of products.
   const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
-  const bool blocks = plain && !only && n >= 8 && r.metric == plain->metric() &&
+  const bool blocks = plain && n >= 8 && r.metric == plain->metric() &&
                       (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
   nb::gil_scoped_release release;
   return unless_retired([&] {
-    if (!blocks) return lists::scan(scorer, rows, n_nodes, only ? &chosen : nullptr, r, poll());
+    const std::vector<Row>* some = only ? &chosen : nullptr;
+    if (!blocks) return lists::scan(scorer, rows, n_nodes, some, r, poll());
     const lists::Dense dense{plain->dim(),
                              [&](const Row* nodes, size_t count, float* out) { plain->decode(nodes, count, out); },
                              [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
-    return lists::scan_blocks(scorer, dense, rows, n_nodes, r, poll());
+    return lists::scan_blocks(scorer, dense, rows, n_nodes, some, r, poll());
   });
 }
 

@@ -276,6 +276,22 @@ def test_only_the_nodes_that_are_listed_are_compared(simd_target, rng, n_queries
     assert none.counts.tolist() == [0] * n_queries
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_blocks_of_listed_nodes_leave_out_no_neighbor(simd_target, rng, metric, offset):
+    x = (rng.standard_normal((900, 20)) + offset).astype(np.float32)
+    x[::7] = x[3]
+    queries = (rng.standard_normal((BATCH, 20)) + offset).astype(np.float32)
+    mask = rng.random(900) < 0.5
+    only = np.sort(rng.permutation(900)[:130]).astype(np.uint32)
+    plain, rows = make_plain(x, metric), make_rows(900)
+    for k in (1, 10, 100):
+        batch = scan(plain, rows, 900, queries, k, metric, mask=mask, only=only)
+        for q in range(BATCH):
+            single = scan(plain, rows, 900, queries[q : q + 1], k, metric, mask=mask, only=only)
+            assert Answer(*(part[q : q + 1] for part in batch[:3])).same(single)
+
+
 @pytest.mark.parametrize("n_queries", [1, BATCH])
 def test_more_may_be_asked_for_than_there_is(rng, n_queries):
     x = rng.standard_normal((5, 3), dtype=np.float32)

@@ -249,7 +249,7 @@ class World {
                                  [&](const void* query, float* out) {
                                    store_->to_form(static_cast<const float*>(query), out);
                                  }};
-        return lists::scan_blocks(*dozing_, dense, *view->rows, n_nodes, r, {}), lists::Ragged{};
+        return lists::scan_blocks(*dozing_, dense, *view->rows, n_nodes, nullptr, r, {}), lists::Ragged{};
       } catch (const Retired&) {
         hesitates = 0ms;
         ++n_late_;

@@ -39,7 +39,8 @@ struct Part {
 // `rounding` * (|q|^2 + |x|^2), under ip `rounding` * |q| |x|; the product by that of the whole numbers.
 class Screen {
  public:
-  Screen(const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r, size_t begin, size_t end);
+  Screen(const Dense& dense, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r, size_t begin,
+         size_t end);
 
   // Looks at all rows; returns how many there were.
   size_t run(const Poll& poll);
@@ -47,6 +48,7 @@ class Screen {
 
  private:
   bool is_dot() const { return r_.metric == Metric::kDot; }
+  Row node(size_t i) const { return only_ ? (*only_)[i] : static_cast<Row>(i); }
   void choose_center();
   Part part(float* v, int16_t* out) const;
   void take_queries(size_t begin);
@@ -57,7 +59,8 @@ class Screen {
 
   const Dense& dense_;
   const Rows& rows_;
-  const size_t n_nodes_;
+  const std::vector<Row>* const only_;
+  const size_t n_nodes_;  // to look at
   const Request& r_;
   const size_t n_, even_;
   const double rounding_;
@@ -76,8 +79,9 @@ class Screen {
   std::vector<int32_t> tile_;
 };
 
-Screen::Screen(const Dense& dense, const Rows& rows, size_t n_nodes, const Request& r, size_t begin, size_t end)
-    : dense_(dense), rows_(rows), n_nodes_(n_nodes), r_(r), n_(end - begin), even_(kernels::PackedWhole::even(dense.dim)),
+Screen::Screen(const Dense& dense, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r,
+               size_t begin, size_t end)
+    : dense_(dense), rows_(rows), only_(only), n_nodes_(only ? only->size() : n_nodes), r_(r), n_(end - begin), even_(kernels::PackedWhole::even(dense.dim)),
       // Each sum makes at most dim + a few roundings of relative size 2^-24; the center makes a few more.
       rounding_(static_cast<double>(dense.dim + 16) * 0x1p-22), to_whole_(dense.dim),
       block_(kRowBlock * dense.dim), whole_(kRowBlock * even_, 0) {
@@ -91,7 +95,7 @@ void Screen::choose_center() {
   std::vector<Row> nodes(sample + 1);
   size_t count = 0;
   for (size_t i = 0; i < sample; ++i) {
-    nodes[count] = static_cast<Row>(i * n_nodes_ / sample);  // kept or overwritten by the next
+    nodes[count] = node(i * n_nodes_ / sample);  // kept or overwritten by the next
     count += rows_.first_passing(nodes[count], r_.filter) != kNone;
   }
   std::vector<float> vectors(count * dense_.dim);
@@ -182,8 +186,8 @@ size_t Screen::run(const Poll& poll) {
     // Rows come before vectors: a place that is free now may be filled while we look.
     size_t count = 0;
     for (; at < n_nodes_ && count < kRowBlock; ++at) {
-      met[count] = static_cast<Row>(at);  // kept or overwritten by the next
-      count += rows_.first_passing(static_cast<Row>(at), r_.filter) != kNone;
+      met[count] = node(at);  // kept or overwritten by the next
+      count += rows_.first_passing(met[count], r_.filter) != kNone;
     }
     total += count;
     if (!take_rows(met, count)) {
@@ -198,8 +202,8 @@ size_t Screen::run(const Poll& poll) {
 
 }  // namespace
 
-uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const Request& asked,
-                     const Poll& poll) {
+uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes,
+                     const std::vector<Row>* only, const Request& asked, const Poll& poll) {
   const size_t threads = asked.threads ? asked.threads : default_threads();
   const size_t per_task = std::min(kQueryGroup, std::max<size_t>(16, (asked.n + threads - 1) / threads));
   std::atomic<uint64_t> compared{0};
@@ -207,7 +211,7 @@ uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows,
     const Readers::Reading reading(*rows.readers());
     Request r = asked;
     r.filter = rows.begin(reading, asked.filter, n_nodes);
-    Screen screen(dense, rows, n_nodes, r, begin, end);
+    Screen screen(dense, rows, n_nodes, only, r, begin, end);
     compared += screen.run(poll) * (end - begin);
     const Buffer prepared = buffer(scorer.prepared_bytes());
     std::vector<Row> nodes;
@@ -217,7 +221,7 @@ uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows,
       Candidates& candidates = screen.candidates(q - begin);
       candidates.shrink();
       if (candidates.gave_up()) {
-        compared += scan_one(scorer, rows, n_nodes, nullptr, r, q, prepared.get(), poll);
+        compared += scan_one(scorer, rows, n_nodes, only, r, q, prepared.get(), poll);
         continue;
       }
       nodes.clear();

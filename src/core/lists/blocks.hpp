@@ -16,7 +16,7 @@ struct Dense {
 // As scan(), for l2, cosine and ip, and with the same answer bit for bit: what the products estimate is only used to
 // leave out nodes that cannot be among the k nearest, by a bound on the rounding errors of both computations. A thousand
 // queries are one reader.
-uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const Request& request,
-                 const Poll& poll);
+uint64_t scan_blocks(const Scorer& scorer, const Dense& dense, const Rows& rows, size_t n_nodes, const std::vector<Row>* only,
+                     const Request& request, const Poll& poll);
 
 }  // namespace nearly::lists

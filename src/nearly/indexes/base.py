@@ -385,7 +385,7 @@ class Index:
         compared = None
         while compared is None:  # until the store that was read is not retired meanwhile
             n_nodes, store = self._snapshot()
-            shared = min(len(rows), 160) if len(rows) >= SHARED and store.metric.name in PRODUCTS else 4
+            shared = 32 if len(rows) >= SHARED and store.metric.name in PRODUCTS else 4
             only = None if bits is None or passing * shared >= n_nodes else self._passing_nodes(bits, n_nodes)
             compared = _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids,
                                   distances, counts, bits, only, threads)  # fmt: skip
