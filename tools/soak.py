@@ -30,6 +30,7 @@ CRASH_SECONDS = 120  # at every call of one course
 ASAN_SHARE = 0.5  # of the tests at scale 1, chosen by the seed: all take twenty minutes; `make asan` runs all
 DEATHS = 300  # by SIGKILL, and as many by power cuts
 REPORT = "sanitizer"  # what a sanitizer found in a process goes to a file of this name and the process's number
+SPREAD = ["--numprocesses", "auto", "--dist", "loadgroup"]  # over the cores
 NOT_FOR_SANITIZERS = ["tests/test_docs.py", "tests/test_layers.py"]  # no extension in them, or the same as elsewhere
 
 
@@ -99,7 +100,7 @@ def fuzzers(python: str, seconds: float, seed: int) -> list[list[str]]:
 def long(scale: float, seed: int) -> Iterator[Step]:
     """Run the tests marked soak, and Hypothesis with new examples for a long time."""
     command = [sys.executable, "-m", "pytest", "--soak", str(LONG_SECONDS * scale), "--soak-seed", str(seed)]
-    yield Step("properties", [command])
+    yield Step("properties", [[*command, *SPREAD]])
 
 
 def asan(scale: float, seed: int) -> Iterator[Step]:
@@ -133,7 +134,7 @@ def asan(scale: float, seed: int) -> Iterator[Step]:
         subprocess.run([CXX, f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
         for name in ("libasan.so", "libstdc++.so")
     ]
-    tests = [python, "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses", "auto", "--dist", "loadgroup"]
+    tests = [python, "-m", "pytest", "-p", "no:cacheprovider", *SPREAD]
     tests += ["--max-worker-restart", "0", "--sample", str(min(1.0, ASAN_SHARE * scale)), "--soak-seed", str(seed)]
     tests += [f"--ignore={path}" for path in NOT_FOR_SANITIZERS]
     options["LD_PRELOAD"] = " ".join(runtime)
