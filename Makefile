@@ -13,8 +13,10 @@ SCALE ?= 1
 ARGS ?=
 CORE := CMakeLists.txt pyproject.toml $(shell find src/core src/bind -type f)
 
-# Packages are installed while the compiler runs.
+# Packages are installed while the compiler runs; several goals follow one another.
+ifeq ($(filter-out 0 1,$(words $(MAKECMDGOALS)))$(filter -j%,$(MAKEFLAGS)),)
 MAKEFLAGS += --jobs=2
+endif
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak lint types bench asan docs symbols stubs build clean
 
@@ -67,7 +69,7 @@ $(VENV)/.made:
 	@$(PIP) "scikit-build-core>=0.10" "nanobind==3.1.0" "cmake>=3.26" "ninja>=1.11"  # nanobind writes the committed stub
 	@touch $@
 
-$(VENV)/.base: $(VENV)/.made pyproject.toml
+$(VENV)/.base: $(VENV)/.made pyproject.toml tools/requirements.py
 	@$(PIP) `$(BIN)/python tools/requirements.py base`
 	@touch $@
 
@@ -79,7 +81,7 @@ $(VENV)/.core: $(VENV)/.made $(CORE)
 $(VENV)/.nearly: $(VENV)/.base $(VENV)/.core
 	@touch $@
 
-$(VENV)/.others: $(VENV)/.base pyproject.toml
+$(VENV)/.others: $(VENV)/.base pyproject.toml tools/requirements.py
 	@$(PIP) `$(BIN)/python tools/requirements.py test`
 	@touch $@
 

@@ -70,10 +70,12 @@ def make_filters(columns: Columns, n: int) -> list[Conditions]:
 
     kinds = ((at_least,), (equal,), (at_least, equal), (at_least, equal, at_least))
     found: dict[str, Conditions] = {}
-    while len(found) < n:
-        conditions = tuple(make() for make in kinds[len(found) % len(kinds)])
+    for i in range(20 * n):
+        conditions = tuple(make() for make in kinds[i % len(kinds)])
         found[records.sql(conditions)] = conditions
-    return list(found.values())
+        if len(found) == n:
+            return list(found.values())
+    raise SystemExit(f"these rows have only {len(found)} of {n} different filters; pass fewer, or keep more rows")
 
 
 def filled(rows: records.Records, path: Path) -> Any:

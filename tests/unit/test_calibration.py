@@ -74,6 +74,17 @@ def test_what_is_promised_is_delivered(index, source):
             assert delivered >= target - 0.025, (index.metric, target)  # 0.01, and what 500 queries leave open
 
 
+def test_what_an_effort_is_said_to_find_is_found_where_codes_are_ranked_by_depths_of_k():
+    rng = np.random.default_rng(5)
+    basis = rng.standard_normal((12, 48), np.float32)
+    vectors, asked = (rng.standard_normal((n, 12), np.float32) @ basis for n in (3000, 300))
+    index = nearly.Vamana(vectors, degree=16, beam=40, quantizer=nearly.Binary(), seed=2)
+    truth = index.search(asked, k=10, exact=True).distances[:, 9:]
+    for effort in (112, 400):
+        hits = index.search(asked, k=10, effort=effort)
+        assert abs((hits.distances <= truth).mean() - hits.expected_recall) <= 0.06, effort
+
+
 @pytest.mark.parametrize("n", [300, 500, 1000, 2000])
 @pytest.mark.parametrize("dim", [4, 16, 64])
 def test_small_sets_are_not_scanned_for_want_of_queries(n, dim):

@@ -69,6 +69,35 @@ def test_answers_do_not_depend_on_the_order(docs):
         same(one, other)
 
 
+def test_what_fits_nothing_is_refused_or_answered_as_alone(docs):
+    query = np.zeros(DIM, np.float32)
+    for odd in ([], np.zeros((0, 5), np.float32)):
+        with pytest.raises(nearly.DimensionError):
+            docs.search(odd)
+        with pytest.raises(nearly.DimensionError) as raised:
+            docs.search_many([{"query": query}, {"query": odd}])
+        assert "searches[1]" in "".join(raised.value.__notes__)
+    empty = nearly.open()
+    found = empty.search_many([{"query": np.zeros(3)}, {"query": np.zeros(4)}, {"query": np.zeros((2, 3))}])
+    assert [hits.ids.tolist() for hits in found] == [[], [], [[-1] * 10] * 2]
+
+
+@pytest.mark.parametrize("recall", [2.0, "much"])
+def test_a_wrong_recall_of_many_is_refused(docs, recall):
+    asked = [{"query": query, "where": "year >= 2012"} for query in np.zeros((20, DIM), np.float32)]
+    with pytest.raises(nearly.InputError, match="recall"):
+        docs.search_many(asked, recall=recall)
+
+
+def test_a_target_beyond_the_graph_keeps_its_reason():
+    vectors = np.random.default_rng(3).standard_normal((3000, DIM), np.float32)
+    index = nearly.Vamana(vectors)
+    plan = index._search_together(vectors[:64], 10, where=np.arange(1500), recall=1.0).plan
+    assert plan == index.search(vectors[:64], 10, where=np.arange(1500), recall=1.0).plan
+    assert "beyond the graph" in plan
+    assert index._search_together(vectors[:16], 300_000, where=np.arange(300)).ids.shape == (16, 1 << 16)
+
+
 def test_nothing_asked_is_nothing_found(docs):
     assert docs.search_many([]) == []
     (none,) = docs.search_many([{"query": np.zeros(DIM, np.float32), "where": "year = 1800"}])

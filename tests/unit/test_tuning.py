@@ -1,5 +1,7 @@
 """Recall curves: what they choose, what they promise, their state, and states that were tampered with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -190,6 +192,9 @@ def test_a_recall_that_many_widths_deliver_takes_the_narrowest_of_them():
     curve = measured(np.full(600, 1e-6))
     assert (curve.fixed[:, -4:] == 1).all()
     assert curve.width_at(1, 1.0) == pytest.approx(curve.pools[0])
+    nearly_all = np.full_like(curve.fixed, 0.99991)
+    nearly_all[:, -1], nearly_all[:, 0] = 1.0, 0.9
+    assert replace(curve, fixed=nearly_all).width_at(1, 0.99995) == pytest.approx(curve.pools[1])
 
 
 def test_small_sets_measure_small_ks():

@@ -437,7 +437,7 @@ class Collection(AsyncTwins):
         """Answer several searches, each with its own filter and k, all at one moment.
 
         Those that share a filter and options are answered as one batch, which is quicker than one after the other;
-        exactly, where comparing them all with every row that passes is quickest.
+        exactly, where comparing them all with every row that passes is quickest. Their ``stats`` are the work of all.
 
         Parameters
         ----------

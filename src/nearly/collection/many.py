@@ -35,14 +35,18 @@ def search_many(state: State, searches: Sequence[Search]) -> list[Found]:
     groups: dict[Hashable, list[int]] = {}
     rows, singles = [], []
     for i, each in enumerate(searches):
-        groups.setdefault(_key(each), []).append(i)
         with named(i):
             ours, single = _as_rows(state, each)
         rows.append(ours)
         singles.append(single)
+        groups.setdefault((*_key(each), ours.shape[1], ours.dtype.char), []).append(i)
     found: dict[int, Any] = {}
     for members in groups.values():
         first = searches[members[0]]
+        if len(members) == 1:
+            with named(members[0]):
+                found[members[0]] = queries.search(state, *first)
+            continue
         try:
             together = queries.search(
                 state, np.concatenate([rows[i] for i in members]), first.k, first.asked, workload=True
@@ -77,7 +81,7 @@ def _as_rows(state: State, search: Search) -> tuple[NDArray[Any], bool]:
     return queries.as_rows(state, query, field)
 
 
-def _key(search: Search) -> Hashable:
+def _key(search: Search) -> tuple[Hashable, ...]:
     """What searches have in common that can be answered together."""
     asked = search.asked
     where = None if asked.where is None else asked.where.key

@@ -5,7 +5,7 @@ Conditions (true, false or unknown for a row) are `Compare`, `In`, `IsNull`, `An
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias, cast
@@ -47,7 +47,7 @@ class Expression:
 
     Attributes
     ----------
-    columns : set of str
+    columns : frozenset of str
         Names of the columns that it reads.
     key : str
         A text that two expressions share if, and only if, they are the same tree: for caches.
@@ -73,7 +73,7 @@ class Expression:
     _key: str
 
     @property
-    def columns(self) -> Set[str]:
+    def columns(self) -> frozenset[str]:
         try:
             return self._columns
         except AttributeError:

@@ -403,9 +403,14 @@ class Index:
         # A writer may have removed rows, or added some, since the filter was made.
         return np.flatnonzero(mask).astype(np.uint32)
 
-    def _search_together(self, queries: NDArray[Any], k: int, **options: Any) -> Hits:
+    def _search_together(
+        self, queries: NDArray[Any], k: int, *, recall: float | None = None, exact: bool = False, where: Any = None,
+        threads: int | None = None,
+    ) -> Hits:  # fmt: skip
         """Search for queries that share a filter: exactly, where comparing them all with what passes is quicker."""
-        return self.search(queries, k, **options)  # type: ignore[attr-defined,no-any-return]
+        return self.search(  # type: ignore[attr-defined,no-any-return]
+            queries, k, recall=recall, exact=exact, where=where, threads=threads
+        )
 
     def _steadily(self, search: Callable[[], Any]) -> Any:
         """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""

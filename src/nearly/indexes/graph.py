@@ -300,27 +300,29 @@ class GraphIndex(Index):
             return self._scan(rows, k, single, chosen, workers, plan)
         return self._walk(rows, k, single, how, chosen, passing, workers)
 
-    def _search_together(self, queries: NDArray[Any], k: int, **options: Any) -> Hits:
-        where, n = options.get("where"), len(queries)
+    def _search_together(
+        self, queries: NDArray[Any], k: int, *, recall: float | None = None, exact: bool = False, where: Any = None,
+        threads: int | None = None,
+    ) -> Hits:  # fmt: skip
+        n, k = len(queries), self._columns(k)
         by_blocks = n >= SHARED and self._store.metric.name in PRODUCTS and self._refine != "disk"
-        if where is None or not by_blocks or options.get("exact") or k > MOST:
-            return super()._search_together(queries, k, **options)
-        how, workers = (
-            self._contract.effort(self, k, options.get("recall"), None),
-            self._threads(options.get("threads")),
-        )
-        in_a_list = min(_ONE_LIST + _EACH_QUERY * n, _MANY_LISTS)
-        rows = self._queries(queries)[0]
+        if where is not None and by_blocks and not exact and k <= MOST:
+            target = None if recall is None else arrays.check_fraction(recall, "recall")
+            how, workers = self._contract.effort(self, k, target, None), self._threads(threads)
+            in_a_list = min(_ONE_LIST + _EACH_QUERY * n, _MANY_LISTS)
+            rows = self._queries(queries)[0]
 
-        def scan() -> Hits | None:
-            chosen = self._filter(where)
-            if not how.scan and chosen[1] ** 2 > in_a_list * how.lists * max(1, self._n_nodes):
-                return None
-            plan = f"exact scan of the {chosen[1]} {self.noun} that pass, of {len(self)}: sooner than {n} walks"
-            return self._scan(rows, k, False, chosen, workers, plan)
+            def scan() -> Hits | None:
+                chosen = self._filter(where)
+                if how.scan or chosen[1] ** 2 > in_a_list * how.lists * max(1, self._n_nodes):
+                    return None
+                plan = f"exact scan of the {chosen[1]} {self.noun} that pass, of {len(self)}: sooner than {n} walks"
+                return self._scan(rows, k, False, chosen, workers, plan)
 
-        found: Hits | None = self._steadily(scan)
-        return super()._search_together(queries, k, **options) if found is None else found
+            found: Hits | None = self._steadily(scan)
+            if found is not None:
+                return found
+        return super()._search_together(queries, k, recall=recall, exact=exact, where=where, threads=threads)
 
     def _walk(
         self, rows: NDArray[np.uint8], k: int, single: bool, how: Effort, chosen: Any, passing: int, threads: int

@@ -177,9 +177,9 @@ class RecallCurve:
 
     def width_at(self, k: int, recall: float) -> float:
         """Return the one fixed width that delivers a recall, about: it reads as many lists as a walk by reach."""
-        found, first = np.unique(self.fixed[self._column(k)], return_index=True)  # wider ones that add nothing left out
-        missing = -np.log(np.maximum(1e-4, 1 - np.array([*found, recall])))
-        return float(np.exp(np.interp(missing[-1], missing[:-1], np.log(self.pools[first]))))
+        *found, wanted = -np.log(np.maximum(1e-4, 1 - np.array([*self.fixed[self._column(k)], recall])))
+        found, first = np.unique(found, return_index=True)  # without wider ones that add nothing
+        return float(np.exp(np.interp(wanted, found, np.log(self.pools[first]))))
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays and JSON values from which `from_state` makes this curve again."""

@@ -23,7 +23,7 @@ _MEMBERS = 60  # queries that a group needs at least: fewer say too little
 _TELLING, _SOME = 20, 5  # queries that a topic answers by in a group, and of which fewer do not count; by hand
 _SETTLED = 0.9985  # mean recall beyond which more effort is not tried
 _RESAMPLES = 200
-n_trials = len({max(k, ANCHOR) for k in KS}) * len(_REACHES) + len(_WIDTHS[::2])  # at most
+n_trials = len({max(k, ANCHOR) for k in KS}) * (len(_REACHES) + len(_WIDTHS[::2]))  # at most
 
 
 class Effort(NamedTuple):
@@ -74,7 +74,7 @@ def measure(
         widths = [*(w for w in widths if w < n_vectors // 4), int(np.clip(n_vectors // 4, 2 * PROBE, _POOL))]
     ks = tuple(k for k in KS if k <= min(most, widths[-1])) or KS[:1]
     everyone, expected, done = np.arange(len(hardness)), np.arange(n_expected), 0
-    parts = []
+    parts, fixed = [], []
 
     def told(n: int) -> None:
         if report is not None:
@@ -89,6 +89,9 @@ def measure(
             efforts = [Effort(widths[-1], reach, anchor) for reach in _REACHES]
         parts.append(_shares(trial, efforts, batch, everyone, told))
         done += len(efforts)
+        if not stepped:  # for these ks alone: how deep codes are ranked depends on k
+            fixed.append(_shares(trial, [Effort(pool, np.inf, anchor) for pool in pools], batch, expected, told)[0])
+            done += len(pools)
     n_tried = max(tried for _, tried in parts)
     table = np.concatenate([shares[:, :n_tried] for shares, _ in parts])  # ks, widths, queries
     bounds, n_easy = _groups(hardness, n_expected)
@@ -115,8 +118,7 @@ def measure(
         whole, pools = np.einsum("kgw,g->kw", mean, share), widths[:n_tried]
     else:
         tried, reaches = np.full(n_tried, widths[-1], np.uint32), np.array(_REACHES[:n_tried], np.float32)
-        fixed, _ = _shares(trial, [Effort(pool, np.inf, ANCHOR) for pool in pools], ks, expected, told)
-        whole = np.maximum.accumulate(fixed.mean(-1), axis=1)
+        whole = np.maximum.accumulate(np.concatenate([shares.mean(-1) for shares in fixed]), axis=1)
     return RecallCurve(source, len(hardness), bounds, tried, reaches, ks, mean, error, share, n_easy,
                        np.array(pools, np.uint32), whole.astype(np.float32))  # fmt: skip
 

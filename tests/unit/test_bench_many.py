@@ -1,0 +1,28 @@
+"""The benchmark of workloads: a run end to end on a small set."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_many.py"
+SMALL = ["--data", "synthetic", "--limit", "2000", "--queries", "40", "--rounds", "1", "--targets", "0.9"]
+
+
+@pytest.mark.soak
+def test_a_run_prints_one_line_for_each_target():
+    command = [sys.executable, str(SCRIPT), *SMALL, "--filters", "8"]
+    record = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout)
+    assert record["n_filters"] == 8
+    assert record["same"]
+    assert record["together_ratio"] > 0
+
+
+@pytest.mark.soak
+def test_more_filters_than_there_are_is_an_error():
+    command = [sys.executable, str(SCRIPT), *SMALL, "--filters", "100000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1
+    assert "different filters" in done.stderr
