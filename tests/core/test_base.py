@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_support import NONE, Interrupt, as_bytes, make_columns, make_plain, make_rows, make_table, scan
+from core_support import NONE, PROMPT, Interrupt, as_bytes, make_columns, make_plain, make_rows, make_table, scan
 
 from nearly import _core
 
@@ -441,7 +441,7 @@ def test_ctrl_c_ends_the_placing_of_vectors_fast_and_forgets_them():
     nodes, fresh, none = np.empty(n, np.uint32), np.empty(n, np.uint32), np.zeros(0, np.uint32)
     with pytest.raises(KeyboardInterrupt), Interrupt(0.05) as interrupt:
         distinct.place(plain, vectors, 0, none, nodes, fresh)
-    assert interrupt.late < 0.2
+    assert interrupt.late < PROMPT
     few = vectors[:999:-1][:5000].copy()  # in another order: what was placed before is not found
     assert distinct.place(plain, few, 0, none, nodes[:5000], fresh[:5000]) == 5000
     assert nodes[:5000].tolist() == list(range(5000))
@@ -455,4 +455,4 @@ def test_ctrl_c_ends_the_search_for_what_is_no_number_fast():
         pytest.skip("no address space for gigabytes")
     with pytest.raises(KeyboardInterrupt), Interrupt(0.05) as interrupt:
         _core.first_nonfinite(rows)
-    assert interrupt.late < 0.2
+    assert interrupt.late < PROMPT

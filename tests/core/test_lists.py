@@ -5,6 +5,7 @@ import pytest
 from core_support import (
     ELEMENTS,
     METRICS,
+    PROMPT,
     Answer,
     Interrupt,
     as_bytes,
@@ -417,7 +418,7 @@ def test_ctrl_c_ends_a_scan_fast(rng, metric, n_queries):
     plain, rows = make_plain(vectors, metric), make_rows(20_000)
     with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
         scan(plain, rows, 20_000, vectors[np.arange(n_queries) % 20_000], 10, metric)
-    assert interrupt.late < 0.2
+    assert interrupt.late < PROMPT
 
 
 def test_ctrl_c_ends_one_long_query_fast():
@@ -430,7 +431,7 @@ def test_ctrl_c_ends_one_long_query_fast():
     assert scan(plain, rows, 1000, query, 1, "l1").distances.tolist() == [[0.0]]
     with pytest.raises(KeyboardInterrupt), Interrupt(0.05) as interrupt:
         scan(plain, rows, n, query, 1, "l1")
-    assert interrupt.late < 0.2
+    assert interrupt.late < PROMPT
     with pytest.raises(KeyboardInterrupt), Interrupt(0.05) as interrupt:
         within(plain, rows, n, query, 0.0, "l1")
-    assert interrupt.late < 0.2
+    assert interrupt.late < PROMPT

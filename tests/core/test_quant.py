@@ -9,6 +9,7 @@ from core_support import (
     DIMS,
     ELEMENTS,
     METRICS,
+    PROMPT,
     Interrupt,
     as_bytes,
     between,
@@ -570,7 +571,7 @@ def test_ctrl_c_ends_principal_axes_fast(rng):
     for n_axes, threads in ((800, 1), (800, 2), (150, 1)):
         with pytest.raises(KeyboardInterrupt), Interrupt(0.1) as interrupt:
             principal_axes(covariance, n_axes, rounds=20, threads=threads)
-        assert interrupt.late < 0.2 * threads
+        assert interrupt.late < PROMPT * threads
 
 
 @pytest.mark.parametrize("scale", SCALES)

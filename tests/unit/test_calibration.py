@@ -75,9 +75,9 @@ def test_what_is_promised_is_delivered(index, source):
 
 
 def test_what_an_effort_is_said_to_find_is_found_where_codes_are_ranked_by_depths_of_k():
-    rng = np.random.default_rng(5)
-    basis = rng.standard_normal((12, 48), np.float32)
-    vectors, asked = (rng.standard_normal((n, 12), np.float32) @ basis for n in (3000, 300))
+    rng = np.random.default_rng(0)
+    basis = rng.standard_normal((24, 64), np.float32)
+    vectors, asked = (rng.standard_normal((n, 24), np.float32) @ basis for n in (4000, 400))
     index = nearly.Vamana(vectors, degree=16, beam=40, quantizer=nearly.Binary(), seed=2)
     truth = index.search(asked, k=10, exact=True).distances[:, 9:]
     for effort in (112, 400):
