@@ -97,7 +97,7 @@ def check(index, held):
             assert index._graph.count_unreachable() == 0
 
 
-@pytest.mark.parametrize("lines", [5, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("lines", [3, pytest.param(40, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("n", [200, 0])
 @pytest.mark.parametrize("change", [add, upsert, remove], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("case", KINDS, ids=str)

@@ -7,7 +7,7 @@ from contract_support import KINDS, LARGE, SIMPLE, built, each, points, queries,
 import nearly
 from nearly import evaluate
 
-SHARES = (1, 9, 60, 700, LARGE)
+SHARES = [9, 700, *(pytest.param(n, marks=pytest.mark.soak) for n in (1, 60, LARGE))]
 
 
 def options_of(case):

@@ -171,7 +171,7 @@ def columns(rows):
     return {name: Column.from_values(name, [row[name] for row in rows], VALUES[name][0]) for name in VALUES}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(rows=ROWS, tree=TREES)
 def test_three_spellings_mean_what_the_oracle_says(rows, tree):
     expected = [oracle(tree, row) is True for row in rows]
@@ -195,7 +195,7 @@ def store(rows):
         _connection.execute(f"INSERT INTO rows VALUES {marks}", values)
 
 
-@settings(max_examples=35)
+@settings(max_examples=20)
 @given(rows=ROWS, tree=TREES)
 def test_the_core_agrees_with_duckdb(rows, tree):
     parameters: dict[str, Any] = {}
@@ -206,7 +206,7 @@ def test_the_core_agrees_with_duckdb(rows, tree):
     assert found.tolist() == [answer is True for (answer,) in asked]
 
 
-@settings(max_examples=35)
+@settings(max_examples=20)
 @given(
     rows=ROWS,
     sql=st.sampled_from(
@@ -233,7 +233,7 @@ def test_what_duckdb_is_asked_is_what_was_written(rows, sql):
     assert evaluate(~where, table, len(rows)).tolist() == [answer is False for answer in asked]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.sampled_from(sorted(VALUES)).flatmap(
         lambda name: st.tuples(st.just(name), st.lists(st.none() | VALUES[name][2], max_size=70))

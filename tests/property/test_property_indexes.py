@@ -195,7 +195,7 @@ class Machine(RuleBasedStateMachine):
 def machine(name: str) -> Any:
     made = type(f"{name.title().replace('-', '')}Machine", (Machine,), {"kind": name})
     test = made.TestCase
-    test.settings = settings(max_examples=12, stateful_step_count=25)
+    test.settings = settings(max_examples=6, stateful_step_count=25)
     return test
 
 

@@ -208,6 +208,7 @@ def test_damaged_items_are_refused(tmp_path):
             nearly.load(tmp_path / "b", metric=letters)
 
 
+@pytest.mark.soak
 def test_it_keeps_the_recall_contract(tmp_path):
     rng = np.random.default_rng(0)
     points = (rng.standard_normal((300, 2)) @ [1, 1j]).tolist()

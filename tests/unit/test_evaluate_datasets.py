@@ -309,6 +309,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize(("name", "metric"), [(name, metric) for name in DATASETS for metric in DATASETS[name].metrics])
+@pytest.mark.soak
 def test_real_truth_is_ours(name, metric):
     data = real(name, metric)
     assert (*data.base.shape, len(data.queries)) == SIZES[name]

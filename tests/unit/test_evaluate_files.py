@@ -166,7 +166,7 @@ def test_foreign_files_are_errors(suffix, content, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [s for s in FORMATS if s not in (".hdf5", ".h5")])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_damage_is_an_error_or_an_array(suffix, data, tmp_path_factory):
     # HDF5 is left out: what its library does with flipped bits is not ours to promise.
