@@ -3,7 +3,7 @@
 A workload is hybrid queries, each with one of many filters over the attributes of the rows: comparisons of times and
 scores, names, and conjunctions of both, so that shares from a half to a few in ten thousand pass. `nearly.Collection`
 answers them one by one (`search`, each with its filter as SQL) and together (`search_many`), in turns. One JSON line:
-queries a second of both, their ratio within each round, and whether the answers are the same.
+queries a second of both, their ratio within each round, and the recall that each delivered.
 
 Traps: filters come in random order, so one by one a part remembers only the latest of them. Both ways parse each filter
 once, use all threads that they have (one query occupies one), and read keys. The queries of the data set are used
@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,27 +95,37 @@ def compared(
     searches = [{"query": query, "where": where} for query, where in asked]
     passing = [docs.count(records.sql(conditions)) / len(docs) for conditions in filters]
 
-    def one_by_one() -> list[list[Any]]:
-        return [docs.search(query, K, where=where, recall=target).ids.tolist() for query, where in asked]
+    def one_by_one() -> list[Any]:
+        return [docs.search(query, K, where=where, recall=target) for query, where in asked]
 
-    def together() -> list[list[Any]]:
-        return [found.ids.tolist() for found in docs.search_many(searches, k=K, recall=target)]
+    def together() -> list[Any]:
+        return list(docs.search_many(searches, k=K, recall=target))
 
-    ways = {"one_by_one": one_by_one, "together": together}
+    truth = docs.search_many(searches, k=K, exact=True)
+    ways: dict[str, Callable[[], list[Any]]] = {"one_by_one": one_by_one, "together": together}
     qps: dict[str, list[float]] = {name: [] for name in ways}
     answers = {}
     for order in measure.turns(list(ways), n_rounds):
         for name in order:
             began = time.perf_counter()
             answers[name] = ways[name]()
+            for hits in answers[name]:
+                hits.ids  # noqa: B018  keys are read when they are asked for
             qps[name].append(n / (time.perf_counter() - began))
     ratios = [a / b for a, b in zip(qps["together"], qps["one_by_one"], strict=True)]
     return {
         "bench": "many", "target": target, "n_queries": n, "n_filters": len(filters),
-        "share_quartiles": statistics.quantiles(passing), "same": answers["together"] == answers["one_by_one"],
+        "share_quartiles": statistics.quantiles(passing),
+        **{f"{name}_delivered": delivered(each, truth) for name, each in answers.items()},
         **{f"{name}_qps": statistics.median(each) for name, each in qps.items()},
         **measure.quartiles(ratios, "together_"),
     }  # fmt: skip
+
+
+def delivered(answers: Sequence[Any], truth: Sequence[Any]) -> float:
+    """Return mean recall by distance, of the queries under whose filter something passes."""
+    pairs = [(one.distances, other.distances) for one, other in zip(answers, truth, strict=True) if len(other)]
+    return statistics.fmean(float((one <= other[-1]).sum() / len(other)) for one, other in pairs)
 
 
 if __name__ == "__main__":
