@@ -2,8 +2,7 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-# Modules are compiled when they are imported.
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Compiled modules are kept even where an environment forbids it: tests start Python hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
