@@ -24,8 +24,8 @@ REFINE = ("memory", "float16", "disk")  # where full vectors may be kept
 _NO_ROWS = np.zeros(0, np.uint32)
 _PADDED = 1 << 16  # columns that an answer may have however few vectors there are
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
-SHARED = 8  # queries that the core compares with blocks of rows,
-PRODUCTS = ("l2", "cosine", "ip")  # under these metrics
+_SHARED = 8  # queries that the core compares with blocks of rows,
+_PRODUCTS = ("l2", "cosine", "ip")  # under these metrics
 
 
 def surely(step: Callable[[], None]) -> None:
@@ -385,7 +385,7 @@ class Index:
         compared = None
         while compared is None:  # until the store that was read is not retired meanwhile
             n_nodes, store = self._snapshot()
-            shared = 32 if len(rows) >= SHARED and store.metric.name in PRODUCTS else 4
+            shared = 32 if self._by_blocks(len(rows)) else 4
             only = None if bits is None or passing * shared >= n_nodes else self._passing_nodes(bits, n_nodes)
             compared = _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids,
                                   distances, counts, bits, only, threads)  # fmt: skip
@@ -408,9 +408,12 @@ class Index:
         threads: int | None = None,
     ) -> Hits:  # fmt: skip
         """Search for queries that share a filter: exactly, where comparing them all with what passes is quicker."""
-        return self.search(  # type: ignore[attr-defined,no-any-return]
-            queries, k, recall=recall, exact=exact, where=where, threads=threads
-        )
+        found = cast(Any, self).search(queries, k, recall=recall, exact=exact, where=where, threads=threads)
+        return cast(Hits, found)
+
+    def _by_blocks(self, n_queries: int) -> bool:
+        """Whether a scan compares so many queries with blocks of rows, by products."""
+        return n_queries >= _SHARED and self._store.metric.name in _PRODUCTS and self._refine != "disk"
 
     def _steadily(self, search: Callable[[], Any]) -> Any:
         """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""

@@ -35,7 +35,7 @@ _DEPTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 # to CVE titles, which are of another kind than the data. Noise was too easy there, midpoints too hard everywhere.
 _TOWARDS, _ALONG = 0.35, 0.3
 _TURNS_TOWARDS, _TURNS_ALONG = 3, 2  # times that each point is moved
-# Of those that are harder than most expected ones so many are kept for each expected one, but enough for three groups.
+# Harder than most expected ones: so many are kept for each of these, and so many at least, enough for three groups.
 _KEPT_TOWARDS, _KEPT_ALONG = (0.8, 120), (0.4, 60)
 
 

@@ -12,7 +12,7 @@ from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, graph_files
-from nearly.indexes.base import PRODUCTS, REFINE, SHARED, Index, Placed, Progress
+from nearly.indexes.base import REFINE, Index, Placed, Progress
 from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
 from nearly.indexes.order import insertion_order
 from nearly.indexes.progress import reporter
@@ -305,8 +305,7 @@ class GraphIndex(Index):
         threads: int | None = None,
     ) -> Hits:  # fmt: skip
         n, k = len(queries), self._columns(k)
-        by_blocks = n >= SHARED and self._store.metric.name in PRODUCTS and self._refine != "disk"
-        if where is not None and by_blocks and not exact and k <= MOST:
+        if where is not None and self._by_blocks(n) and not exact and k <= MOST:
             target = None if recall is None else arrays.check_fraction(recall, "recall")
             how, workers = self._contract.effort(self, k, target, None), self._threads(threads)
             in_a_list = min(_ONE_LIST + _EACH_QUERY * n, _MANY_LISTS)
