@@ -117,10 +117,10 @@ def built(case: Case, n: int = N, own: bool = False) -> Any:
 
     What codes need is measured by a hundred queries unless an index is to make its ``own``, which takes longer.
     """
-    return case.make(points(case.metric, n), **({} if own else asked_before(case)))
+    return case.make(points(case.metric, n), **({} if own else few_queries(case)))
 
 
-def asked_before(case: Case) -> dict[str, Any]:
+def few_queries(case: Case) -> dict[str, Any]:
     """Return the option that spares an index with codes the queries of its own."""
     return {} if case in SIMPLE or case.kind == "flat" else {"queries": points(case.metric, 100, seed=SEED + 2)}
 

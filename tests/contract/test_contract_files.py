@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from contract_support import CASES, KINDS, L2, SIMPLE, asked_before, built, each, points, queries, same
+from contract_support import CASES, KINDS, L2, SIMPLE, built, each, few_queries, points, queries, same
 
 import nearly
 from nearly import _core
@@ -36,7 +36,7 @@ def test_a_loaded_index_answers_the_same_and_is_saved_the_same(case, tmp_path):
 @pytest.mark.parametrize("case", each(BUILT_TWICE), ids=str)
 def test_the_same_arguments_give_the_same_bytes_for_any_number_of_threads(case, tmp_path):
     other = 1 if nearly.get_threads() > 1 else 2
-    made = case.make(points(case.metric), threads=other, **asked_before(case))
+    made = case.make(points(case.metric), threads=other, **few_queries(case))
     assert saved(made, tmp_path / "a") == saved(built(case), tmp_path / "b")
 
 

@@ -24,7 +24,7 @@ from nearly.collection.keys import Keys, as_keys, kind_of
 from nearly.collection.loading import follow, load
 from nearly.collection.locking import FolderLock
 from nearly.collection.maintenance import Maintenance
-from nearly.collection.many import Search, named, search_many
+from nearly.collection.many import Search, in_search, search_many
 from nearly.collection.preparing import (
     as_documents,
     located,
@@ -462,7 +462,7 @@ class Collection(AsyncTwins):
             argument_names.refuse("search_many()", options.keys() - _OF_MANY, [*_OF_MANY, "query", "k"])
             where, parameters = options.pop("where", None), options.pop("parameters", None)
             field, include = options.pop("field", None), options.pop("include", None)
-            with named(i):
+            with in_search(i):
                 question = self._question(state, where, parameters, field, include, **options)
                 asked.append(Search(query, arrays.check_k(k), question))
         return search_many(state, asked)

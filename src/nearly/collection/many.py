@@ -19,7 +19,7 @@ from nearly.collection.queries import Question
 from nearly.collection.state import State
 from nearly.errors import NearlyError
 
-__all__ = ["Search", "named", "search_many"]
+__all__ = ["Search", "in_search", "search_many"]
 
 
 class Search(NamedTuple):
@@ -35,7 +35,7 @@ def search_many(state: State, searches: Sequence[Search]) -> list[Found]:
     groups: dict[Hashable, list[int]] = {}
     rows, singles = [], []
     for i, each in enumerate(searches):
-        with named(i):
+        with in_search(i):
             ours, single = _as_rows(state, each)
         rows.append(ours)
         singles.append(single)
@@ -44,7 +44,7 @@ def search_many(state: State, searches: Sequence[Search]) -> list[Found]:
     for members in groups.values():
         first = searches[members[0]]
         if len(members) == 1:
-            with named(members[0]):
+            with in_search(members[0]):
                 found[members[0]] = queries.search(state, *first)
             continue
         try:
@@ -53,7 +53,7 @@ def search_many(state: State, searches: Sequence[Search]) -> list[Found]:
             )
         except NearlyError:
             for i in members:  # whose fault was it?
-                with named(i):
+                with in_search(i):
                     queries.search(state, rows[i], first.k, first.asked)
             raise
         at = 0
@@ -64,7 +64,7 @@ def search_many(state: State, searches: Sequence[Search]) -> list[Found]:
 
 
 @contextmanager
-def named(i: int) -> Iterator[None]:
+def in_search(i: int) -> Iterator[None]:
     """Say in an error which search it is about."""
     try:
         yield
