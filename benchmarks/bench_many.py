@@ -1,7 +1,7 @@
 """What do searches gain that are asked for together?   python benchmarks/bench_many.py --data cve_minilm_384
 
 A workload is hybrid queries, each with one of many filters over the attributes of the rows: comparisons of times and
-scores, names, and conjunctions of both, so that shares from a half to a few in ten thousand pass. `nearly.Collection`
+scores, names, and conjunctions of both, so that four fifths of the rows pass, or some, or none. `nearly.Collection`
 answers them one by one (`search`, each with its filter as SQL) and together (`search_many`), in turns. One JSON line:
 queries a second of both, their ratio within each round, and the recall that each delivered.
 
@@ -30,6 +30,7 @@ from records import Columns, Condition, Conditions
 import nearly
 
 K = 10
+Answer = tuple[NDArray[Any], NDArray[Any]]
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def make_filters(columns: Columns, n: int) -> list[Conditions]:
-    """Return conjunctions of conditions, as many of each of four kinds as possible."""
+    """Return different conjunctions of conditions, of four kinds in turn."""
     rng = np.random.default_rng(0)
     numbers = [name for name, values in columns.items() if isinstance(values[0], (int, float))]
     names = [name for name in ("severity", "cwe", "vendor", "product") if name in columns]
@@ -95,22 +96,20 @@ def compared(
     searches = [{"query": query, "where": where} for query, where in asked]
     passing = [docs.count(records.sql(conditions)) / len(docs) for conditions in filters]
 
-    def one_by_one() -> list[Any]:
-        return [docs.search(query, K, where=where, recall=target) for query, where in asked]
+    def one_by_one() -> list[Answer]:
+        return [read(docs.search(query, K, where=where, recall=target)) for query, where in asked]
 
-    def together() -> list[Any]:
-        return list(docs.search_many(searches, k=K, recall=target))
+    def together() -> list[Answer]:
+        return [read(hits) for hits in docs.search_many(searches, k=K, recall=target)]
 
-    truth = docs.search_many(searches, k=K, exact=True)
-    ways: dict[str, Callable[[], list[Any]]] = {"one_by_one": one_by_one, "together": together}
+    truth = [read(hits) for hits in docs.search_many(searches, k=K, exact=True)]
+    ways: dict[str, Callable[[], list[Answer]]] = {"one_by_one": one_by_one, "together": together}
     qps: dict[str, list[float]] = {name: [] for name in ways}
     answers = {}
     for order in measure.turns(list(ways), n_rounds):
         for name in order:
             began = time.perf_counter()
             answers[name] = ways[name]()
-            for hits in answers[name]:
-                hits.ids  # noqa: B018  keys are read when they are asked for
             qps[name].append(n / (time.perf_counter() - began))
     ratios = [a / b for a, b in zip(qps["together"], qps["one_by_one"], strict=True)]
     return {
@@ -122,9 +121,14 @@ def compared(
     }  # fmt: skip
 
 
-def delivered(answers: Sequence[Any], truth: Sequence[Any]) -> float:
+def read(hits: Any) -> Answer:
+    """Return keys and distances; keys are read when they are asked for."""
+    return hits.ids, hits.distances
+
+
+def delivered(answers: Sequence[Answer], truth: Sequence[Answer]) -> float:
     """Return mean recall by distance, of the queries under whose filter something passes."""
-    pairs = [(one.distances, other.distances) for one, other in zip(answers, truth, strict=True) if len(other)]
+    pairs = [(one, other) for (_, one), (_, other) in zip(answers, truth, strict=True) if len(other)]
     return statistics.fmean(float((one <= other[-1]).sum() / len(other)) for one, other in pairs)
 
 
