@@ -64,23 +64,17 @@ def test_the_environment_forces_a_target():
 
 
 def test_import_brings_in_nothing_heavy():
-    heavy = "duckdb typer rich pandas pyarrow scipy h5py matplotlib"
-    code = f"import sys, nearly; print([name for name in '{heavy}'.split() if name in sys.modules])"
-    assert run(code) == "[]"
+    # What its milliseconds are, benchmarks/bench_overhead.py says.
+    heavy = "duckdb typer rich pandas pyarrow scipy h5py matplotlib sqlite3 numpy.random numpy.testing asyncio"
+    loaded = run("import numpy, sys; had = {*sys.modules}; import nearly; print(*sys.modules.keys() - had)").split()
+    assert "nearly.hits" in loaded
+    assert not {*heavy.split()} & {*loaded}
 
 
 def test_the_oracle_is_imported_when_it_is_asked_for():
     code = "import sys, nearly; print('nearly.evaluate' in sys.modules, nearly.evaluate.__name__)"
     assert run(code) == "False nearly.evaluate"
     assert "has no attribute 'colour'" in run("import nearly; nearly.colour")
-
-
-@pytest.mark.timing
-def test_import_is_quick(tmp_path):
-    # Of the processor's time, so that others on a busy machine do not count; with bytecode kept, as when installed.
-    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
-    code = "import numpy, time; t = time.process_time(); import nearly; print(time.process_time() - t)"
-    assert min(float(run(code, **kept)) for _ in range(4)) < 0.15
 
 
 def test_threads_live_through_a_fork():

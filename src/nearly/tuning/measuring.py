@@ -132,7 +132,8 @@ def _of_topic(members: NDArray[np.bool_], topic: NDArray[np.bool_], hardness: ND
 
 
 def _bootstrap(
-    members: NDArray[np.float64], rng: np.random.Generator
+    members: NDArray[np.float64],
+    rng: "np.random.Generator",  # quoted: to name it would import it
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean over queries, the last axis, and its standard error."""
     n = members.shape[-1]
