@@ -2,7 +2,8 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
+# Half of pip's time is compiling modules that nobody imports: they are compiled when they are.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Compiled modules are kept even where an environment forbids it: tests start Python hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
@@ -82,6 +83,8 @@ $(VENV)/.nearly: $(VENV)/.base $(VENV)/.core
 
 $(VENV)/.others: $(VENV)/.base pyproject.toml tools/requirements.py
 	@$(PIP) `$(BIN)/python tools/requirements.py test`
+	@$(BIN)/python -c "import duckdb, h5py, hypothesis.stateful, ml_dtypes, pandas, polars, pyarrow.parquet, pytest, \
+	  rich.console, safetensors.numpy, scipy.sparse, typer, xdist.workermanage"  # once, not by each process of tests
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.nearly $(VENV)/.others

@@ -1,7 +1,6 @@
 """Codes of the nodes in inverted lists, in their slots: any codes, or those that are looked up 32 at a time."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -136,15 +135,15 @@ class BlockCodes(ListCodes):
         if codes is not self.codes:
             self.__dict__.update(codes=codes, blocks=self.fitted.scorer(self._centers(), codes))
 
-    def _compared(self, store: Store, probes: Nodes, crowd: Nodes) -> Iterator[NDArray[np.float32]]:
+    def _compared(self, store: Store, probes: Nodes, crowd: Nodes) -> NDArray[np.float32]:
         slots, owners = self.lists.in_use()
         held = self.lists.nodes(slots)
         order = np.argsort(held)
         at = order[np.searchsorted(held[order], crowd)]
-        for query in in_space(store, probes):
-            coded = np.empty(len(crowd), np.float32)
-            self.blocks.score(query, slots[at], owners[at], coded)
-            yield coded
+        slots, owners, coded = slots[at], owners[at], np.empty((len(probes), len(crowd)), np.float32)
+        for query, distances in zip(in_space(store, probes), coded, strict=True):
+            self.blocks.score(query, slots, owners, distances)
+        return coded
 
     def state(self, n: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and configuration of the codes in the first n slots, as files hold them."""

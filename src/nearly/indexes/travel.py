@@ -1,6 +1,5 @@
 """What a graph travels by: the vectors themselves, or codes fitted to them, checked against what is added later."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -183,22 +182,21 @@ class Travel:
         rng = np.random.default_rng(self._seed)
         probes, like = rng.permutation(nodes)[:48], rng.permutation(nodes)[:2000]
         crowd = np.union1d(like, rng.permutation(others)[:1000]).astype(np.uint32)
-        exact = np.empty(len(crowd), np.float32)
-        shares = []
-        for probe, coded in zip(probes, self._compared(store, probes, crowd), strict=True):
-            store.scorer.between(int(probe), crowd, exact)
-            nearest = np.argsort(exact, kind="stable")[1:11]
-            shares.append(np.isin(nearest, np.argsort(coded, kind="stable")[:21]).mean())
-        return float(np.mean(shares)) if shares else 1.0
+        if not len(probes):
+            return 1.0
+        exact = np.empty((len(probes), len(crowd)), np.float32)
+        for probe, distances in zip(probes, exact, strict=True):
+            store.scorer.between(int(probe), crowd, distances)
+        nearest = _first(exact, 11)
+        nearest[np.arange(len(probes)), exact.argmin(axis=1)] = False  # itself, or its twin
+        return float((_first(self._compared(store, probes, crowd), 21) & nearest).sum() / max(1, nearest.sum()))
 
-    def _compared(
-        self, store: Store, probes: NDArray[np.uint32], crowd: NDArray[np.uint32]
-    ) -> Iterator[NDArray[np.float32]]:
+    def _compared(self, store: Store, probes: NDArray[np.uint32], crowd: NDArray[np.uint32]) -> NDArray[np.float32]:
         """Distances by code of each probe from the crowd."""
-        places, coded = self._places(crowd), np.empty(len(crowd), np.float32)
-        for place in self._places(probes):
-            self.scorer.between(int(place), places, coded)
-            yield coded
+        places, coded = self._places(crowd), np.empty((len(probes), len(crowd)), np.float32)
+        for place, distances in zip(self._places(probes), coded, strict=True):
+            self.scorer.between(int(place), places, distances)
+        return coded
 
     def _places(self, nodes: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Where the codes of nodes are."""
@@ -240,6 +238,16 @@ def check_quantizer(quantizer: Any, metric: str) -> None:
         raise InputError(f"quantizer is {quantizer!r}; pass one of {names}")
     if metric not in CODED and not isinstance(quantizer, Plain):
         raise InputError(f"{type(quantizer).__name__} is for {', '.join(CODED)}, not {metric}; leave quantizer= out")
+
+
+def _first(distances: NDArray[np.float32], n: int) -> NDArray[np.bool_]:
+    """Which of each row are its n least, the earlier ones of those that are as far."""
+    if n >= distances.shape[1]:
+        return np.ones(distances.shape, bool)
+    last = np.partition(distances, n - 1, axis=1)[:, n - 1 : n]
+    below, as_far = distances < last, distances == last
+    room = n - below.sum(axis=1, keepdims=True)
+    return below | (as_far & (as_far.cumsum(axis=1) <= room))
 
 
 def alive_sample(store: Store, n_nodes: int, n: int, seed: int) -> NDArray[np.uint32]:

@@ -218,12 +218,18 @@ def measure(
     for g in range(n_groups):
         members = needed[group == g]
         drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=_RESAMPLES)
+        ends = np.searchsorted(reaches, members)  # the first reach that holds the list of each neighbor
         for i, k in enumerate(ks):
-            shares = (members[:, None, :k] <= reaches[None, :, None]).mean(axis=2)
+            of_query = ends[:, :k] + (np.arange(len(ends)) * len(reaches))[:, None]
+            counts = np.bincount(of_query.ravel(), minlength=len(ends) * len(reaches))
+            shares = counts.reshape(len(ends), -1).cumsum(axis=1) / k
             mean[i, g] = shares.mean(axis=0)
             error[i, g] = (drawn.astype(np.float64) @ shares / len(members)).std(axis=0)
     expected = gaps[:n_expected]
-    scanned = np.array([((expected <= r) @ sizes).mean() for r in reaches]) / max(1, int(sizes.sum()))
+    # The lists that end within each reach, all queries together: a sum over lists, sorted by where they end.
+    ends = np.searchsorted(reaches, expected.ravel())
+    read = np.bincount(ends, np.tile(sizes, len(expected)), len(reaches) + 1)[: len(reaches)].cumsum()
+    scanned = read / max(1, len(expected) * int(sizes.sum()))
     rank = np.argsort(np.argsort(expected, axis=1, kind="stable"), axis=1)
     ranks = np.take_along_axis(rank, of_neighbors[:n_expected], axis=1)
     widths = np.unique(np.geomspace(1, n_lists, 40).astype(np.uint32))
