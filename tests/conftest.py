@@ -47,6 +47,7 @@ def is_hypothesis(item: pytest.Item) -> bool:
     return hypothesis.is_hypothesis_test(getattr(item, "obj", None))
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     share, seed, soak = (config.getoption(name) for name in ("--sample", "--soak-seed", "--soak"))
     sanitized = bool(os.environ.get("NEARLY_SANITIZED"))

@@ -71,7 +71,7 @@ def test_half_of_the_bytes_are_distances_of_rounded_vectors(case, tmp_path):
 
 
 @pytest.mark.parametrize("case", KINDS, ids=str)
-@pytest.mark.parametrize("where", ["disk", "float16"])
+@pytest.mark.parametrize("where", ["disk", pytest.param("float16", marks=pytest.mark.soak)])
 def test_an_empty_index_keeps_what_comes_where_it_was_told(case, where):
     vectors = points("l2")
     index = case.make(vectors[:0], refine=where)

@@ -64,7 +64,11 @@ def _parts(fitted, q):
     return np.stack([np.pad(q[a:b], (0, width - (b - a))) for a, b in itertools.pairwise(cuts)])
 
 
-@pytest.mark.parametrize("spec", [*SPECS, Product(600, bits=4), Binary(), Binary("itq"), Binary(None)], ids=str)
+@pytest.mark.parametrize(
+    "spec",
+    [*SPECS, pytest.param(Product(600, bits=4), marks=pytest.mark.soak), Binary(), Binary("itq"), Binary(None)],
+    ids=str,
+)
 def test_blocks_ranges_and_single_rows_score_alike(simd_target, rng, spec):
     dim = 601 if spec == Product(600, bits=4) else 24  # more groups than one block of lookups has
     vectors = uneven(rng, data(rng, 200, dim))

@@ -30,6 +30,7 @@ def run(*arguments):
     return [json.loads(line) for line in printed.splitlines()]
 
 
+@pytest.mark.soak
 def test_every_mode_is_one_line_with_recall_beside_speed():
     records = run("--against", "exact", "--rounds", "3", "--modes", "batch", "all")
 

@@ -24,6 +24,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
+@pytest.mark.soak
 def test_a_sweep_writes_records_a_table_and_is_not_repeated(tmp_path):
     out = tmp_path / "result.jsonl"
 

@@ -171,6 +171,7 @@ def test_estimates_come_near(metric):
     assert foretold.peak_bytes >= foretold.index_bytes
 
 
+@pytest.mark.soak
 @pytest.mark.timing
 def test_estimated_seconds_come_near():
     """Within a factor of eight of the processor time of one thread: it says two or three, machines differ."""

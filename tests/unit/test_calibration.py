@@ -74,6 +74,7 @@ def test_what_is_promised_is_delivered(index, source):
             assert delivered >= target - 0.025, (index.metric, target)  # 0.01, and what 500 queries leave open
 
 
+@pytest.mark.soak
 def test_what_an_effort_is_said_to_find_is_found_where_codes_are_ranked_by_depths_of_k():
     rng = np.random.default_rng(0)
     basis = rng.standard_normal((24, 64), np.float32)

@@ -36,6 +36,7 @@ def test_everything_acknowledged_survives(shim):
     assert done.stdout.strip().endswith("deaths, 0 failed")
 
 
+@pytest.mark.soak
 def test_the_harness_sees_a_sync_that_is_missing(shim, tmp_path):
     """Without syncs of segment files, a power cut must be found to lose some."""
     folder = ROOT / "tests" / "crash"

@@ -61,6 +61,7 @@ def test_a_far_topic_gets_what_was_asked_for_and_so_does_what_was_there(kind, op
     assert_kept(index, old[4000:], new[600:])
 
 
+@pytest.mark.soak
 def test_a_second_topic_leaves_the_first_its_own():
     rng = np.random.default_rng(3)
     old, first, second = topic(rng, 4400), topic(rng, 800, inner=40, away=100), topic(rng, 800, inner=30, away=60)

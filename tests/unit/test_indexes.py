@@ -159,7 +159,7 @@ def test_a_short_beam_is_honored():
     few.verify()  # a poorer graph, but a whole one
 
 
-@pytest.mark.parametrize("kind", [nearly.Vamana, nearly.HNSW])
+@pytest.mark.parametrize("kind", [nearly.Vamana, pytest.param(nearly.HNSW, marks=pytest.mark.soak)])
 def test_all_that_an_index_becomes_has_the_same_readers(kind):
     rng = np.random.default_rng(0)
     index = kind(rng.integers(0, 9, (300, 6)).astype(np.float32), calibrate=False)

@@ -87,7 +87,7 @@ def test_budgets_below_a_bit_for_one_unit_are_refused_with_what_would_do(rng):
     assert nearly.SAQ(0.25).fit(vectors).bits.tolist() == [1]
 
 
-@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("bits", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_embeddings_lose_less_than_half_of_what_rabitq_loses(data_folder, bits):
     base = np.load(data_folder / "cve_minilm_384_base.npy").astype(np.float32)
     sample, others = base[::7], base[3::23]

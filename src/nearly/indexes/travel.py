@@ -247,7 +247,7 @@ def _first(distances: NDArray[np.float32], n: int) -> NDArray[np.bool_]:
     last = np.partition(distances, n - 1, axis=1)[:, n - 1 : n]
     below, as_far = distances < last, distances == last
     room = n - below.sum(axis=1, keepdims=True)
-    return below | (as_far & (as_far.cumsum(axis=1) <= room))
+    return np.asarray(below | (as_far & (as_far.cumsum(axis=1) <= room)))
 
 
 def alive_sample(store: Store, n_nodes: int, n: int, seed: int) -> NDArray[np.uint32]:
