@@ -61,6 +61,33 @@ def test_a_far_topic_gets_what_was_asked_for_and_so_does_what_was_there(kind, op
     assert_kept(index, old[4000:], new[600:])
 
 
+def test_lists_that_get_a_topic_which_their_codes_hardly_tell_apart_keep_what_was_asked_for(tmp_path):
+    rng = np.random.default_rng(2)
+    old, new = topic(rng, 4400), topic(rng, 1400, away=5)
+    index = nearly.IVF(old[:4000], seed=0)
+    n_groups = index.curve.mean.shape[1]
+    for i in range(0, 1000, 200):
+        index.add(new[i : i + 200])
+    assert index.curve.mean.shape[1] > n_groups  # the topic answers for itself
+    assert "product codes" in index.search(old[0]).plan
+    assert_kept(index, old[4000:], new[1000:])
+    index.save(tmp_path / "a")
+    loaded = nearly.load(tmp_path / "a")
+    for one in (index, loaded):  # by the topics that the file remembers
+        one.calibrate()
+    assert loaded.curve.mean.shape[1] > n_groups
+    assert (loaded.curve.mean == index.curve.mean).all()
+
+
+def test_lists_that_were_calibrated_on_the_users_queries_are_not_tried_on_points():
+    rng = np.random.default_rng(2)
+    old, new = topic(rng, 4400), topic(rng, 800, away=5)
+    index = nearly.IVF(old[:4000], seed=0, quantizer=nearly.Plain(), queries=old[4000:])
+    curve = index.curve
+    index.add(new)
+    assert index.curve is curve
+
+
 @pytest.mark.soak
 def test_a_second_topic_leaves_the_first_its_own():
     rng = np.random.default_rng(3)

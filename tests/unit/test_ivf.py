@@ -125,7 +125,7 @@ def test_more_recall_reads_more_lists_and_scattered_queries_read_more(index):
 def test_calibrated_on_queries_it_says_so_and_meets_the_target(index):
     queries = (clouds(800, seed=4) + clouds(800, seed=5)) / 2
     own = nearly.IVF(clouds(6000), lists=100, seed=1, queries=queries[::2])
-    assert own.curve.source == "the queries passed"
+    assert own.curve.source == "the queries passed when it was built"
     assert own.curve.n_queries == 400
     hits = own.search(queries[1::2], k=10, recall=0.9)
     assert shares(own, queries[1::2], hits) >= 0.88

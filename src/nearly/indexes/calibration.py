@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from nearly.indexes.contract import Effort
     from nearly.indexes.graph import GraphIndex
 
-__all__ = ["LEAST", "Probes", "delivered", "from_held_out", "from_queries", "from_stored", "held_out", "measure"]
+__all__ = [
+    "LEAST",
+    "Probes",
+    "as_queries",
+    "delivered",
+    "from_held_out",
+    "from_queries",
+    "from_stored",
+    "held_out",
+    "measure",
+]
 
 LEAST = 256  # vectors under which a scan is quicker than any graph, so that nothing is calibrated
 _FEWEST = 20  # queries of the user, which tell a recall to within about 0.05; by hand
@@ -76,10 +86,10 @@ def from_held_out(index: "GraphIndex", nodes: NDArray[np.uint32]) -> Probes:
     return Probes(rows, len(points), "points held out of the build and harder ones")
 
 
-def from_stored(index: "GraphIndex", topics: Sequence[NDArray[np.uint32]] = ()) -> Probes:
+def from_stored(index: "GraphIndex", topics: Sequence[NDArray[np.uint32]] = (), n: int = _POINTS) -> Probes:
     """Stored points, each searched as if it was not there, points of topics likewise, and harder ones."""
     drawn = alive_sample(index._store, index._n_nodes, _POINTS, index._seed)
-    apart = [index._store.alone(drawn)]
+    apart = [index._store.alone(drawn[:n])]
     for topic in topics:
         there = index._store.alone(index._store.in_use(topic, index._n_nodes))
         apart.append(np.setdiff1d(there, np.concatenate(apart)).astype(np.uint32))
@@ -98,6 +108,11 @@ def _points(index: "GraphIndex", nodes: NDArray[np.uint32]) -> NDArray[Any]:
     """Vectors of nodes: packed bits, or float32, of unit length under cosine."""
     store = index._store
     return np.asarray(store.raw(nodes).array if store.metric.input == "bits" else store.in_form(nodes))
+
+
+def as_queries(index: "GraphIndex", nodes: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Vectors of nodes, as the core takes queries."""
+    return as_bytes(_points(index, nodes))
 
 
 def _towards(index: "GraphIndex", points: NDArray[Any], by: float, turn: int) -> NDArray[Any]:
@@ -151,7 +166,7 @@ def delivered(
     index: "GraphIndex", nodes: NDArray[np.uint32], how: "Effort", threads: int = 0
 ) -> NDArray[np.floating[Any]]:
     """Recall@10 of a search for each of these nodes as if it was not there."""
-    rows, store = as_bytes(_points(index, nodes)), index._store
+    rows, store = as_queries(index, nodes), index._store
     n, k = len(rows), min(10, len(index) - 1)
     found, bounds = np.empty((n, k), np.float32), how.bounds if how.bounds is not None else np.zeros(0, np.float32)
     widths = how.widths if how.widths is not None else np.array([how.width])

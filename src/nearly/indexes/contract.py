@@ -17,10 +17,10 @@ from nearly.tuning.curve import PROBE, Choice
 if TYPE_CHECKING:
     from nearly.indexes.graph import GraphIndex
 
-__all__ = ["MOST", "SCAN_FACTOR", "Contract", "Effort"]
+__all__ = ["MOST", "PROOF", "SCAN_FACTOR", "Contract", "Effort", "proven"]
 
 _TOPICS, _OF_TOPIC = 5, 200  # that are remembered, and nodes of each; by hand
-_LEAST, _PROOF = 100, 200  # new nodes before recall among them is looked at, and how many of them are searched for
+_LEAST, PROOF = 100, 200  # new nodes before recall among them is looked at, and how many of them are searched for
 _RANKED = 10  # neighbors whose candidates are ranked at least: the factor was measured for so many
 MOST = 1 << 20  # neighbors that a walk looks for at most
 SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
@@ -124,7 +124,7 @@ class Contract:
         """New nodes, of which nobody knows yet whether they get what was promised."""
         self._unproven = np.concatenate([self._unproven, nodes])
 
-    def prove(self, index: "GraphIndex") -> None:
+    def prove(self, index: Any) -> None:
         """See whether new nodes get what was promised, as soon as they are many: what was measured is void if not."""
         if len(self._unproven) < max(_LEAST, len(index) // 100):
             return
@@ -140,10 +140,8 @@ class Contract:
         how = self.effort(index, 10, None, None)
         if how.scan:
             return True
-        some = np.random.default_rng(index._seed).permutation(nodes)[:_PROOF]
-        found = calibration.delivered(index, some, how)
-        # Half a standard error: of a recall 0.01 short four in five are noticed, of a usual one few are suspected.
-        return bool(found.mean() + found.std() / math.sqrt(len(found)) / 2 >= self.target)
+        some = np.random.default_rng(index._seed).permutation(nodes)[:PROOF]
+        return proven(calibration.delivered(index, some, how), self.target)
 
     def due(self, n_vectors: int) -> bool:
         """Whether to measure now: the index grew by half or all of it changed since, or there is enough at last."""
@@ -228,12 +226,20 @@ class Contract:
             "recall": float(self.target), "depth_factor": float(self._depth_factor), "curve_size": self._size,
             "changed": self.changed, "calibrates": self.calibrates,
         }  # fmt: skip
-        lists = {"unproven": self._unproven, **{f"topic_{i}": topic for i, topic in enumerate(self.topics)}}
-        nodes: dict[str, NDArray[Any]] = {name: array for name, array in lists.items() if len(array)}
         if self.curve is None:
-            return nodes, values, {}
+            return self._suspects(), values, {}
         parts, curve = self.curve.state()
-        return {**parts, **nodes}, values, {"curve": curve}
+        return {**parts, **self._suspects()}, values, {"curve": curve}
+
+    def _suspects(self) -> dict[str, NDArray[Any]]:
+        """Nodes that answer for themselves, or may have to."""
+        lists = {"unproven": self._unproven, **{f"topic_{i}": topic for i, topic in enumerate(self.topics)}}
+        return {name: array for name, array in lists.items() if len(array)}
+
+    def _suspect(self, file: storage.File) -> None:
+        names = ["unproven", *(f"topic_{i}" for i in range(_TOPICS))]
+        nodes = [storage.require(file, name, np.uint32, (None,)) if name in file.arrays else NOBODY for name in names]
+        self._unproven, self.topics = np.array(nodes[0]), tuple(np.array(topic) for topic in nodes[1:] if len(topic))
 
     @classmethod
     def restore(cls, file: storage.File) -> Self:
@@ -245,12 +251,18 @@ class Contract:
         self._depth_factor = storage.config_float(file, ("graph", "depth_factor"), 1.0, 1000.0)
         self._size = storage.config_int(file, ("graph", "curve_size"), 0)
         self.changed = storage.config_int(file, ("graph", "changed"), 0)
-        names = ["unproven", *(f"topic_{i}" for i in range(_TOPICS))]
-        nodes = [storage.require(file, name, np.uint32, (None,)) if name in file.arrays else NOBODY for name in names]
-        self._unproven, self.topics = np.array(nodes[0]), tuple(np.array(topic) for topic in nodes[1:] if len(topic))
+        self._suspect(file)
         if "curve" in file.config:
             self.curve = RecallCurve.from_state(file.arrays, file.config["curve"])
         return self
+
+
+def proven(found: NDArray[np.floating[Any]], target: float) -> bool:
+    """Whether what some queries found meets a target.
+
+    But for half a standard error: of a recall 0.01 short four in five are noticed, of a usual one few are suspected.
+    """
+    return bool(found.mean() + found.std() / math.sqrt(len(found)) / 2 >= target)
 
 
 def _name(index: "GraphIndex") -> str:

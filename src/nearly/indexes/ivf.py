@@ -133,11 +133,13 @@ class IVF(Index):
         if calibrate and self._n_nodes and (probes is not None or self._contract.due(self._n_nodes)):
             self._contract.measure_lists(self, probes, threads=workers)
 
-    def _check_queries(self, queries: Any, vectors: Vectors) -> NDArray[np.uint8]:
+    def _check_queries(self, queries: Any, vectors: Vectors) -> calibration.Probes:
         bits = self._store.metric.input == "bits"
         made, _ = arrays.as_queries(queries, bits=bits, dim=vectors.dim if len(vectors) else None)
         arrays.check_finite(made, "queries")
-        return calibration.from_queries(as_bytes(made.array if bits else made.as_float32()), "").rows
+        return calibration.from_queries(
+            as_bytes(made.array if bits else made.as_float32()), "the queries passed when it was built"
+        )
 
     def _cluster(self, nodes: NDArray[np.uint32], threads: int, report: Any = None) -> None:
         """Make centers and lists of nodes, and code them."""
@@ -199,8 +201,10 @@ class IVF(Index):
         with self._writing:
             if not self._n_nodes:
                 raise StateError("an empty index cannot be calibrated; add vectors first")
-            rows = None if queries is None else calibration.from_queries(self._queries(queries)[0], "").rows
-            self._contract.measure_lists(self, rows, threads=workers)
+            probes = None
+            if queries is not None:
+                probes = calibration.from_queries(self._queries(queries)[0], "the queries passed to calibrate")
+            self._contract.measure_lists(self, probes, threads=workers)
             if (report := reporter(progress, 1, "trials")) is not None:
                 report(1)
 
@@ -304,6 +308,8 @@ class IVF(Index):
     def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
         """Every node whose place is not free is in a list, whether rows hang on it or not."""
         fresh = placed.fresh
+        if self._core is not None:
+            self._contract.added(fresh)
         if self._core is None:
             self._codes.follow(self._store)
             self._cluster(fresh, threads)
@@ -324,8 +330,9 @@ class IVF(Index):
         self._assemble()
         surely(lambda: made.commit(change, self._core))
         self._added += len(nodes)
-        if len(self._codes.check(self._store, self._n_nodes, nodes, threads)):
-            self._contract.void()
+        unsound = self._codes.check(self._store, self._n_nodes, nodes, threads)
+        if len(unsound):
+            self._contract.set_apart(unsound, self._seed)
             self._assemble()
 
     def _clear_out(self) -> None:
@@ -336,6 +343,8 @@ class IVF(Index):
     def _changed(self, n: int) -> None:
         self._contract.note(n)
         self._tidy()
+        if self._core is not None:
+            self._contract.prove(self)
         if self._contract.due(min(len(self), self._n_nodes)):
             self.calibrate()
 

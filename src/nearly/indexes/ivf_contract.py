@@ -10,9 +10,8 @@ from nearly import _core, arrays, storage
 from nearly.errors import StateError
 from nearly.hits import SearchContext
 from nearly.indexes import calibration
-from nearly.indexes.contract import Contract
+from nearly.indexes.contract import PROOF, Contract, proven
 from nearly.indexes.store import NONE
-from nearly.indexes.travel import alive_sample
 from nearly.tuning import probing
 from nearly.tuning.probing import Probing
 
@@ -24,6 +23,7 @@ __all__ = ["ListContract", "Probe"]
 _LOSS = 0.0005  # recall by which a deeper re-rank must gain to be tried
 _RANDOM = 2.0  # ranking a vector that lies apart, in comparisons of vectors that lie side by side
 _MOST_HARDER = 300  # queries made harder, of each kind, that are measured
+_FEWEST = 20  # vectors of a topic that tell a recall, to within about 0.05; by hand
 _MOST_KEPT = 125  # queries by which depths are measured: each is compared with all codes
 _RANKED = 10  # neighbors that depths are multiples of at least: for so many they were measured
 
@@ -60,18 +60,23 @@ class ListContract(Contract):
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
-    def measure_lists(self, index: "IVF", queries: NDArray[np.uint8] | None, *, threads: int = 0) -> None:
+    def measure_lists(self, index: "IVF", probes: calibration.Probes | None, *, threads: int = 0) -> None:
         """Measure on these queries, or on stored vectors, each as if it was not there, and on harder ones."""
-        if queries is None:
+        if probes is None:  # no graph is needed for that
             n = calibration.held_out(index._n_nodes)
-            nodes = alive_sample(index._store, index._n_nodes, n, index._seed)
-            probes = calibration.from_held_out(cast(Any, index), nodes)  # no graph is needed for that
-            rows, n_expected, source = probes.rows, probes.n_expected, "stored points, set apart, and harder ones"
-            bits = _all_but(index, nodes)
-        else:
-            rows, n_expected, source, bits = queries, len(queries), "the queries passed", None
-        measured = _measured(index, rows, n_expected, bits, source, threads)
+            probes = calibration.from_stored(cast(Any, index), self.topics, n)
+        measured = _measured(index, probes, threads)
         self.__dict__.update(probing=measured, _size=len(index), changed=0, _known={})  # in one go
+
+    def _keeps(self, index: Any, nodes: NDArray[np.uint32]) -> bool:
+        curve = self.probing
+        if curve is None or curve.mean.shape[1] == 1 or len(nodes) < _FEWEST:
+            return True  # of queries of the user's the data tells nothing
+        how = self.probe(index, 10, None, None, len(index))
+        if how.scan:
+            return True
+        some = np.random.default_rng(index._seed).permutation(nodes)[:PROOF]
+        return proven(_delivered(index, some, how), self.target)
 
     def due(self, n_vectors: int) -> bool:
         """Whether to measure now: see `Contract.due`."""
@@ -131,9 +136,9 @@ class ListContract(Contract):
         values = {"recall": float(self.target), "calibrates": self.calibrates, "curve_size": self._size,
                   "changed": self.changed}  # fmt: skip
         if self.probing is None:
-            return {}, values, {}
+            return self._suspects(), values, {}
         parts, curve = self.probing.state()
-        return parts, values, {"curve": curve}
+        return {**parts, **self._suspects()}, values, {"curve": curve}
 
     @classmethod
     def restore(cls, file: storage.File) -> Self:
@@ -143,55 +148,90 @@ class ListContract(Contract):
         )
         self._size = storage.config_int(file, ("ivf", "curve_size"), 0)
         self.changed = storage.config_int(file, ("ivf", "changed"), 0)
+        self._suspect(file)
         if "curve" in file.config:
             self.probing = Probing.from_state(file.arrays, file.config["curve"])
         return self
 
 
-def _measured(
-    index: "IVF", rows: NDArray[np.uint8], n_expected: int, bits: NDArray[np.uint64] | None, source: str, threads: int
-) -> Probing:
-    store, lists = index._store, index._lists
-    kept = np.arange(len(rows))
-    if len(rows) > n_expected:
-        kept = np.concatenate(
-            [kept[:n_expected], kept[n_expected:][:: max(1, (len(rows) - n_expected) // _MOST_HARDER)]]
-        )
-        rows = np.ascontiguousarray(rows[kept])
-    n, out = len(rows), 0 if bits is None else len(index) - int(np.unpackbits(bits.view(np.uint8)).sum())
-    most = min(probing.KS[-1], max(1, len(index) - out))
-    ids, truth = np.empty((n, most), np.int64), np.empty((n, most), np.float32)
-    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, rows, store.metric.number, ids, truth,
-               np.empty(n, np.uint32), bits, None, threads)  # fmt: skip
+def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing:
+    store, lists, n_apart = index._store, index._lists, max(probes.n_expected, len(probes.apart))
+    harder = np.arange(n_apart, len(probes.rows))[:: max(1, (len(probes.rows) - n_apart) // _MOST_HARDER)]
+    rows = np.ascontiguousarray(probes.rows[np.concatenate([np.arange(n_apart), harder])])
+    group = np.ones(len(rows), np.intp)  # each but the first answers for itself
+    group[: probes.n_expected] = 0
+    for topic in range(1, 1 + int(probes.topic.max(initial=0))):
+        of_topic = np.flatnonzero(probes.topic == topic)
+        if len(of_topic) >= _FEWEST:
+            group[of_topic] = group.max() + 1
+    bits = _all_but(index, probes.apart) if len(probes.apart) else None
+    truth, ids = _truth(index, rows, min(probing.KS[-1], max(1, len(index) - _left_out(index, bits))), bits, threads)
     nodes = store.column("nodes")[index._id_map().rows(ids.ravel())[0]]
-    of_neighbors = lists.labels(index._n_nodes)[nodes].reshape(n, most).astype(np.intp)
-    gaps = np.empty((n, len(lists.centers)), np.float32)
+    of_neighbors = lists.labels(index._n_nodes)[nodes].reshape(truth.shape).astype(np.intp)
+    gaps = np.empty((len(rows), len(lists.centers)), np.float32)
     index._core.gaps(store.query_bytes, rows, store.metric.number, gaps, threads)
+    apart = slice(0, n_apart)
     return probing.measure(
-        gaps, of_neighbors, lists.sizes, n_expected=n_expected, group=(np.arange(n) >= n_expected).astype(np.intp),
-        kept=_kept(index, rows[:n_expected], truth[:n_expected], bits, threads), source=source, seed=index._seed,
+        gaps, of_neighbors, lists.sizes, n_expected=probes.n_expected, group=group,
+        kept=_kept(index, rows[apart], group[apart], truth[apart], bits, threads), source=probes.source,
+        seed=index._seed,
     )  # fmt: skip
 
 
+def _truth(
+    index: "IVF", rows: NDArray[np.uint8], k: int, bits: NDArray[np.uint64] | None, threads: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Distances and ids of the k nearest that pass."""
+    store, n = index._store, len(rows)
+    ids, found = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, rows, store.metric.number, ids, found,
+               np.empty(n, np.uint32), bits, None, threads)  # fmt: skip
+    return found, ids
+
+
+def _looked(
+    index: "IVF", rows: NDArray[np.uint8], k: int, width: int, reach: float, depth: int,
+    bits: NDArray[np.uint64] | None, threads: int,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Distances of what a search of the lists finds."""
+    store, n = index._store, len(rows)
+    ids, found = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    index._core.search(store.query_bytes, rows, store.metric.number, width, reach, depth, False, ids, found,
+                       np.empty(n, np.uint32), bits, threads)  # fmt: skip
+    return found
+
+
 def _kept(
-    index: "IVF", rows: NDArray[np.uint8], truth: NDArray[np.float32], bits: NDArray[np.uint64] | None, threads: int
-) -> NDArray[np.float32]:
-    """Share of the true neighbors that the first so many by codes hold, for depths as long as more of them gain."""
+    index: "IVF", rows: NDArray[np.uint8], group: NDArray[np.intp], truth: NDArray[np.float32],
+    bits: NDArray[np.uint64] | None, threads: int,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Share of the true neighbors that the first so many by codes hold, for depths as long as more of them gain.
+
+    Of several groups the least: codes may tell one topic from another, and its vectors not from each other.
+    """
     if index._codes.codes is None:
         return np.ones(1, np.float32)
-    some = slice(None, None, max(1, len(rows) // _MOST_KEPT))
-    rows, truth = np.ascontiguousarray(rows[some]), truth[some]
-    k, store, n = min(10, truth.shape[1]), index._store, len(rows)
-    ids, found, shares = np.empty((n, k), np.int64), np.empty((n, k), np.float32), []
+    some = np.concatenate([np.flatnonzero(group == g)[:: max(1, int((group == g).sum()) // _MOST_KEPT)]
+                           for g in np.unique(group)])  # fmt: skip
+    rows, truth, group = np.ascontiguousarray(rows[some]), truth[some], group[some]
+    k, shares = min(10, truth.shape[1]), []
     for factor in probing.DEPTHS:
-        index._core.search(
-            store.query_bytes, rows, store.metric.number, len(index._lists.centers), np.inf,
-            math.ceil(_RANKED * factor), False, ids, found, np.empty(n, np.uint32), bits, threads,
+        found = _looked(
+            index, rows, k, len(index._lists.centers), np.inf, math.ceil(_RANKED * factor), bits, threads
         )  # fmt: skip
-        shares.append((found <= truth[:, k - 1 : k]).mean())
+        held = (found <= truth[:, k - 1 : k]).mean(axis=1)
+        shares.append(min(float(held[group == g].mean()) for g in np.unique(group)))
         if shares[-1] >= 1 - _LOSS:
             break
     return np.maximum.accumulate(np.array(shares, np.float32))
+
+
+def _delivered(index: "IVF", nodes: NDArray[np.uint32], how: Probe) -> NDArray[np.floating[Any]]:
+    """Recall@10 of a search for each of these nodes among all others."""
+    rows, bits = calibration.as_queries(cast(Any, index), nodes), _all_but(index, nodes)
+    k = min(10, len(index) - _left_out(index, bits))
+    found = _looked(index, rows, k, how.width, how.reach, how.depth, bits, 0)
+    return np.asarray((found <= _truth(index, rows, k, bits, 0)[0][:, -1:]).mean(axis=1))
 
 
 def _all_but(index: "IVF", nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
@@ -202,6 +242,10 @@ def _all_but(index: "IVF", nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
     padded = np.zeros((index._n_rows + 63) // 64 * 64, bool)
     padded[: index._n_rows] = (of_row != NONE) & passes[np.minimum(of_row, index._n_nodes)]
     return np.packbits(padded, bitorder="little").view(np.uint64)
+
+
+def _left_out(index: "IVF", bits: NDArray[np.uint64] | None) -> int:
+    return 0 if bits is None else len(index) - int(np.unpackbits(bits.view(np.uint8)).sum())
 
 
 def _name(index: "IVF") -> str:
