@@ -56,6 +56,45 @@ def test_a_filter_that_passes_all_changes_nothing(case):
 
 
 @pytest.mark.parametrize("case", each(SIMPLE), ids=str)
+def test_each_query_may_have_a_filter_of_its_own(case):
+    index, asked = built(case, LARGE), queries(case.metric, 8)
+    masks = np.random.default_rng(3).random((8, LARGE)) < np.array([0, 0.001, 0.01, 0.1, 0.5, 0.5, 0.9, 1])[:, None]
+    of_a_kind = np.flatnonzero(masks[3])
+    mixed = [masks[1], None, of_a_kind, of_a_kind, {7, 3}, [], masks[1], tuple(range(500))]
+    for options in options_of(case):
+        for filters in (masks, list(masks), mixed, tuple(mixed)):
+            hits = index.search(asked, k=10, where=filters, **options)
+            assert hits.ids.shape == (8, 10)
+            for i, one in enumerate(filters):
+                same(index.search(asked[i], k=10, where=one, **options), hits[i])
+        work = [index.search(asked[i], k=10, where=one, **options).stats for i, one in enumerate(mixed)]
+        found = index.search(asked, k=10, where=mixed, **options)
+        assert found.stats.n_distances == sum(one.n_distances for one in work)
+        assert found.expected_recall is not None
+    alone = index.search(asked[0], k=10, where=[masks[4]])
+    assert alone.single
+    same(alone, index.search(asked[0], k=10, where=masks[4]))
+
+
+@pytest.mark.parametrize("case", each(KINDS), ids=str)
+def test_filters_for_each_query_are_refused_by_their_place(case):
+    index, asked = built(case, LARGE), queries(case.metric, 3)
+    mask = np.ones(LARGE, bool)
+    with pytest.raises(nearly.InputError, match="where holds 2 filters, but there are 3 queries"):
+        index.search(asked, where=[mask, mask])
+    with pytest.raises(nearly.InputError, match="3 queries"):
+        index.search(asked, where=np.ones((4, LARGE), bool))
+    with pytest.raises(nearly.InputError, match="shape") as refused:
+        index.search(asked, where=[mask, None, mask[:-1]])
+    assert refused.value.__notes__ == ["that was where[2]"]
+    broken = asked.copy()
+    broken[2, 0] = np.nan
+    with pytest.raises(nearly.InputError, match="row 2"):
+        index.search(broken, where=[mask, None, mask])
+    assert index.search(asked[:0], where=[]).ids.shape == (0, 10)
+
+
+@pytest.mark.parametrize("case", each(SIMPLE), ids=str)
 def test_a_filter_that_passes_nothing_finds_nothing(case):
     index, asked = built(case), queries(case.metric, 3)
     for nothing in (np.zeros(600, bool), [], np.array([], np.int64), [10**9], [2**62]):

@@ -12,6 +12,7 @@ from nearly.arrays import Vectors
 from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import files, names
+from nearly.indexes.each import search_each
 from nearly.indexes.filed import FiledStore
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, IdMap, Store, check_range, narrow
@@ -326,6 +327,14 @@ class Index:
         rows = np.ascontiguousarray(rows)
         return rows.view(np.uint8).reshape(len(rows), rows.shape[1] * rows.itemsize), single
 
+    def _for_each(self, search: Callable[[NDArray[Any], Any], Hits], queries: Any, where: Any) -> Hits:
+        """What ``search(some queries, filter)`` finds for each query under a filter of its own."""
+        bits = self._store.metric.input == "bits"
+        made, single = arrays.as_queries(queries, bits=bits)
+        if made.kind in ("float32", "float16", "bfloat16"):
+            arrays.check_finite(made, "queries")  # here, where the rows have their numbers
+        return search_each(search, made.array if bits else made.as_float32(), single, where)
+
     def _filter(self, where: Any) -> tuple[NDArray[np.uint64], int]:
         """A bit per row that passes, and how many pass."""
         if isinstance(where, Allowed):
@@ -361,11 +370,12 @@ class Index:
         """Columns of an answer: k, less what would be padding alone where that could fill the memory."""
         return min(arrays.check_k(k), max(self._n_live, _PADDED))
 
-    def _scan(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:
+    def _scan(
+        self, rows: NDArray[np.uint8], k: int, single: bool, chosen: tuple[NDArray[np.uint64], int] | None,
+        threads: int, plan: str,
+    ) -> Hits:  # fmt: skip
         """Compare with every vector, or with every one that passes."""
-        n, bits, passing = len(rows), None, len(self)
-        if where is not None:
-            bits, passing = where if type(where) is tuple else self._filter(where)
+        n, (bits, passing) = len(rows), chosen or (None, len(self))
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         compared = self._scan_into(rows, ids, distances, counts := np.empty(n, np.uint32), bits, passing, threads)
         for _ in range(3):  # rows that a writer removed between being found and being written leave gaps

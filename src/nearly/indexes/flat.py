@@ -11,6 +11,7 @@ from nearly.errors import FormatError, InputError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration
 from nearly.indexes.base import REFINE, Index, Placed, Progress
+from nearly.indexes.each import is_for_each
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, Store
 from nearly.indexes.travel import Travel, check_quantizer
@@ -132,8 +133,9 @@ class Flat(Index):
             Checked as by a graph, for `nearly.build` may choose either: an exact answer meets any. Not with codes.
         exact : bool, optional
             Compare with every vector, which is what happens without codes in any case.
-        where : array-like of bool or int, optional
-            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned.
+        where : array-like of bool or int, or a list of such, optional
+            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned. A list, or
+            a boolean matrix, holds a filter for each query; None in it filters nothing.
         threads : int, optional
 
         Returns
@@ -161,6 +163,13 @@ class Flat(Index):
             if answer is not None:
                 return Hits(answer, None, True, self._context(), answer)
         self._refuse(unknown)
+        if where is not None and is_for_each(where):
+            return self._for_each(
+                lambda some, one: self.search(
+                    some, k, recall=recall, effort=effort, exact=exact, where=one, threads=threads
+                ),
+                queries, where,
+            )  # fmt: skip
         if exact is not None:
             arrays.check_flag(exact, "exact")
         if recall is not None and effort is not None:
@@ -184,7 +193,9 @@ class Flat(Index):
     def _exactly(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:
         if where is None:
             return self._scan(rows, k, single, None, threads, plan)
-        return self._steadily(lambda: self._scan(rows, k, single, where, threads, plan))  # type: ignore[no-any-return]
+        return self._steadily(  # type: ignore[no-any-return]
+            lambda: self._scan(rows, k, single, self._filter(where), threads, plan)
+        )
 
     def _by_codes(
         self, rows: NDArray[np.uint8], k: int, single: bool, chosen: tuple[NDArray[np.uint64], int] | None,

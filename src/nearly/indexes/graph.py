@@ -14,6 +14,7 @@ from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, graph_files
 from nearly.indexes.base import REFINE, Index, Placed, Progress
 from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
+from nearly.indexes.each import is_for_each
 from nearly.indexes.order import insertion_order
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy
@@ -238,8 +239,9 @@ class GraphIndex(Index):
             Candidates kept while walking (ef in HNSW, L in DiskANN), instead of a target.
         exact : bool, default False
             Compare with every vector.
-        where : array-like of bool or int, optional
-            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned.
+        where : array-like of bool or int, or a list of such, optional
+            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned. A list, or
+            a boolean matrix, holds a filter for each query; None in it filters nothing.
         threads : int, optional
 
         Returns
@@ -268,8 +270,17 @@ class GraphIndex(Index):
             return self._search(queries, k, recall, effort, exact, None, threads)
         return self._filtered(queries, k, recall, effort, exact, where, threads)
 
-    def _filtered(self, *arguments: Any) -> Hits:  # apart from `search`, which a closure would slow down
-        return cast("Hits", self._steadily(lambda: self._search(*arguments)))
+    def _filtered(self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: Any) -> Hits:
+        # Apart from `search`, which a closure would slow down.
+        if is_for_each(where) and self._store.metric.input != "any":
+            return self._for_each(
+                lambda some, one: GraphIndex.search(
+                    self, some, k, recall=recall, effort=effort, exact=exact, where=one, threads=threads
+                ), queries, where,
+            )  # fmt: skip
+        return cast("Hits", self._steadily(
+            lambda: self._search(queries, k, recall, effort, exact, where, threads)
+        ))  # fmt: skip
 
     def _search(
         self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: int | None

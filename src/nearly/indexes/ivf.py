@@ -12,6 +12,7 @@ from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, ivf_files, list_codes, lists
 from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
+from nearly.indexes.each import is_for_each
 from nearly.indexes.ivf_contract import ListContract, Probe
 from nearly.indexes.list_codes import ListCodes
 from nearly.indexes.lists import Lists
@@ -243,8 +244,9 @@ class IVF(Index):
             Number of lists to look at, the same for every query, instead of a target.
         exact : bool, default False
             Compare with every vector.
-        where : array-like of bool or int, optional
-            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned.
+        where : array-like of bool or int, or a list of such, optional
+            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned. A list, or
+            a boolean matrix, holds a filter for each query; None in it filters nothing.
         threads : int, optional
 
         Returns
@@ -254,6 +256,13 @@ class IVF(Index):
         """
         if unknown:
             self._refuse(unknown)
+        if where is not None and is_for_each(where):
+            return self._for_each(
+                lambda some, one: self.search(
+                    some, k, recall=recall, effort=effort, exact=exact, where=one, threads=threads
+                ),
+                queries, where,
+            )  # fmt: skip
         workers, k, exact = self._threads(threads), self._columns(k), arrays.check_flag(exact, "exact")
         if recall is not None and effort is not None:
             raise InputError("recall= and effort= exclude each other; pass one")

@@ -109,6 +109,8 @@ class ListContract(Contract):
         code, vector = index._costs()
         # The nearest that pass are about the k n / passing nearest of all.
         chosen = curve.choose(math.ceil(k * n / max(1, passing)), target, n, code, vector)
+        if chosen is None and passing < n:
+            return _scan(index, f"{passing} of {n} vectors pass, too few to look for by lists")
         if chosen is None:
             return _scan(index, f"recall {target:g} is beyond the lists, which reached {curve.best(k):.3f}, {basis}")
         depth = self._depth(index, k, chosen.depth)
