@@ -159,6 +159,22 @@ def test_a_short_beam_is_honored():
     few.verify()  # a poorer graph, but a whole one
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"), [(nearly.HNSW, {"M": 2, "ef_construction": 8}), (nearly.Vamana, {"degree": 4, "beam": 8})]
+)
+def test_a_vector_that_comes_back_to_its_node_can_be_reached(kind, options):
+    """While it was gone, lists may have given up its node for others."""
+    for seed in range(60):  # of these 4 could not with HNSW, 1 with Vamana
+        rng = np.random.default_rng(seed)
+        vectors = rng.integers(-2, 3, (50, 3)).astype(np.float32)
+        index = kind(vectors[:30], calibrate=False, quantizer=nearly.Plain(), **options)
+        gone = rng.permutation(30)[:4]
+        index.remove(gone)
+        index.add(vectors[30:])
+        index.add(vectors[gone])
+        index.verify()
+
+
 @pytest.mark.parametrize("kind", [nearly.Vamana, pytest.param(nearly.HNSW, marks=pytest.mark.soak)])
 def test_all_that_an_index_becomes_has_the_same_readers(kind):
     rng = np.random.default_rng(0)

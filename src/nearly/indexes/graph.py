@@ -387,7 +387,9 @@ class GraphIndex(Index):
                 self._unsound = np.union1d(self._unsound, np.setdiff1d(unsound, fresh))
         self._lay_out(fresh)
         self._assemble(self._graph.n_nodes)
-        self._unlinked += len(fresh)
+        # Nobody sees them yet: new nodes, and those whose vectors come back, to which no list may lead any more.
+        unseen = np.unique(placed.nodes[self._store.column("first_rows")[placed.nodes] == NONE])
+        self._unlinked += len(unseen)
         again = self._unsound[self._store.column("first_rows")[self._unsound] != NONE]  # some may have gone since
         nodes = np.union1d(fresh, again)
         self._insert(
@@ -396,9 +398,9 @@ class GraphIndex(Index):
         )  # fmt: skip
         self._unsound = NOBODY
         if len(self._graph.entries) < min(_ENTRIES, self._n_nodes) or self.layered:
-            self._elect(fresh)
+            self._elect(unseen)
         if self._n_nodes <= 20_000 or self._unlinked * 200 >= self._n_nodes:
-            self._graph.connect(self._rules.beam, fresh)
+            self._graph.connect(self._rules.beam, unseen)
             self._unlinked = 0
 
     def _undo(self, before: dict[str, Any], placed: Placed | None) -> None:
