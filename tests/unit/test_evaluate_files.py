@@ -248,7 +248,7 @@ def member(content, **claims):
     """An npz file whose only member is ``content``; ``claims`` are put into the directory afterwards."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.npy", content)
+        archive.writestr(zipfile.ZipInfo("a.npy"), content, zipfile.ZIP_DEFLATED)
         for key, value in claims.items():
             setattr(archive.infolist()[0], key, value)
     return out.getvalue()
@@ -266,6 +266,7 @@ HUGE = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000)}"
         (member(bytes(100), compress_type=zipfile.ZIP_LZMA), "compression"),
         (member(bytes(100), flag_bits=1), "npz"),
     ],
+    ids=["huge", "huge by its size, too", "no array", "compressed by LZMA", "encrypted"],
 )
 def test_lying_archives(content, message, tmp_path):
     (tmp_path / "a.npz").write_bytes(content)
