@@ -79,6 +79,80 @@ def test_lists_that_get_a_topic_which_their_codes_hardly_tell_apart_keep_what_wa
     assert (loaded.curve.mean == index.curve.mean).all()
 
 
+@pytest.mark.parametrize("n", [120, 300])
+def test_a_far_topic_that_lists_serve_as_well_changes_no_curve(n):
+    """A few are tried, each as if it alone was not there: without one another they would have no neighbors."""
+    rng = np.random.default_rng(0)
+    index = nearly.IVF(topic(rng, 2000, dim=8, inner=8), quantizer=nearly.Plain(), seed=0)
+    curve = index.curve
+    new = topic(rng, n + 100, dim=8, inner=8, away=10)
+    index.add(new[:n])
+    assert index.curve is curve
+    assert_kept(index, new[n:])
+
+
+@pytest.mark.parametrize("metric", ["hamming", "l2"])
+def test_lists_whose_vectors_all_went_take_new_ones(metric):
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(0, 256, (500, 8)).astype(np.uint8 if metric == "hamming" else np.float32)
+    index = nearly.IVF(vectors[:300], metric=metric, quantizer=nearly.Plain())
+    index.remove(np.arange(300))
+    for first in (300, 450):
+        index.add(vectors[first : first + 150])
+    index.verify()
+    assert (index.search(vectors[300:], k=1, recall=0.99).distances == 0).mean() >= 0.99
+    index.remove(index.ids)
+    with pytest.raises(nearly.StateError, match="fewer than two"):
+        index.calibrate()
+    graph = nearly.HNSW(vectors[:300], metric=metric)
+    graph.remove(np.arange(300))
+    with pytest.raises(nearly.StateError, match="empty"):
+        graph.calibrate()
+    few = nearly.IVF(vectors[:5], metric=metric)
+    few.calibrate()
+    assert few.search(vectors[0], k=2, recall=0.9).ids[0] == 0
+
+
+def test_codes_are_tried_on_vectors_that_are_still_there():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((400, 4), np.float32)
+    index = nearly.IVF(vectors[:300], calibrate=False)
+    index.remove(index.add(vectors[300:331]))
+    index.consolidate()
+    for vector in vectors[331:]:
+        index.add(vector[None])
+    index.verify()
+    assert len(index) == 369
+
+
+def test_vectors_on_disk_are_tried_too():
+    rng = np.random.default_rng(2)
+    old, new = topic(rng, 4400), topic(rng, 1400, away=5)
+    kept = [nearly.IVF(old[:4000], seed=0, refine=refine) for refine in ("memory", "disk")]
+    for index in kept:
+        index.add(new[:1000])
+        assert index.curve.mean.shape[1] == 3
+        assert_kept(index, new[1000:])
+
+
+def test_damaged_topics_are_refused(tmp_path):
+    rng = np.random.default_rng(2)
+    old, new = topic(rng, 4000), topic(rng, 1000, away=5)
+    index = nearly.IVF(old, seed=0)
+    index.add(new)
+    assert index._contract.topics
+    for wrong in (np.arange(5000, dtype=np.uint32), np.zeros(0, np.uint32), np.full(50, 7_000_000, np.uint32)):
+        index._contract.topics = (wrong,)
+        index.save(tmp_path / "a")
+        if len(wrong) > 200:
+            with pytest.raises(nearly.FormatError, match="topic"):
+                nearly.load(tmp_path / "a")
+        else:  # of nodes that are not there nothing is asked
+            loaded = nearly.load(tmp_path / "a")
+            loaded.calibrate()
+            loaded.add(old[:300] + 0.5)
+
+
 def test_lists_that_were_calibrated_on_the_users_queries_are_not_tried_on_points():
     rng = np.random.default_rng(2)
     old, new = topic(rng, 4400), topic(rng, 800, away=5)

@@ -8,7 +8,7 @@ from nearly.tuning import Probing
 from nearly.tuning.probing import measure
 
 
-def measured(kept=(1.0,), n=400, most=30, n_lists=50, hard=True, seed=0):
+def measured(kept=(1.0,), least=None, n=400, most=30, n_lists=50, hard=True, seed=0):
     """Return a curve of queries of which each neighbor's gap is drawn, and the gaps of neighbors."""
     rng = np.random.default_rng(seed)
     gaps = np.sort(rng.random((n, n_lists), dtype=np.float32), axis=1)
@@ -19,7 +19,8 @@ def measured(kept=(1.0,), n=400, most=30, n_lists=50, hard=True, seed=0):
         group[n // 2 :] = 1
         of_neighbors[n // 2 :] = np.minimum(2 * of_neighbors[n // 2 :], n_lists - 1)
     curve = measure(gaps, of_neighbors, np.full(n_lists, 20), n_expected=n // 2 if hard else n, group=group,
-                    kept=np.array(kept, np.float32), source="test", seed=1)  # fmt: skip
+                    kept=np.array(kept, np.float32), least=np.array(least or kept, np.float32), source="test",
+                    seed=1)  # fmt: skip
     return curve, np.take_along_axis(gaps, of_neighbors, axis=1), gaps
 
 
@@ -51,6 +52,18 @@ def test_a_target_beyond_what_codes_keep_takes_a_greater_depth():
     assert cheap == curve.depths[-1]
 
 
+def test_codes_that_tell_one_group_less_take_a_wider_reach_and_take_nothing_from_what_others_are_promised():
+    alike, _, _ = measured(kept=(0.999,))
+    uneven, _, _ = measured(kept=(0.999,), least=(0.98,))
+    first, second = (one.choose(10, 0.9, 1000, 1.0, 1.0) for one in (alike, uneven))
+    assert second.reach > first.reach
+    assert second.expected > first.expected
+    assert uneven.at_width(10, 20) == alike.at_width(10, 20)
+    state, config = uneven.state()
+    again = Probing.from_state({name: a for name, a in state.items() if name != "probing_least"}, config)
+    assert (again.least == uneven.kept).all()  # as files before there were topics
+
+
 def test_more_neighbors_than_were_measured_are_not_promised():
     curve, _, _ = measured()
     assert curve.ks == (1, 3, 10, 30)
@@ -73,7 +86,8 @@ def test_a_curve_is_made_again_of_its_state_and_damage_is_refused():
     for name, change in (
         ("probing_reaches", lambda a: a[::-1]), ("probing_reaches", lambda a: a[:-1]),
         ("probing_mean", lambda a: a * np.nan),
-        ("probing_widths", lambda a: a * 0), ("probing_kept", lambda a: a[:1]), ("probing_fixed", lambda a: a.T),
+        ("probing_widths", lambda a: a * 0), ("probing_kept", lambda a: a[:1]),
+        ("probing_least", lambda a: a[:1]), ("probing_fixed", lambda a: a.T),
         ("probing_error", lambda a: a.astype(np.float64)), ("probing_depths", lambda a: a * 0),
     ):  # fmt: skip
         with pytest.raises(FormatError, match="damaged"):

@@ -1,4 +1,7 @@
-"""The recall contract of one graph: its curve, the effort that a target implies, and when the curve is out of date."""
+"""The recall contract of one graph: its curve, the effort that a target implies, and when the curve is out of date.
+
+What nodes answer for themselves, and when they are looked at, is the same for lists: see `ListContract`.
+"""
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -7,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core, arrays, storage
-from nearly.errors import StateError
+from nearly.errors import FormatError, StateError
 from nearly.hits import SearchContext
 from nearly.indexes import calibration
 from nearly.indexes.travel import NOBODY
@@ -227,18 +230,20 @@ class Contract:
             "changed": self.changed, "calibrates": self.calibrates,
         }  # fmt: skip
         if self.curve is None:
-            return self._suspects(), values, {}
+            return self._topics_state(), values, {}
         parts, curve = self.curve.state()
-        return {**parts, **self._suspects()}, values, {"curve": curve}
+        return {**parts, **self._topics_state()}, values, {"curve": curve}
 
-    def _suspects(self) -> dict[str, NDArray[Any]]:
+    def _topics_state(self) -> dict[str, NDArray[Any]]:
         """Nodes that answer for themselves, or may have to."""
         lists = {"unproven": self._unproven, **{f"topic_{i}": topic for i, topic in enumerate(self.topics)}}
         return {name: array for name, array in lists.items() if len(array)}
 
-    def _suspect(self, file: storage.File) -> None:
+    def _restore_topics(self, file: storage.File) -> None:
         names = ["unproven", *(f"topic_{i}" for i in range(_TOPICS))]
         nodes = [storage.require(file, name, np.uint32, (None,)) if name in file.arrays else NOBODY for name in names]
+        if any(len(topic) > _OF_TOPIC for topic in nodes[1:]):
+            raise FormatError(f"{file.path} is damaged: a topic holds more than {_OF_TOPIC} vectors")
         self._unproven, self.topics = np.array(nodes[0]), tuple(np.array(topic) for topic in nodes[1:] if len(topic))
 
     @classmethod
@@ -251,7 +256,7 @@ class Contract:
         self._depth_factor = storage.config_float(file, ("graph", "depth_factor"), 1.0, 1000.0)
         self._size = storage.config_int(file, ("graph", "curve_size"), 0)
         self.changed = storage.config_int(file, ("graph", "changed"), 0)
-        self._suspect(file)
+        self._restore_topics(file)
         if "curve" in file.config:
             self.curve = RecallCurve.from_state(file.arrays, file.config["curve"])
         return self

@@ -194,7 +194,7 @@ class GraphIndex(Index):
         arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         with self._writing:
-            if not self._n_nodes:
+            if not self._n_nodes or not len(self):
                 raise StateError(f"an empty index cannot be calibrated; add {self.noun} first")
             if queries is None:
                 probes = calibration.from_stored(self, self._contract.topics)

@@ -200,8 +200,8 @@ class IVF(Index):
         arrays.check_callback(progress, "progress")
         workers = self._threads(threads)
         with self._writing:
-            if not self._n_nodes:
-                raise StateError("an empty index cannot be calibrated; add vectors first")
+            if min(len(self), self._n_nodes) < 2:
+                raise StateError("an index of fewer than two vectors cannot be calibrated; add some first")
             probes = None
             if queries is not None:
                 probes = calibration.from_queries(self._queries(queries)[0], "the queries passed to calibrate")
@@ -317,12 +317,12 @@ class IVF(Index):
     def _link(self, placed: Placed, threads: int, report: Any = None) -> None:
         """Every node whose place is not free is in a list, whether rows hang on it or not."""
         fresh = placed.fresh
-        if self._core is not None:
-            self._contract.added(fresh)
         if self._core is None:
             self._codes.follow(self._store)
             self._cluster(fresh, threads)
-        elif self._added + len(fresh) > self._clustered:
+            return
+        self._contract.added(fresh)
+        if self._added + len(fresh) > self._clustered:
             held = np.ones(self._n_nodes, bool)
             held[self._spare_nodes] = False
             self._cluster(np.flatnonzero(held).astype(np.uint32), threads)
@@ -352,8 +352,12 @@ class IVF(Index):
     def _changed(self, n: int) -> None:
         self._contract.note(n)
         self._tidy()
-        if self._core is not None:
+        self._calibrate_if_due()
+        if self._core is not None:  # by the curve that will serve it
             self._contract.prove(self)
+            self._calibrate_if_due()
+
+    def _calibrate_if_due(self) -> None:
         if self._contract.due(min(len(self), self._n_nodes)):
             self.calibrate()
 

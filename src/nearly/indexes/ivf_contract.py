@@ -22,9 +22,9 @@ __all__ = ["ListContract", "Probe"]
 
 _LOSS = 0.0005  # recall by which a deeper re-rank must gain to be tried
 _RANDOM = 2.0  # ranking a vector that lies apart, in comparisons of vectors that lie side by side
-_MOST_HARDER = 300  # queries made harder, of each kind, that are measured
+_MOST_HARDER = 300  # queries made harder that are measured
 _FEWEST = 20  # vectors of a topic that tell a recall, to within about 0.05; by hand
-_MOST_KEPT = 125  # queries by which depths are measured: each is compared with all codes
+_MOST_KEPT = 125  # queries of each group by which depths are measured: each is compared with all codes
 _RANKED = 10  # neighbors that depths are multiples of at least: for so many they were measured
 
 
@@ -63,15 +63,17 @@ class ListContract(Contract):
     def measure_lists(self, index: "IVF", probes: calibration.Probes | None, *, threads: int = 0) -> None:
         """Measure on these queries, or on stored vectors, each as if it was not there, and on harder ones."""
         if probes is None:  # no graph is needed for that
-            n = calibration.held_out(index._n_nodes)
+            n = max(1, calibration.held_out(index._n_nodes))
             probes = calibration.from_stored(cast(Any, index), self.topics, n)
         measured = _measured(index, probes, threads)
         self.__dict__.update(probing=measured, _size=len(index), changed=0, _known={})  # in one go
 
     def _keeps(self, index: Any, nodes: NDArray[np.uint32]) -> bool:
         curve = self.probing
-        if curve is None or curve.mean.shape[1] == 1 or len(nodes) < _FEWEST:
+        if curve is None or curve.mean.shape[1] == 1 or len(nodes) < _FEWEST or len(index) < 2:
             return True  # of queries of the user's the data tells nothing
+        if index._store.kept == "disk" and index._codes.codes is None:
+            return True  # to know would take reading the whole file for each
         how = self.probe(index, 10, None, None, len(index))
         if how.scan:
             return True
@@ -138,9 +140,9 @@ class ListContract(Contract):
         values = {"recall": float(self.target), "calibrates": self.calibrates, "curve_size": self._size,
                   "changed": self.changed}  # fmt: skip
         if self.probing is None:
-            return self._suspects(), values, {}
+            return self._topics_state(), values, {}
         parts, curve = self.probing.state()
-        return {**parts, **self._suspects()}, values, {"curve": curve}
+        return {**parts, **self._topics_state()}, values, {"curve": curve}
 
     @classmethod
     def restore(cls, file: storage.File) -> Self:
@@ -150,7 +152,7 @@ class ListContract(Contract):
         )
         self._size = storage.config_int(file, ("ivf", "curve_size"), 0)
         self.changed = storage.config_int(file, ("ivf", "changed"), 0)
-        self._suspect(file)
+        self._restore_topics(file)
         if "curve" in file.config:
             self.probing = Probing.from_state(file.arrays, file.config["curve"])
         return self
@@ -160,94 +162,93 @@ def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing
     store, lists, n_apart = index._store, index._lists, max(probes.n_expected, len(probes.apart))
     harder = np.arange(n_apart, len(probes.rows))[:: max(1, (len(probes.rows) - n_apart) // _MOST_HARDER)]
     rows = np.ascontiguousarray(probes.rows[np.concatenate([np.arange(n_apart), harder])])
+    without = np.full(len(rows), NONE, np.uint32)
+    without[: len(probes.apart)] = probes.apart
     group = np.ones(len(rows), np.intp)  # each but the first answers for itself
     group[: probes.n_expected] = 0
     for topic in range(1, 1 + int(probes.topic.max(initial=0))):
         of_topic = np.flatnonzero(probes.topic == topic)
         if len(of_topic) >= _FEWEST:
             group[of_topic] = group.max() + 1
-    bits = _all_but(index, probes.apart) if len(probes.apart) else None
-    truth, ids = _truth(index, rows, min(probing.KS[-1], max(1, len(index) - _left_out(index, bits))), bits, threads)
-    nodes = store.column("nodes")[index._id_map().rows(ids.ravel())[0]]
-    of_neighbors = lists.labels(index._n_nodes)[nodes].reshape(truth.shape).astype(np.intp)
+    truth, nodes = _truth(index, rows, min(probing.KS[-1], len(index) - 1), without, threads)
+    of_neighbors = lists.labels(index._n_nodes)[nodes].astype(np.intp)
     gaps = np.empty((len(rows), len(lists.centers)), np.float32)
     index._core.gaps(store.query_bytes, rows, store.metric.number, gaps, threads)
     apart = slice(0, n_apart)
+    kept, least = _kept(index, rows[apart], group[apart], truth[apart], without[apart], threads)
     return probing.measure(
-        gaps, of_neighbors, lists.sizes, n_expected=probes.n_expected, group=group,
-        kept=_kept(index, rows[apart], group[apart], truth[apart], bits, threads), source=probes.source,
-        seed=index._seed,
+        gaps, of_neighbors, lists.sizes, n_expected=probes.n_expected, group=group, kept=kept, least=least,
+        source=probes.source, seed=index._seed,
     )  # fmt: skip
 
 
 def _truth(
-    index: "IVF", rows: NDArray[np.uint8], k: int, bits: NDArray[np.uint64] | None, threads: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Distances and ids of the k nearest that pass."""
-    store, n = index._store, len(rows)
-    ids, found = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    index: "IVF", rows: NDArray[np.uint8], k: int, without: NDArray[np.uint32], threads: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+    """Distances and nodes of the k nearest, other than the node that each query does without."""
+    store, n, wanted = index._store, len(rows), k + bool((without != NONE).any())
+    ids, found = np.empty((n, wanted), np.int64), np.empty((n, wanted), np.float32)
     _core.scan(store.scorer, store.rows, index._n_nodes, store.query_bytes, rows, store.metric.number, ids, found,
-               np.empty(n, np.uint32), bits, None, threads)  # fmt: skip
-    return found, ids
+               np.empty(n, np.uint32), None, None, threads)  # fmt: skip
+    return _others(index, ids, found, without, k)
 
 
 def _looked(
-    index: "IVF", rows: NDArray[np.uint8], k: int, width: int, reach: float, depth: int,
-    bits: NDArray[np.uint64] | None, threads: int,
+    index: "IVF", rows: NDArray[np.uint8], k: int, without: NDArray[np.uint32], depth: int, threads: int,
+    how: Probe | None = None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Distances of what a search of the lists finds."""
-    store, n = index._store, len(rows)
-    ids, found = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
-    index._core.search(store.query_bytes, rows, store.metric.number, width, reach, depth, False, ids, found,
-                       np.empty(n, np.uint32), bits, threads)  # fmt: skip
-    return found
+    """Distances of what a search of the lists, of all unless told how, finds besides those nodes."""
+    store, n, more = index._store, len(rows), int((without != NONE).any())
+    width, reach = (len(index._lists.centers), np.inf) if how is None else (how.width, how.reach)
+    ids, found = np.empty((n, k + more), np.int64), np.empty((n, k + more), np.float32)
+    index._core.search(store.query_bytes, rows, store.metric.number, width, reach, max(k, depth) + more, False,
+                       ids, found, np.empty(n, np.uint32), None, threads)  # fmt: skip
+    return _others(index, ids, found, without, k)[0]
+
+
+def _others(
+    index: "IVF", ids: NDArray[np.int64], found: NDArray[np.float32], without: NDArray[np.uint32], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+    """Distances and nodes of the first k of what was found, but for one node of each query."""
+    nodes = index._store.column("nodes")[index._id_map().rows(ids.ravel())[0]].reshape(ids.shape)
+    found[(nodes == without[:, None]) & (ids >= 0)] = np.inf
+    order = np.argsort(found, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(nodes, order, axis=1)
 
 
 def _kept(
     index: "IVF", rows: NDArray[np.uint8], group: NDArray[np.intp], truth: NDArray[np.float32],
-    bits: NDArray[np.uint64] | None, threads: int,
-) -> NDArray[np.float32]:  # fmt: skip
-    """Share of the true neighbors that the first so many by codes hold, for depths as long as more of them gain.
+    without: NDArray[np.uint32], threads: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+    """Shares of the true neighbors that the first so many by codes hold, for depths as long as more of them gain.
 
-    Of several groups the least: codes may tell one topic from another, and its vectors not from each other.
+    Those of the expected queries, and the least of all groups: codes may tell a topic from another, and hardly tell its
+    vectors from each other.
     """
     if index._codes.codes is None:
-        return np.ones(1, np.float32)
-    some = np.concatenate([np.flatnonzero(group == g)[:: max(1, int((group == g).sum()) // _MOST_KEPT)]
-                           for g in np.unique(group)])  # fmt: skip
-    rows, truth, group = np.ascontiguousarray(rows[some]), truth[some], group[some]
+        return np.ones(1, np.float32), np.ones(1, np.float32)
+    members = [np.flatnonzero(group == g) for g in np.unique(group)]
+    some = np.concatenate([those[:: -(-len(those) // _MOST_KEPT)] for those in members])
+    rows, truth, group, without = np.ascontiguousarray(rows[some]), truth[some], group[some], without[some]
     k, shares = min(10, truth.shape[1]), []
     for factor in probing.DEPTHS:
-        found = _looked(
-            index, rows, k, len(index._lists.centers), np.inf, math.ceil(_RANKED * factor), bits, threads
-        )  # fmt: skip
+        found = _looked(index, rows, k, without, math.ceil(_RANKED * factor), threads)
         held = (found <= truth[:, k - 1 : k]).mean(axis=1)
-        shares.append(min(float(held[group == g].mean()) for g in np.unique(group)))
-        if shares[-1] >= 1 - _LOSS:
+        shares.append([float(held[group == g].mean()) for g in np.unique(group)])
+        if min(shares[-1]) >= 1 - _LOSS:
             break
-    return np.maximum.accumulate(np.array(shares, np.float32))
+    by_group = np.maximum.accumulate(np.array(shares, np.float32), axis=0)
+    return by_group[:, 0].copy(), by_group.min(axis=1)
 
 
 def _delivered(index: "IVF", nodes: NDArray[np.uint32], how: Probe) -> NDArray[np.floating[Any]]:
-    """Recall@10 of a search for each of these nodes among all others."""
-    rows, bits = calibration.as_queries(cast(Any, index), nodes), _all_but(index, nodes)
-    k = min(10, len(index) - _left_out(index, bits))
-    found = _looked(index, rows, k, how.width, how.reach, how.depth, bits, 0)
-    return np.asarray((found <= _truth(index, rows, k, bits, 0)[0][:, -1:]).mean(axis=1))
-
-
-def _all_but(index: "IVF", nodes: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """A filter that passes the rows of all nodes but these."""
-    passes = np.ones(index._n_nodes + 1, bool)
-    passes[nodes] = passes[-1] = False
-    of_row = index._store.column("nodes")[: index._n_rows]
-    padded = np.zeros((index._n_rows + 63) // 64 * 64, bool)
-    padded[: index._n_rows] = (of_row != NONE) & passes[np.minimum(of_row, index._n_nodes)]
-    return np.packbits(padded, bitorder="little").view(np.uint64)
-
-
-def _left_out(index: "IVF", bits: NDArray[np.uint64] | None) -> int:
-    return 0 if bits is None else len(index) - int(np.unpackbits(bits.view(np.uint8)).sum())
+    """Recall@10 of a search for each of these nodes as if it was not there."""
+    rows, k = calibration.as_queries(cast(Any, index), nodes), min(10, len(index) - 1)
+    if index._store.kept == "disk":  # a scan would read the whole file, once for each
+        truth = _looked(index, rows, k, nodes, math.ceil(_RANKED * probing.DEPTHS[-1]), 0)
+    else:
+        truth = _truth(index, rows, k, nodes, 0)[0]
+    return np.asarray((_looked(index, rows, k, nodes, how.depth, 0, how) <= truth[:, -1:]).mean(axis=1))
 
 
 def _name(index: "IVF") -> str:

@@ -83,7 +83,8 @@ def peak_bytes(n: int, dim: int, metric: Metric, index_bytes: int, shape: Shape 
         clustering = _CALIBRATION_BYTES + min(n, shape.n_lists * PER_LIST) * 4 * 3 * dim
     fitting = min(n, SAMPLE) * 4 * (copies * dim + 3 * shape.code_bytes)
     queries = max(_CALIBRATION_QUERIES, n_queries)
-    calibrating = _CALIBRATION_BYTES + queries * 4 * (3 * dim + shape.n_lists) + n_queries * 12_000
+    of_query = 12 * dim + 20 * shape.n_lists  # how far its lists are, and their ranks, sorted twice
+    calibrating = _CALIBRATION_BYTES + queries * of_query + n_queries * 12_000
     inserting = max(64, n // 50) * shape.degree * _EDGE_BYTES
     return peak + inserting + max(fitting, clustering, calibrating)  # what the one gave back serves the other
 

@@ -153,7 +153,7 @@ class Travel:
         """
         if self.codes is None:
             return NOBODY
-        self._unproven = np.concatenate([self._unproven, fresh])
+        self._unproven = np.concatenate([store.in_use(self._unproven, n), fresh])  # some may have gone since
         if len(self._unproven) < max(_LEAST, n // 100):
             return NOBODY
         fresh, self._unproven = self._unproven, NOBODY

@@ -84,8 +84,9 @@ class Probing:
     widths : ndarray of shape (n_widths,), uint32
     fixed : ndarray of shape (n_ks, n_widths), float32
         Mean recall of the expected queries by fixed numbers of lists.
-    depths, kept : ndarray of shape (n_depths,), float32
-        Candidates ranked by neighbors wanted, and the share of neighbors that are among them.
+    depths, kept, least : ndarray of shape (n_depths,), float32
+        Candidates ranked by neighbors wanted, and the share of neighbors that are among them: of the expected queries,
+        and the least of all groups.
     """
 
     source: str
@@ -99,6 +100,7 @@ class Probing:
     fixed: Floats
     depths: Floats
     kept: Floats
+    least: Floats
 
     def choose(self, k: int, target: float, n_vectors: int, code: float, vector: float) -> Reach | None:
         """Return the cheapest effort that meets a target for k neighbors, or None if none does.
@@ -108,21 +110,21 @@ class Probing:
         at = next((i for i, known in enumerate(self.ks) if known >= k), None)
         if at is None:
             return None
-        least = min(float(self.kept[-1]), 1 - _SHARE * (1 - target))
+        wanted = min(float(self.least[-1]), 1 - _SHARE * (1 - target))
         made = [
-            self._within(at, target, float(d), float(kept))
-            for d, kept in zip(self.depths, self.kept, strict=True) if kept >= least
+            self._within(at, target, float(d), float(kept), float(least))
+            for d, kept, least in zip(self.depths, self.kept, self.least, strict=True) if least >= wanted
         ]  # fmt: skip
         return min(
             (one for one in made if one is not None),
             key=lambda one: one.scanned * n_vectors * code + one.depth * max(k, 10) * vector, default=None,
         )  # fmt: skip
 
-    def _within(self, at: int, target: float, depth: float, kept: float) -> Reach | None:
-        """The least reach whose lower bounds meet a target, where codes keep so much of what is within."""
+    def _within(self, at: int, target: float, depth: float, kept: float, least: float) -> Reach | None:
+        """The least reach whose lower bounds meet a target, where codes keep so much of what is within, or less."""
         sure = self.mean[at] - _SIGMAS * self.error[at]
         sure[1:] = np.minimum(sure[1:] + _GIVE, self.mean[at][1:])
-        bound = np.maximum.accumulate(sure.min(axis=0) * kept)
+        bound = np.maximum.accumulate(sure.min(axis=0) * least)
         reached = np.flatnonzero(bound >= target)
         if not len(reached):
             return None
@@ -158,6 +160,10 @@ class Probing:
         """Make it of what `state` gave; FormatError if it does not fit together."""
         try:
             ks = tuple(int(k) for k in config["ks"])
+            arrays = {
+                "probing_least": arrays["probing_kept"],
+                **arrays,
+            }  # once there were no groups but the expected one
             parts = {name: np.array(arrays[f"probing_{name}"]) for name in _ARRAYS}
             reaches, mean, widths = parts["reaches"], parts["mean"], parts["widths"]
             fits = (
@@ -169,6 +175,7 @@ class Probing:
                 and bool((np.diff(widths.astype(np.int64)) > 0).all())
                 and parts["fixed"].shape == (len(ks), len(widths))
                 and len(parts["depths"]) > 0 and parts["depths"].shape == parts["kept"].shape == (len(parts["kept"]),)
+                and parts["least"].shape == parts["kept"].shape
                 and bool((parts["depths"] >= 1).all()) and bool((parts["depths"] <= 1000).all())
             )  # fmt: skip
             if not fits:
@@ -178,12 +185,12 @@ class Probing:
             raise FormatError(f"the recall curve in this file is damaged: {problem}") from problem
 
 
-_ARRAYS = ("reaches", "mean", "error", "scanned", "widths", "fixed", "depths", "kept")
+_ARRAYS = ("reaches", "mean", "error", "scanned", "widths", "fixed", "depths", "kept", "least")
 
 
 def measure(
     gaps: Floats, of_neighbors: NDArray[np.intp], sizes: NDArray[np.int64], *, n_expected: int,
-    group: NDArray[np.intp], kept: Floats, source: str, seed: int,
+    group: NDArray[np.intp], kept: Floats, least: Floats, source: str, seed: int,
 ) -> Probing:  # fmt: skip
     """Return the curve of queries whose neighbors are known.
 
@@ -198,8 +205,8 @@ def measure(
         The first so many queries are like those to come.
     group : ndarray of shape (n_queries,), intp
         Of each query; 0 for the expected ones.
-    kept : ndarray of shape (n_depths,), float32
-        Share of neighbors that each of `DEPTHS` keeps.
+    kept, least : ndarray of shape (n_depths,), float32
+        Share of the neighbors of expected queries that each of `DEPTHS` keeps, and the least share of a group's.
     source : str
     seed : int
         Of the bootstrap.
@@ -226,13 +233,11 @@ def measure(
             mean[i, g] = shares.mean(axis=0)
             error[i, g] = (drawn.astype(np.float64) @ shares / len(members)).std(axis=0)
     expected = gaps[:n_expected]
-    # The lists that end within each reach, all queries together: a sum over lists, sorted by where they end.
-    ends = np.searchsorted(reaches, expected.ravel())
-    read = np.bincount(ends, np.tile(sizes, len(expected)), len(reaches) + 1)[: len(reaches)].cumsum()
-    scanned = read / max(1, len(expected) * int(sizes.sum()))
+    within = sum(np.bincount(np.searchsorted(reaches, row), sizes, len(reaches) + 1) for row in expected)
+    scanned = np.cumsum(within)[: len(reaches)] / max(1, len(expected) * int(sizes.sum()))
     rank = np.argsort(np.argsort(expected, axis=1, kind="stable"), axis=1)
     ranks = np.take_along_axis(rank, of_neighbors[:n_expected], axis=1)
     widths = np.unique(np.geomspace(1, n_lists, 40).astype(np.uint32))
     fixed = np.array([[(ranks[:, :k] < w).mean() for w in widths] for k in ks], np.float32)
     return Probing(source, len(gaps), ks, reaches, mean, error, scanned.astype(np.float32), widths, fixed,
-                   np.array(DEPTHS[: len(kept)], np.float32), kept)  # fmt: skip
+                   np.array(DEPTHS[: len(kept)], np.float32), kept, least)  # fmt: skip
