@@ -91,7 +91,14 @@ def test_filters_for_each_query_are_refused_by_their_place(case):
     broken[2, 0] = np.nan
     with pytest.raises(nearly.InputError, match="row 2"):
         index.search(broken, where=[mask, None, mask])
-    assert index.search(asked[:0], where=[]).ids.shape == (0, 10)
+    for none in ([], np.zeros((0, LARGE), bool)):
+        assert index.search(asked[:0], where=none).ids.shape == (0, 10)
+    same(
+        index.search(asked, where=[np.array(i) for i in range(9)]), index.search(asked, where=np.arange(9))
+    )  # one filter
+    with pytest.raises(nearly.InputError, match="k") as refused:
+        index.search(asked, 0, where=[mask] * 3)
+    assert not hasattr(refused.value, "__notes__")
 
 
 @pytest.mark.parametrize("case", each(SIMPLE), ids=str)

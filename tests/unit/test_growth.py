@@ -113,6 +113,16 @@ def test_lists_whose_vectors_all_went_take_new_ones(metric):
     assert few.search(vectors[0], k=2, recall=0.9).ids[0] == 0
 
 
+def test_lists_that_lost_nearly_all_keep_what_was_asked_for():
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((20, 8))
+    vectors = (centers[rng.integers(0, 20, 4200)] + rng.standard_normal((4200, 8))).astype(np.float32)
+    index = nearly.IVF(vectors[:4000])
+    for left in (600, 250, 100):
+        index.remove(index.ids[left:])
+        assert_kept(index, vectors[4000:])
+
+
 def test_codes_are_tried_on_vectors_that_are_still_there():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((400, 4), np.float32)

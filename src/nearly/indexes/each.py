@@ -17,7 +17,8 @@ _SHOWN_PLANS = 3
 def is_for_each(where: Any) -> bool:
     """Whether these are filters, one for each query: a list of them, or a boolean matrix; else it is one for all."""
     if type(where) in (list, tuple):  # not what an index made of a filter, which is a tuple, too
-        return len(where) > 0 and not isinstance(where[0], bool | int | float | complex | str | bytes | np.generic)
+        scalar = bool | int | float | complex | str | bytes | np.generic
+        return len(where) > 0 and not isinstance(where[0], scalar) and getattr(where[0], "ndim", None) != 0
     return isinstance(where, np.ndarray) and where.ndim == 2 and where.dtype == np.bool_
 
 
@@ -31,6 +32,8 @@ def search_each(
     if len(filters) != len(queries):
         raise InputError(f"where holds {len(filters)} filters, but there are {len(queries)} queries; pass one filter "
                          "for all, or one for each query")  # fmt: skip
+    if not len(queries):
+        return search(queries, None)
     groups: dict[Hashable, list[int]] = {}
     for i, each in enumerate(filters):
         groups.setdefault(each.tobytes() if isinstance(filters, np.ndarray) else id(each), []).append(i)
@@ -39,7 +42,8 @@ def search_each(
         try:
             parts.append((members, search(queries[members], filters[members[0]])))
         except NearlyError as problem:
-            problem.add_note(f"that was where[{members[0]}]")
+            if "where" in str(problem):
+                problem.add_note(f"that was where[{members[0]}]")
             raise
     width = max(part.ids.shape[1] for _, part in parts)
     ids = np.full((len(queries), width), -1, np.int64)

@@ -106,6 +106,8 @@ class ListContract(Contract):
                 return _scan(index, f"{index._n_nodes} distinct vectors are too few to calibrate lists on")
             raise StateError("this index was built with calibrate=False, so a recall target has no meaning; "
                              "pass effort=, or call calibrate()")  # fmt: skip
+        if n < calibration.LEAST and self.changed * 2 > self._size:
+            return _scan(index, f"{n} vectors are left, too few to calibrate lists on anew")
         stale = f"; {self.changed} changes since" if self.changed * 5 > self._size else ""
         basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         code, vector = index._costs()
