@@ -327,13 +327,19 @@ class Index:
         rows = np.ascontiguousarray(rows)
         return rows.view(np.uint8).reshape(len(rows), rows.shape[1] * rows.itemsize), single
 
-    def _for_each(self, search: Callable[[NDArray[Any], Any], Hits], queries: Any, where: Any) -> Hits:
-        """What ``search(some queries, filter)`` finds for each query under a filter of its own."""
+    def _for_each(self, queries: Any, where: Any, k: Any, **options: Any) -> Hits:
+        """What `search` finds for each query under a filter of its own."""
         bits = self._store.metric.input == "bits"
         made, single = arrays.as_queries(queries, bits=bits)
         if made.kind in ("float32", "float16", "bfloat16"):
             arrays.check_finite(made, "queries")  # here, where the rows have their numbers
-        return search_each(search, made.array if bits else made.as_float32(), single, where)
+        search = cast(Any, self).search
+        return search_each(
+            lambda some, one: search(some, k, where=one, **options),
+            made.array if bits else made.as_float32(),
+            single,
+            where,
+        )
 
     def _filter(self, where: Any) -> tuple[NDArray[np.uint64], int]:
         """A bit per row that passes, and how many pass."""

@@ -164,12 +164,7 @@ class Flat(Index):
                 return Hits(answer, None, True, self._context(), answer)
         self._refuse(unknown)
         if where is not None and is_for_each(where):
-            return self._for_each(
-                lambda some, one: self.search(
-                    some, k, recall=recall, effort=effort, exact=exact, where=one, threads=threads
-                ),
-                queries, where,
-            )  # fmt: skip
+            return self._for_each(queries, where, k, recall=recall, effort=effort, exact=exact, threads=threads)
         if exact is not None:
             arrays.check_flag(exact, "exact")
         if recall is not None and effort is not None:

@@ -273,11 +273,7 @@ class GraphIndex(Index):
     def _filtered(self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: Any) -> Hits:
         # Apart from `search`, which a closure would slow down.
         if is_for_each(where) and self._store.metric.input != "any":
-            return self._for_each(
-                lambda some, one: GraphIndex.search(
-                    self, some, k, recall=recall, effort=effort, exact=exact, where=one, threads=threads
-                ), queries, where,
-            )  # fmt: skip
+            return self._for_each(queries, where, k, recall=recall, effort=effort, exact=exact, threads=threads)
         return cast("Hits", self._steadily(
             lambda: self._search(queries, k, recall, effort, exact, where, threads)
         ))  # fmt: skip

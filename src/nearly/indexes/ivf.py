@@ -257,12 +257,7 @@ class IVF(Index):
         if unknown:
             self._refuse(unknown)
         if where is not None and is_for_each(where):
-            return self._for_each(
-                lambda some, one: self.search(
-                    some, k, recall=recall, effort=effort, exact=exact, where=one, threads=threads
-                ),
-                queries, where,
-            )  # fmt: skip
+            return self._for_each(queries, where, k, recall=recall, effort=effort, exact=exact, threads=threads)
         workers, k, exact = self._threads(threads), self._columns(k), arrays.check_flag(exact, "exact")
         if recall is not None and effort is not None:
             raise InputError("recall= and effort= exclude each other; pass one")

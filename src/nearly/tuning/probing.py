@@ -163,7 +163,7 @@ class Probing:
             arrays = {
                 "probing_least": arrays["probing_kept"],
                 **arrays,
-            }  # once there were no groups but the expected one
+            }  # which files had not, before there were topics
             parts = {name: np.array(arrays[f"probing_{name}"]) for name in _ARRAYS}
             reaches, mean, widths = parts["reaches"], parts["mean"], parts["widths"]
             fits = (
