@@ -1,5 +1,9 @@
 // Graphs: searching, building, repairing.
 #include "graph/index.hpp"
+
+#include <algorithm>
+#include <functional>
+
 #include "answer.hpp"
 #include "bind.hpp"
 
@@ -18,7 +22,7 @@ graph::BuildRules rules(size_t beam, size_t new_degree, float alpha, size_t max_
 
 std::shared_ptr<GraphIndex> make(std::vector<std::shared_ptr<Table>> lists, std::vector<std::shared_ptr<Table>> slots,
                                  std::vector<Row> entries, std::shared_ptr<Scorer> travel, std::shared_ptr<Scorer> store,
-                                 std::shared_ptr<Rows> rows, size_t n_nodes) {
+                                 std::shared_ptr<Rows> rows, size_t n_nodes, std::shared_ptr<Table> wide) {
   require(!lists.empty() && slots.size() + 1 == lists.size(), "one slot table for each layer but the ground");
   require(travel->query_bytes() == store->query_bytes(), "travel and store are for other queries");
   for (const Row e : entries) require(e < n_nodes, "an entry does not exist");
@@ -29,19 +33,20 @@ std::shared_ptr<GraphIndex> make(std::vector<std::shared_ptr<Table>> lists, std:
     require(l == 0 || (slots[l - 1] && slots[l - 1]->stride() == 4), "slots are 4 bytes");
     layers.emplace_back(lists[l], l == 0 ? nullptr : slots[l - 1]);
   }
-  auto made = std::make_shared<GraphIndex>(std::move(layers), std::move(entries), travel, store, rows, n_nodes);
+  if (wide) require(wide->stride() % 4 == 0 && wide->stride() >= 4 && wide->stride() / 4 <= graph::kMaxBlock, "degree in [1, 512]");
+  auto made = std::make_shared<GraphIndex>(std::move(layers), std::move(entries), travel, store, rows, n_nodes, wide);
   require(n_nodes < graph::kMaxNodes && n_nodes <= made->room(), "fewer rows than nodes");
   return made;
 }
 
-// Distances compared, lists read, vectors ranked.
-using Counters = std::tuple<uint64_t, uint64_t, uint64_t>;
+// Distances compared, lists read, vectors ranked; queries that hopped over what does not pass a filter, that gave up.
+using Counters = std::tuple<uint64_t, uint64_t, uint64_t, uint64_t, uint64_t>;
 
 std::optional<Counters> walk(const GraphIndex& index, const graph::Request& request, const Poll& poll) {
   nb::gil_scoped_release release;
   const auto work = unless_retired([&] { return index.search(request, poll); });
   if (!work) return std::nullopt;
-  return Counters{work->distances, work->hops, work->ranked};
+  return Counters{work->distances, work->hops, work->ranked, work->hopped, work->gave_up};
 }
 
 using Bounds = std::optional<In<float, 1>>;
@@ -53,11 +58,58 @@ void require_levels(const Bounds& bounds, const Widths& widths, const Bounds& re
           "one width, and one reach if any, more than bounds, and a probe");
 }
 
+// How walks look for what passes a filter, whatever the filter is: see graph::Effort and graph::Sieve.
+struct Sifting {
+  std::vector<uint32_t> ranks;
+  std::vector<float> reaches, lists, edges, hops, works;  // levels x ranks, twice; edges; levels x edges, twice
+  float few;
+};
+
+std::shared_ptr<Sifting> make_sifting(In<uint32_t, 1> ranks, In<float, 2> reaches, In<float, 2> lists, In<float, 1> edges,
+                                      In<float, 2> hops, In<float, 2> works, float few) {
+  const size_t n = ranks.shape(0);
+  const uint32_t* first = ranks.data();
+  const size_t n_levels = reaches.shape(0), n_edges = edges.shape(0);
+  const auto fits = [](const In<float, 2>& a, size_t rows, size_t columns) { return a.shape(0) == rows && a.shape(1) == columns; };
+  require(n >= 1 && first[0] >= 1 && std::is_sorted(first, first + n, std::less_equal<>()) && n_levels >= 1 && n_edges >= 1 &&
+              fits(reaches, n_levels, n) && fits(lists, n_levels, n) && fits(hops, n_levels, n_edges) &&
+              fits(works, n_levels, n_edges),
+          "Sifting: reaches and lists for each level and rank, ranks ascending, and for each level and edge");
+  return std::make_shared<Sifting>(Sifting{{first, first + n},
+                                           {reaches.data(), reaches.data() + reaches.size()},
+                                           {lists.data(), lists.data() + lists.size()},
+                                           {edges.data(), edges.data() + edges.size()},
+                                           {hops.data(), hops.data() + hops.size()},
+                                           {works.data(), works.data() + works.size()},
+                                           few});
+}
+
+void sift(graph::Request& r, const Sifting& sifting, const In<uint64_t, 1>& nodes, const In<uint32_t, 1>& seeds, float share,
+          size_t most_work) {
+  r.effort.reaches = sifting.reaches.data();
+  r.effort.ranks = sifting.ranks.data();
+  r.effort.n_ranks = sifting.ranks.size();
+  graph::Sieve& sieve = r.sieve;
+  sieve.bits = nodes.data();
+  sieve.n_bits = nodes.shape(0) * 64;
+  sieve.seeds = seeds.data();
+  sieve.n_seeds = seeds.shape(0);
+  sieve.share = share;
+  sieve.lists = sifting.lists.data();
+  sieve.few = sifting.few;
+  sieve.edges = sifting.edges.data();
+  sieve.reaches = sifting.hops.data();
+  sieve.works = sifting.works.data();
+  sieve.n_edges = sifting.edges.size();
+  sieve.most_work = most_work;
+}
+
 // None when the graph was retired: its successor is to be searched then.
 std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                  size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
                  Words filter, size_t probe, Bounds bounds, Widths widths, std::optional<Out<float, 1>> hardness,
-                 size_t threads, Widths without, Bounds reaches, size_t anchor, float stretch) {
+                 size_t threads, Widths without, Bounds reaches, size_t anchor, float stretch,
+                 const Sifting* sifting, Words nodes, Widths seeds, float share, size_t most_work) {
   graph::Request r{};
   r.queries = queries.data();
   r.query_bytes = queries.shape(1);
@@ -82,6 +134,12 @@ std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<u
       r.effort.anchor = anchor;
       r.effort.stretch = stretch;
     }
+  }
+  if (sifting) {
+    require(filter && nodes && seeds && reaches && sifting->hops.size() == r.effort.n_levels * sifting->edges.size(),
+            "search: sifting wants a filter, its nodes, seeds, and as many levels");
+    for (size_t i = 0; i < seeds->shape(0); ++i) require(seeds->data()[i] < index.n_nodes(), "search: a seed does not exist");
+    sift(r, *sifting, *nodes, *seeds, share, most_work);
   }
   if (hardness) {
     require(hardness->shape(0) == r.n && widths, "search: hardness is seen with widths only");
@@ -128,16 +186,10 @@ std::shared_ptr<Plan> make_plan(size_t dim, size_t k, int metric, size_t width, 
   return plan;
 }
 
-// One float32 query: the least that a call can cost. None when it is no such query, or not all of `n_live` rows or k of them
-// were found, or the graph was retired: the long way says what is wrong, or does better.
-nb::object search_one(const GraphIndex& index, const Plan& plan, nb::handle asked, size_t n_live) {
-  require_outside_metric();
-  const FloatRow query(asked, plan.dim);
-  if (!query || plan.dim * 4 != index.query_bytes()) return nb::none();
-  Answer answer(plan.k);
-  uint32_t count = 0;
+// One query, of plan.dim floats.
+graph::Request one(const Plan& plan, const uint8_t* query, Answer& answer, uint32_t& count) {
   graph::Request r{};
-  r.queries = query.bytes();
+  r.queries = query;
   r.query_bytes = plan.dim * 4;
   r.n = 1;
   r.k = plan.k;
@@ -154,12 +206,54 @@ nb::object search_one(const GraphIndex& index, const Plan& plan, nb::handle aske
   r.ids = answer.ids();
   r.distances = answer.distances();
   r.counts = &count;
+  return r;
+}
+
+// One float32 query: the least that a call can cost. None when it is no such query, or not all of `n_live` rows or k of them
+// were found, or the graph was retired: the long way says what is wrong, or does better.
+nb::object search_one(const GraphIndex& index, const Plan& plan, nb::handle asked, size_t n_live) {
+  require_outside_metric();
+  const FloatRow query(asked, plan.dim);
+  if (!query || plan.dim * 4 != index.query_bytes()) return nb::none();
+  Answer answer(plan.k);
+  uint32_t count = 0;
+  const graph::Request r = one(plan, query.bytes(), answer, count);
   std::optional<graph::Work> work;
   {
     nb::gil_scoped_release release;
     work = unless_retired([&] { return index.search(r, {}); });
   }
   if (!work || count < std::min(plan.k, n_live)) return nb::none();
+  return answer.done(count, {work->distances, work->hops, work->ranked});
+}
+
+// The same under a filter, of which `n_wanted` rows pass or k: None also where the walk gave up.
+nb::object sift_one(const GraphIndex& index, const Plan& plan, const Sifting& sifting, In<uint64_t, 1> filter,
+                    In<uint64_t, 1> nodes, In<uint32_t, 1> seeds, float share, size_t most_work, size_t n_wanted,
+                    nb::handle asked) {
+  require_outside_metric();
+  const size_t n_levels = plan.widths.size();
+  require(!plan.reaches.empty() && sifting.hops.size() == n_levels * sifting.edges.size() && share > 0,
+          "sift_one: as many levels, and a share");
+  for (size_t i = 0; i < seeds.shape(0); ++i) require(seeds.data()[i] < index.n_nodes(), "sift_one: a seed does not exist");
+  const FloatRow query(asked, plan.dim);
+  if (!query || plan.dim * 4 != index.query_bytes()) return nb::none();
+  Answer answer(plan.k);
+  uint32_t count = 0;
+  const size_t width = std::clamp(most_work, plan.k, graph::kMaxNodes);
+  const std::vector<uint32_t> widths(n_levels, static_cast<uint32_t>(width));
+  graph::Request r = one(plan, query.bytes(), answer, count);
+  r.filter = {filter.data(), filter.shape(0) * 64};
+  r.effort.width = width;
+  r.effort.widths = widths.data();
+  r.effort.stretch = std::max(1.0f, 1 / share);
+  sift(r, sifting, nodes, seeds, share, most_work);
+  std::optional<graph::Work> work;
+  {
+    nb::gil_scoped_release release;
+    work = unless_retired([&] { return index.search(r, {}); });
+  }
+  if (!work || count < std::min(plan.k, n_wanted)) return nb::none();
   return answer.done(count, {work->distances, work->hops, work->ranked});
 }
 
@@ -213,16 +307,25 @@ void graph(nb::module_& m) {
       .def(nb::new_(&make_plan), "dim"_a, "k"_a, "metric"_a, "width"_a, "depth"_a, "probe"_a = 0,
            "bounds"_a.noconvert() = nb::none(), "widths"_a.noconvert() = nb::none(),
            "reaches"_a.noconvert() = nb::none(), "anchor"_a = 1);
+  nb::class_<Sifting>(m, "Sifting", "How far walks go for what passes a filter.")
+      .def(nb::new_(&make_sifting), "ranks"_a.noconvert(), "reaches"_a.noconvert(), "lists"_a.noconvert(),
+           "edges"_a.noconvert(), "hops"_a.noconvert(), "works"_a.noconvert(), "few"_a);
   nb::class_<GraphIndex>(m, "Graph", "Layers of neighbor lists, searched through scorers.")
-      .def(nb::new_(&make), "lists"_a, "slots"_a, "entries"_a, "travel"_a, "store"_a, "rows"_a, "n_nodes"_a)
+      .def(nb::new_(&make), "lists"_a, "slots"_a, "entries"_a, "travel"_a, "store"_a, "rows"_a, "n_nodes"_a,
+           "wide"_a.none() = nb::none())
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "depth"_a,
            "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
            "filter"_a.noconvert() = nb::none(), "probe"_a = 0, "bounds"_a.noconvert() = nb::none(),
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0,
            "without"_a.noconvert() = nb::none(), "reaches"_a.noconvert() = nb::none(), "anchor"_a = 1,
-           "stretch"_a = 1)
+           "stretch"_a = 1, "sifting"_a = nb::none(), "nodes"_a.noconvert() = nb::none(),
+           "seeds"_a.noconvert() = nb::none(), "share"_a = 1, "most_work"_a = size_t{1} << 31)
       .def("search_one", &search_one,
            nb::sig("def search_one(self, plan: Plan, query: object, n_live: int, /) -> bytearray | None"))
+      .def("sift_one", &sift_one,
+           nb::sig("def sift_one(self, plan: Plan, sifting: Sifting, filter: NDArray[numpy.uint64], nodes: "
+                   "NDArray[numpy.uint64], seeds: NDArray[numpy.uint32], share: float, most_work: int, n_wanted: int, "
+                   "query: object, /) -> bytearray | None"))
       .def("insert", &insert, "nodes"_a.noconvert(), "n_rows"_a, "beam"_a, "new_degree"_a, "alpha"_a,
            "max_candidates"_a = 500, "keep_old"_a = false, "fill"_a = false, "threads"_a = 0, "progress"_a = nb::none())
       .def("connect", [](GraphIndex& g, size_t beam, std::optional<In<uint32_t, 1>> also, bool listen) {
@@ -233,6 +336,13 @@ void graph(nb::module_& m) {
              nb::gil_scoped_release release;
              g.connect(beam, nodes, listen ? poll() : Poll{});
            }, "beam"_a, "also"_a.noconvert() = nb::none(), "listen"_a = true)
+      .def("widen", [](GraphIndex& g, In<uint32_t, 1> nodes, size_t threads) {
+             require_may_change(g);
+             for (size_t i = 0; i < nodes.shape(0); ++i)
+               require(nodes.data()[i] < std::min(g.n_nodes(), g.wide_room()), "widen: a node has no wide list");
+             nb::gil_scoped_release release;
+             g.widen(nodes.data(), nodes.shape(0), threads, poll());
+           }, "nodes"_a.noconvert(), "threads"_a = 0)
       .def("count_unreachable", [](const GraphIndex& g) {
              nb::gil_scoped_release release;
              return g.count_unreachable(poll());

@@ -78,6 +78,13 @@ std::vector<uint32_t> unseen(In<uint32_t, 1> list, size_t n_nodes, Out<uint64_t,
   return out;
 }
 
+std::vector<uint32_t> unseen_passing(In<uint32_t, 1> list, In<uint64_t, 1> bits, size_t n_bits, Out<uint64_t, 1> seen) {
+  require(n_bits <= bits.shape(0) * 64 && n_bits <= seen.shape(0) * 64, "unseen_passing: a bit a node");
+  std::vector<uint32_t> out(list.shape(0) + 1);
+  out.resize(k::active().unseen_passing(list.data(), list.shape(0), n_bits, seen.data(), bits.data(), out.data()));
+  return out;
+}
+
 std::vector<int64_t> within(In<float, 1> distances, In<uint32_t, 1> rows, float bound) {
   require(distances.shape(0) == rows.shape(0), "within: one row a distance");
   std::vector<int64_t> out(rows.shape(0) + 1);
@@ -266,6 +273,7 @@ void kernels(nb::module_& m) {
         "factor"_a, "out"_a.noconvert());
   m.def("halve", &halve, "codes"_a.noconvert(), "out"_a.noconvert());
   m.def("unseen", &unseen, "list"_a.noconvert(), "n_nodes"_a, "seen"_a.noconvert());
+  m.def("unseen_passing", &unseen_passing, "list"_a.noconvert(), "bits"_a.noconvert(), "n_bits"_a, "seen"_a.noconvert());
   m.def("within", &within, "distances"_a.noconvert(), "rows"_a.noconvert(), "bound"_a);
   m.def("merge", &merge, "pool"_a, "width"_a, "fresh"_a);
   m.def("packed_dots", &packed_dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert(),

@@ -1,4 +1,6 @@
 // Exact scans.
+#include <algorithm>
+
 #include "lists/blocks.hpp"
 #include "lists/bounded.hpp"
 #include "lists/scan.hpp"
@@ -88,6 +90,29 @@ std::optional<std::pair<uint64_t, uint64_t>> scan_bounded(
   });
 }
 
+// As scan of the nodes in `only`, by codes of them first; returns how many codes and how many vectors were compared.
+std::optional<std::pair<uint64_t, uint64_t>> scan_coded(
+    const Scorer& scorer, const Scorer& codes, float spread, const Rows& rows, size_t n_nodes, size_t query_bytes,
+    In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, Words filter,
+    In<uint32_t, 1> only, size_t threads) {
+  const size_t n = queries.shape(0), k = ids.shape(1);
+  require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && query_bytes == codes.query_bytes() &&
+              ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k && counts.shape(0) == n && k >= 1 &&
+              n_nodes <= scorer.n_rows() && n_nodes <= codes.n_rows() && n_nodes <= rows.first_rows()->rows() && spread >= 0,
+          "scan_coded: shapes disagree");
+  lists::Request r = request(queries, k, metric, filter, threads);
+  r.ids = ids.data();
+  r.distances = distances.data();
+  r.counts = counts.data();
+  const std::vector<Row> chosen(only.data(), only.data() + only.shape(0));
+  for (const Row row : chosen) require(row < n_nodes, "scan_coded: a chosen node does not exist");
+  nb::gil_scoped_release release;
+  return unless_retired([&] {
+    const lists::Compared compared = lists::scan_coded(scorer, {&codes, spread}, rows, n_nodes, chosen, r, poll());
+    return std::make_pair(compared.by_codes, compared.by_vectors);
+  });
+}
+
 // One float32 query of a few vectors: what `search_one` is for graphs.
 nb::object scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, nb::handle asked, size_t k, int metric,
                     size_t n_live) {
@@ -114,6 +139,42 @@ nb::object scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, nb::
   }
   if (!compared || count < std::min(k, n_live)) return nb::none();
   return answer.done(count, {*compared, 0, 0});
+}
+
+// The same of chosen nodes, by codes of them first where there are some.
+nb::object scan_chosen_one(const Scorer& scorer, const Scorer* codes, float spread, const Rows& rows, size_t n_nodes, size_t k,
+                           int metric, In<uint64_t, 1> filter, In<uint32_t, 1> only, size_t n_wanted, nb::handle asked) {
+  require(n_nodes <= scorer.n_rows() && (!codes || n_nodes <= codes->n_rows()) && n_nodes <= rows.first_rows()->rows() &&
+              k >= 1 && k <= (size_t{1} << 31) && spread >= 0 && (!codes || codes->query_bytes() == scorer.query_bytes()),
+          "scan_chosen_one: shapes disagree");
+  const FloatRow query(asked, scorer.query_bytes() / 4);
+  if (!query) return nb::none();
+  const std::vector<Row> chosen(only.data(), only.data() + only.shape(0));
+  require(std::all_of(chosen.begin(), chosen.end(), [&](Row row) { return row < n_nodes; }),
+          "scan_chosen_one: a chosen node does not exist");
+  Answer answer(k);
+  uint32_t count = 0;
+  lists::Request r{};
+  r.queries = query.bytes();
+  r.query_bytes = scorer.query_bytes();
+  r.n = 1;
+  r.k = k;
+  r.filter = {filter.data(), filter.shape(0) * 64};
+  r.threads = 1;
+  r.metric = metric_from(metric);
+  r.ids = answer.ids();
+  r.distances = answer.distances();
+  r.counts = &count;
+  std::optional<lists::Compared> compared;
+  {
+    nb::gil_scoped_release release;
+    compared = unless_retired([&] {
+      if (codes) return lists::scan_coded(scorer, {codes, spread}, rows, n_nodes, chosen, r, poll());
+      return lists::Compared{lists::scan(scorer, rows, n_nodes, &chosen, r, poll()), 0};
+    });
+  }
+  if (!compared || count < std::min(k, n_wanted)) return nb::none();
+  return answer.done(count, {compared->by_codes, 0, compared->by_vectors});
 }
 
 template <typename T> using Flat = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
@@ -155,8 +216,17 @@ void lists(nb::module_& m) {
   m.def("scan_bounded", &scan_bounded, "scorer"_a, "codes"_a, "times"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a,
         "queries"_a.noconvert(), "metric"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
         "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
+  m.def("scan_coded", &scan_coded, "scorer"_a, "codes"_a, "spread"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a,
+        "queries"_a.noconvert(), "metric"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
+        "filter"_a.noconvert(), "only"_a.noconvert(), "threads"_a = 0);
   m.def("scan_one", &scan_one, nb::sig("def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, "
                                        "metric: int, n_live: int, /) -> bytearray | None"));
+  m.def("scan_chosen_one", &scan_chosen_one,
+        nb::sig("def scan_chosen_one(scorer: Scorer, codes: Scorer | None, spread: float, rows: Rows, n_nodes: int, k: int, "
+                "metric: int, filter: NDArray[numpy.uint64], only: NDArray[numpy.uint32], n_wanted: int, query: object, /) "
+                "-> bytearray | None"),
+        "scorer"_a, "codes"_a.none(), "spread"_a, "rows"_a, "n_nodes"_a, "k"_a, "metric"_a, "filter"_a.noconvert(),
+        "only"_a.noconvert(), "n_wanted"_a, "query"_a);
   m.def("scan_radius", &scan_radius, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(),
         "metric"_a, "radius"_a, "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
 }

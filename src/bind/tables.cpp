@@ -1,7 +1,9 @@
 // Tables, rows and threads.
 #include <cstring>
+#include <memory>
 #include <system_error>
 
+#include "base/bits.hpp"
 #include "base/file_table.hpp"
 #include "base/os.hpp"
 #include "bind.hpp"
@@ -45,6 +47,15 @@ void check_links(const Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
     require(rows.data()[i] < r.ids()->rows() && rows.data()[i] < r.next_rows()->rows() &&
                 nodes.data()[i] < r.first_rows()->rows() && nodes.data()[i] < r.last_rows()->rows(),
             "Rows: row or node out of range");
+}
+
+using Nodes = nb::ndarray<nb::numpy, uint32_t, nb::ndim<1>>;
+
+Nodes set_nodes(In<uint64_t, 1> bits, size_t n_nodes) {
+  auto found = std::make_unique<std::vector<Row>>(set_below(bits.data(), bits.shape(0), n_nodes));
+  const nb::capsule owner(found.get(), [](void* p) noexcept { delete static_cast<std::vector<Row>*>(p); });
+  const std::vector<Row>* kept = found.release();
+  return Nodes(const_cast<Row*>(kept->data()), {kept->size()}, owner);
 }
 
 size_t check_nodes(const Rows& rows, size_t n_rows, size_t n_nodes) {
@@ -189,6 +200,11 @@ void tables(nb::module_& m) {
       .def("retire", &Rows::retire)
       .def("check", &check_nodes, "n_rows"_a, "n_nodes"_a);
 
+  m.def("nodes_of", [](In<uint64_t, 1> bits, In<uint32_t, 1> nodes, Out<uint64_t, 1> out) {
+    nodes_of(bits.data(), bits.shape(0), nodes.data(), nodes.shape(0), out.shape(0) * 64, out.data());
+  }, "bits"_a.noconvert(), "nodes"_a.noconvert(), "out"_a.noconvert(),
+        "Sets the bits of the nodes on which rows hang that are set.");
+  m.def("set_nodes", &set_nodes, "bits"_a.noconvert(), "n_nodes"_a, "Those below n_nodes that are set, ascending.");
   m.def("set_threads", [](size_t n) { set_default_threads(n); }, "n"_a);
   m.def("get_threads", &default_threads);
 }

@@ -35,6 +35,23 @@ def test_unseen_neighbors_are_found_once(simd_target, rng, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+def test_only_neighbors_that_pass_are_met(simd_target, rng, size, share):
+    seen, passes = rng.random(2560) < 0.3, rng.random(2560) < share
+    words, bits = (np.packbits(flags, bitorder="little").view(np.uint64) for flags in (seen.copy(), passes))
+    neighbors = rng.integers(0, 2560, size).astype(np.uint32)
+    n_bits = 2000  # nodes beyond do not pass, whatever their bits say
+    padded = np.concatenate([neighbors, np.full(9, NONE)]).astype(np.uint32)
+
+    found = _core.unseen_passing(padded, bits, n_bits, words)
+
+    expected = [v for v in dict.fromkeys(neighbors.tolist()) if v < n_bits and passes[v] and not seen[v]]
+    assert found == expected
+    seen[expected] = True
+    np.testing.assert_array_equal(np.unpackbits(words.view(np.uint8), bitorder="little").astype(bool), seen)
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_candidates_within_a_bound_keep_their_order(simd_target, rng, size):
     distances = rng.standard_normal(size).astype(np.float32)
     distances[rng.random(size) < 0.2] = 0.25

@@ -87,9 +87,12 @@ def test_where_takes_a_filter(rng):
 def test_its_bits_are_used_as_they_are(rng):
     index = nearly.Flat(rng.standard_normal((300, 8), dtype=np.float32))
     allowed = Filter.from_rows(np.arange(0, 300, 3), 300)
-    bits, count = index._filter(allowed)
-    assert np.shares_memory(bits, allowed.bits)
-    assert count == 100
+    known = index._filter(allowed)
+    assert np.shares_memory(known.bits, allowed.bits)
+    assert known.n == 100
+    assert index._filter(allowed) is known  # as long as nothing changes
+    index.add(rng.standard_normal((1, 8), dtype=np.float32))
+    assert index._filter(Filter.from_rows([300], 301)).n == 1
 
 
 def test_a_filter_stays_right_when_rows_are_no_ids(rng):

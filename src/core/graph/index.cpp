@@ -38,31 +38,44 @@ class GraphIndex::Answer {
     Effort effort = request.effort;
     if (index.store_ != index.travel_) effort.keep = std::min(request.depth, kKept * request.k);
     effort.ranked = request.depth;
-    if (effort.stretch > 1) {
+    if (effort.stretch > 1 && !request.sieve.bits) {
       effort.whose = this;
       effort.counts = [](const void* whose, Row node) {
         const auto* answer = static_cast<const Answer*>(whose);
         return answer->index_->rows_->first_passing(node, answer->request_->filter) != kNone;
       };
     }
-    walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, effort, false,
-                scratch, without);
+    if (request.sieve.bits) {
+      Sieve sieve = request.sieve;
+      if (index.wide_) sieve.wide = &*index.wide_;
+      filtered_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, effort, sieve,
+                      scratch, without);
+    } else {
+      walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, effort, false,
+                  scratch, without);
+    }
     stage_ = Stage::kWalk;
   }
 
   Scratch& scratch() { return *scratch_; }
   // Gives the thread's memory back clean, also when a scorer threw.
-  void drop() { walk_.end(); }
+  void drop() {
+    walk_.end();
+    filtered_.end();
+  }
 
   // False when the answer is written.
   bool turn() {
     switch (stage_) {
       case Stage::kWalk:
-        if (walk_.turn()) return true;
+        if (request_->sieve.bits ? filtered_.turn() : walk_.turn()) return true;
+        cut_short_ = request_->sieve.bits ? filtered_.cut_short() : request_->filter.bits && walk_.cut_short();
         depth_ = request_->depth;
-        cut_short_ = request_->filter.bits && walk_.cut_short();
-        if (index_->store_ != index_->travel_) depth_ = walk_.worth_ranking(request_->k, request_->depth);
-        walk_.end();
+        if (index_->store_ != index_->travel_) {
+          const Walk& walk = request_->sieve.bits ? filtered_ : walk_;
+          depth_ = walk.worth_ranking(request_->k, request_->depth);
+        }
+        drop();
         ask();
         stage_ = Stage::kCollect;
         return true;
@@ -129,13 +142,14 @@ class GraphIndex::Answer {
   void* exact_ = nullptr;
   Stage stage_ = Stage::kWalk;
   Walk walk_;
+  FilteredWalk filtered_;
   std::vector<Row> starts_, block_;
   std::vector<Found> found_;
   std::vector<float> distance_;
 };
 
 Work GraphIndex::search(const Request& asked, const Poll& poll) const {
-  std::atomic<uint64_t> n_distances{0}, n_hops{0}, n_ranked{0};
+  std::atomic<uint64_t> n_distances{0}, n_hops{0}, n_ranked{0}, n_hopped{0}, n_gave_up{0};
   parallel_for(asked.n, kChunk, asked.threads, [&](size_t begin, size_t end) {
     const Readers::Reading reading(*rows_->readers());
     validity_.check(reading);
@@ -174,9 +188,11 @@ Work GraphIndex::search(const Request& asked, const Poll& poll) const {
       n_distances += work.distances;
       n_hops += work.hops;
       n_ranked += work.ranked;
+      n_hopped += work.hopped;
+      n_gave_up += work.gave_up;
     }
   }, poll);
-  return {n_distances, n_hops, n_ranked};
+  return {n_distances, n_hops, n_ranked, n_hopped, n_gave_up};
 }
 
 void GraphIndex::insert(const Row* nodes, size_t n, const BuildRules& rules,

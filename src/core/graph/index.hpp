@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/metric.hpp"
@@ -10,8 +11,10 @@
 #include "base/scorer.hpp"
 #include "base/threads.hpp"
 #include "graph/build.hpp"
+#include "graph/filtered.hpp"
 #include "graph/layer.hpp"
 #include "graph/search.hpp"
+#include "graph/widen.hpp"
 
 namespace nearly::graph {
 
@@ -24,6 +27,7 @@ struct Request {
   Effort effort;
   size_t depth;  // pool entries that are ranked by the store, at least k; of longer walks more
   Filter filter;  // where a walk under one does not come to its end, no answer is counted
+  Sieve sieve;    // the same in bits of nodes, and how to walk under it
   size_t threads = 0;
   Metric metric;
   int64_t* ids;
@@ -37,10 +41,12 @@ class GraphIndex {
  public:
   // `travel` and `store` may be one; the index keeps both alive. layers[0] is the ground; upper layers hold fewer nodes.
   GraphIndex(std::vector<Layer> layers, std::vector<Row> entries, std::shared_ptr<Scorer> travel,
-             std::shared_ptr<Scorer> store, std::shared_ptr<Rows> rows, size_t n_nodes)
+             std::shared_ptr<Scorer> store, std::shared_ptr<Rows> rows, size_t n_nodes,
+             std::shared_ptr<Table> wide = nullptr)
       : layers_(std::move(layers)), travel_(std::move(travel)), store_(std::move(store)), rows_(std::move(rows)),
         n_nodes_(n_nodes) {
     set_entries(std::move(entries));
+    if (wide) wide_.emplace(std::move(wide), nullptr);
   }
 
   Work search(const Request& request, const Poll& poll) const;
@@ -48,6 +54,11 @@ class GraphIndex {
   // Inserts nodes in this order; their codes are in both scorers. Readers see them once their lists stand.
   void insert(const Row* nodes, size_t n, const BuildRules& rules, const std::function<void(size_t)>& progress,
               const Poll& poll);
+  // Writes the wide lists of some nodes, if there are any.
+  void widen(const Row* nodes, size_t n, size_t threads, const Poll& poll) {
+    if (wide_) graph::widen(layers_[0], *wide_, *travel_, nodes, n, n_nodes(), threads, poll);
+  }
+  size_t wide_room() const { return wide_ ? wide_->lists()->rows() : 0; }
   // Leads to every node that holds rows, and to `also`, which will.
   void connect(size_t beam, const std::vector<Row>& also, const Poll& poll);
   size_t count_unreachable(const Poll& poll) const;
@@ -61,7 +72,8 @@ class GraphIndex {
     return n;
   }
   bool borrowed() const {
-    return std::any_of(layers_.begin(), layers_.end(), [](const Layer& layer) { return layer.lists()->borrowed(); });
+    return (wide_ && wide_->lists()->borrowed()) ||
+           std::any_of(layers_.begin(), layers_.end(), [](const Layer& layer) { return layer.lists()->borrowed(); });
   }
 
   std::vector<Row> entries() const { return *std::atomic_load(&entries_); }
@@ -81,6 +93,7 @@ class GraphIndex {
   std::vector<bool> alive() const;
 
   std::vector<Layer> layers_;
+  std::optional<Layer> wide_;
   std::shared_ptr<const std::vector<Row>> entries_;
   std::shared_ptr<Scorer> travel_, store_;
   std::shared_ptr<Rows> rows_;

@@ -26,7 +26,7 @@ class Layer {
   }
   void prefetch(Row node) const {
     const Row* words = list(node);
-    for (size_t i = 0; i < degree_ && i < 64; i += 16) __builtin_prefetch(words + i);
+    for (size_t i = 0; i < degree_ && i < kAsked; i += 16) __builtin_prefetch(words + i);
   }
   static Row load(const Row* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 
@@ -44,6 +44,8 @@ class Layer {
     Row* to = const_cast<Row*>(list(node));
     for (size_t i = 0; i < degree_; ++i) __atomic_store_n(to + i, i < n ? neighbors[i] : kNone, __ATOMIC_RELEASE);
   }
+
+  static constexpr size_t kAsked = 256;  // words of a list that are asked for
 
  private:
   std::shared_ptr<Table> lists_, slots_;

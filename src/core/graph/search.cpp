@@ -9,6 +9,7 @@
 
 namespace nearly::graph {
 namespace {
+constexpr float kFarther = 0.25f;  // that a reach grows for each doubling of the rank of the anchor: levers table
 constexpr float kAnywhere = std::numeric_limits<float>::infinity();
 }  // namespace
 
@@ -44,14 +45,18 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   keep_ = keep_expanded;
   width_ = std::max<size_t>(1, effort.width);
   for (size_t i = 0; i < effort.n_levels; ++i) width_ = std::max<size_t>(width_, effort.widths[i]);
-  size_ = next_ = hops_ = anchored_ = n_met_ = n_fresh_ = 0;
+  size_ = next_ = hops_ = level_ = anchored_ = n_best_ = n_met_ = n_fresh_ = 0;
+  if (effort.counts && best_.size() < effort.anchor) best_.resize(effort.anchor);
   waiting_ = false;
   stop_ = kAnywhere;  // before the probe the widest effort holds
-  reach_ = effort.reaches ? *std::max_element(effort.reaches, effort.reaches + effort.n_levels) : kAnywhere;
+  reach_ = kAnywhere;
+  if (effort.reaches) {
+    reach_ = effort.reaches[0];
+    for (size_t i = 1; i < effort.n_levels; ++i) reach_ = std::max(reach_, effort.reaches[i * effort.n_ranks]);
+  }
   scratch.expanded.clear();
   const size_t words = (n_nodes + 63) / 64;
   if (scratch.seen_.size() < words) scratch.seen_.resize(words, 0);
-  scratch.pool.resize(std::max({scratch.pool.size(), width_, effort.keep}));
   if (without < n_nodes) {
     meet(&without, 1);
     n_fresh_ = 0;
@@ -116,22 +121,27 @@ float Walk::bound() const {
 }
 
 void Walk::score() {
-  float distance[kAtOnce * kMaxBlock];
-  Candidate near[kAtOnce * kMaxBlock + 1];
-  const Row* fresh = scratch_->met_.data() + n_met_ - n_fresh_;
-  Candidate* pool = scratch_->pool.data();
-  const float bound = this->bound();
-  scorer_->score(prepared_, fresh, n_fresh_, bound, distance);
-  scratch_->work.distances += n_fresh_;
-  const size_t n = kernels_->within(distance, fresh, n_fresh_, bound, near);
-  n_fresh_ = 0;
-  if (n == 0) return;
-  const kernels::Merged merged = kernels_->merge(pool, size_, held(), near, n);
-  size_ = merged.size;
-  settle();
-  if (merged.first < next_) {
-    next_ = merged.first;
-    ask();
+  constexpr size_t kMost = kAtOnce * kMaxBlock;
+  float distance[kMost];
+  Candidate near[kMost + 1];
+  for (size_t block; n_fresh_ > 0; n_fresh_ -= block) {
+    block = std::min(n_fresh_, kMost);
+    const Row* fresh = scratch_->met_.data() + n_met_ - n_fresh_;
+    const float bound = this->bound();
+    scorer_->score(prepared_, fresh, block, bound, distance);
+    scratch_->work.distances += block;
+    const size_t n = kernels_->within(distance, fresh, block, bound, near);
+    if (n == 0) continue;
+    if (effort_.counts) take(near, n);
+    const size_t held = this->held(), room = std::min(held, size_ + n);
+    if (scratch_->pool.size() < room) scratch_->pool.resize(std::min(held, 2 * room));
+    const kernels::Merged merged = kernels_->merge(scratch_->pool.data(), size_, held, near, n);
+    size_ = merged.size;
+    settle();
+    if (merged.first < next_) {
+      next_ = merged.first;
+      ask();
+    }
   }
 }
 
@@ -139,11 +149,22 @@ void Walk::score() {
 void Walk::choose_effort() {
   scratch_->hardness = distance_of(scratch_->pool[0]);
   const float* end = effort_.bounds + effort_.n_levels - 1;
-  const auto level = static_cast<size_t>(std::lower_bound(effort_.bounds, end, scratch_->hardness) - effort_.bounds);
-  width_ = std::max<size_t>(1, effort_.widths[level]);
+  level_ = static_cast<size_t>(std::lower_bound(effort_.bounds, end, scratch_->hardness) - effort_.bounds);
+  width_ = std::max<size_t>(1, effort_.widths[level_]);
   size_ = std::min(size_, held());
-  if (effort_.reaches) reach_ = effort_.reaches[level];
+  if (effort_.reaches) reach_ = effort_.reaches[level_ * effort_.n_ranks];
   settle();
+}
+
+// Those of new candidates that count: the nearest of these are known.
+void Walk::take(const Candidate* near, size_t n) {
+  Candidate counted[kAtOnce * kMaxBlock + 1];
+  size_t m = 0;
+  for (size_t i = 0; i < n; ++i) {
+    counted[m] = near[i];
+    m += effort_.counts(effort_.whose, node_of(near[i]));
+  }
+  if (m > 0) n_best_ = kernels_->merge(best_.data(), n_best_, effort_.anchor, counted, m).size;
 }
 
 // Where the walk stops follows the anchor: of what counts, so that a filter against its query makes it go farther.
@@ -151,17 +172,40 @@ void Walk::choose_effort() {
 void Walk::settle() {
   if (!by_reach()) return;
   const Candidate* pool = scratch_->pool.data();
-  size_t at = effort_.anchor - 1;
-  if (effort_.counts) {
-    size_t left = effort_.anchor;
-    for (at = 0; at < size_; ++at)
-      if (effort_.counts(effort_.whose, node_of(pool[at])) && --left == 0) break;
-    stop_ = kAnywhere;
-    anchored_ = at;
+  if (!effort_.counts) {
+    if (size_ < effort_.anchor) return;
+    const float anchor = distance_of(pool[effort_.anchor - 1]);
+    stop_ = anchor + reach_ * std::fabs(anchor);
+    return;
   }
-  if (at >= size_) return;
-  const float anchor = distance_of(pool[at]);
-  stop_ = anchor + reach_ * std::fabs(anchor);
+  if (n_best_ < effort_.anchor) {
+    stop_ = kAnywhere;
+    anchored_ = size_;
+    return;
+  }
+  const Candidate last = best_[effort_.anchor - 1];
+  anchored_ = static_cast<size_t>(std::upper_bound(pool, pool + size_, last | 1) - pool);
+  const float anchor = distance_of(last);
+  stop_ = anchor + (effort_.n_ranks > 1 ? reach_at(anchored_) : reach_) * std::fabs(anchor);
+}
+
+// As far as a search for so many neighbors reaches; before the probe as far as one for the fewest. See `Effort`.
+float Walk::reach_at(size_t rank) const {
+  if (hops_ < effort_.probe) return reach_;
+  const size_t expected = stretched(effort_.anchor);
+  if (rank <= expected) return reach_for(static_cast<float>(rank));
+  const float times = static_cast<float>(rank) / static_cast<float>(expected);
+  return reach_for(static_cast<float>(expected) / times) * (1 + kFarther * std::log2(times));
+}
+
+float Walk::reach_for(float rank) const {
+  const uint32_t* ranks = effort_.ranks;
+  const size_t n = effort_.n_ranks, i = static_cast<size_t>(std::lower_bound(ranks, ranks + n, rank, [](uint32_t a, float b) { return static_cast<float>(a) < b; }) - ranks);
+  if (i == 0) return reach_;
+  const float* reaches = effort_.reaches + level_ * n;
+  if (i == n) return reaches[n - 1];
+  const auto low = static_cast<float>(ranks[i - 1]), high = static_cast<float>(ranks[i]);
+  return reaches[i - 1] + std::log(rank / low) / std::log(high / low) * (reaches[i] - reaches[i - 1]);
 }
 
 // How many lists are read at once: one on the way in, where the best candidate is soon forgotten, more among the nearest,

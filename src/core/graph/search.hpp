@@ -43,18 +43,24 @@ struct Effort {
   const uint32_t* widths = nullptr;  // n_levels
   size_t n_levels = 0;
   size_t keep = 0;  // candidates held at least: those beyond the width are ranked, but their lists are not read
-  const float* reaches = nullptr;  // n_levels, or none
+  const float* reaches = nullptr;  // n_levels x n_ranks, or none
   size_t anchor = 1;
   size_t ranked = 1;  // candidates that stay in the pool though they are out of reach, as far as lists were read
   // Where some nodes are dead or do not pass a filter: whether one counts for the anchor, and how many there are for each
-  // that does.
+  // that does. If the anchor is the j-th nearest of all, it reaches as far as is right for j neighbors: `reaches` are known
+  // for these ranks, ascending, between them by the logarithm, beyond them as for the last. But where j is larger than the
+  // stretch lets expect, what counts begins beyond the nearest: it is among the last of the j, which are missed the most,
+  // and the reach is that of as many times fewer neighbors, and more.
   bool (*counts)(const void* whose, Row node) = nullptr;
   const void* whose = nullptr;
   float stretch = 1;
+  const uint32_t* ranks = nullptr;
+  size_t n_ranks = 1;
 };
 
 struct Work {
   uint64_t distances = 0, hops = 0, ranked = 0;
+  uint64_t hopped = 0, gave_up = 0;  // walks under a filter: see filtered.hpp
 };
 
 // The memory of one search: grows to the largest graph, clean between searches, kept for the next one.
@@ -74,6 +80,7 @@ class Scratch {
 
  private:
   friend class Walk;
+  friend class FilteredWalk;
   std::vector<uint64_t> seen_;  // a bit a node, all zero between searches
   std::vector<Row> met_;        // whose bits are set
   void* prepared_ = nullptr;
@@ -113,8 +120,9 @@ class Walk {
     return std::max({least, std::min(depth, std::max(hops_, effort_.keep)), hops_ / kRanked});
   }
 
- private:
+ protected:
   void meet(const Row* list, size_t degree);
+  void take(const Candidate* near, size_t n);
   void replace(const Row* list, size_t degree);
   void score();
   size_t at_once() const;
@@ -124,6 +132,8 @@ class Walk {
   size_t stretched(size_t n) const { return static_cast<size_t>(effort_.stretch * static_cast<float>(n)); }
   void choose_effort();
   void settle();
+  float reach_at(size_t rank) const;
+  float reach_for(float rank) const;
   float bound() const;
   // How many candidates the pool holds: all that may be read in the end, where all count.
   size_t held() const {
@@ -141,9 +151,11 @@ class Walk {
   size_t n_nodes_ = 0, width_ = 0;
   size_t size_ = 0, next_ = 0;  // of the pool; the first candidate not expanded
   size_t anchored_ = 0;         // where in the pool the anchor is
+  std::vector<Candidate> best_;  // where not all count: the nearest that do, as far as the anchor
+  size_t n_best_ = 0;
   size_t n_met_ = 0, n_fresh_ = 0;  // nodes met; the last ones of them are not scored yet
   float reach_ = 0, stop_ = 0;      // how far candidates are read, as a share and as a distance
-  size_t hops_ = 0;
+  size_t hops_ = 0, level_ = 0;
   Row without_ = kNone;
   bool keep_ = false, waiting_ = false;
 };

@@ -104,6 +104,9 @@ struct Table {
   // The neighbors of a list (ended by all ones) that are below n_nodes and whose bit was not set; sets it. `out` has
   // degree + 1 places.
   size_t (*unseen)(const uint32_t* list, size_t degree, size_t n_nodes, uint64_t* seen, uint32_t* out);
+  // The same of those below n_bits whose bit is set among `bits`; others are left as they are.
+  size_t (*unseen_passing)(const uint32_t* list, size_t degree, size_t n_bits, uint64_t* seen, const uint64_t* bits,
+                           uint32_t* out);
   // Candidates of the distances that are not above a bound. `out` has n + 1 places.
   size_t (*within)(const float* distances, const uint32_t* rows, size_t n, float bound, int64_t* out);
   // Merges n candidates, all different, into a sorted pool of at most `width`, whose memory has places for that many.

@@ -14,10 +14,6 @@ struct Bounds {
   std::function<void(const void* prepared, Row first, size_t n, float bound, float* out)> lower;
 };
 
-struct Compared {
-  uint64_t by_codes, by_vectors;
-};
-
 // As `scan`, of all nodes below n_nodes; a true neighbor is missed where its bound is wrong, and only there.
 Compared scan_bounded(const Scorer& scorer, const Bounds& bounds, const Rows& rows, size_t n_nodes, const Request& request,
                       const Poll& poll);

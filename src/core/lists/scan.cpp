@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "lists/best.hpp"
+#include "lists/candidates.hpp"
 
 namespace nearly::lists {
 namespace {
@@ -80,6 +81,31 @@ uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std:
   };
   parallel_for(r.n, 1, r.threads, answer, poll);
   return compared;
+}
+
+Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, size_t n_nodes,
+                    const std::vector<Row>& only, const Request& r, const Poll& poll) {
+  std::atomic<uint64_t> by_codes{0}, by_vectors{0};
+  const auto answer = [&](size_t begin, size_t end) {
+    const Buffer by_code = buffer(coded.codes->prepared_bytes()), by_vector = buffer(scorer.prepared_bytes());
+    std::vector<Row> near;
+    for (size_t q = begin; q < end; ++q) {
+      const Readers::Reading reading(*rows.readers());
+      Request seen = r;
+      seen.filter = rows.begin(reading, r.filter, n_nodes);
+      coded.codes->prepare(r.queries + q * r.query_bytes, by_code.get());
+      Candidates candidates(std::min(r.k, std::max<size_t>(1, only.size())));
+      by_codes += for_each(*coded.codes, by_code.get(), rows, n_nodes, &only, poll, [&](Row node, float d) {
+        if (d <= candidates.limit()) candidates.offer(node, d, d + coded.spread * std::fabs(d));
+      });
+      candidates.shrink();
+      near.clear();
+      candidates.for_each([&](Row node) { near.push_back(node); });
+      by_vectors += scan_one(scorer, rows, n_nodes, candidates.gave_up() ? &only : &near, seen, q, by_vector.get(), poll);
+    }
+  };
+  parallel_for(r.n, 1, r.threads, answer, poll);
+  return {by_codes, by_vectors};
 }
 
 Ragged scan_radius(const Scorer& scorer, const Rows& rows, size_t n_nodes, float radius, const Request& r,

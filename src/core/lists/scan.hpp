@@ -27,6 +27,18 @@ struct Request {
 uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& request,
           const Poll& poll);
 
+// As `scan` of the nodes listed, by codes of them first: those are compared by `scorer` that are farther by code than the
+// k-th by at most `spread` of its distance. Who is nearer than its code tells by more than that is missed.
+struct Coded {
+  const Scorer* codes;
+  float spread;
+};
+struct Compared {
+  uint64_t by_codes, by_vectors;
+};
+Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, size_t n_nodes, const std::vector<Row>& only,
+                    const Request& request, const Poll& poll);
+
 struct Ragged {
   std::vector<std::vector<int64_t>> ids;
   std::vector<std::vector<float>> distances;

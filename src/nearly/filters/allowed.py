@@ -39,7 +39,7 @@ class Filter:
     array([7])
     """
 
-    __slots__ = ("_bits", "_rows", "count", "n")
+    __slots__ = ("__weakref__", "_bits", "_rows", "count", "n")
 
     def __init__(self, bits: NDArray[np.uint64] | None, rows: NDArray[np.uint32] | None, count: int, n: int) -> None:
         self._bits, self._rows, self.count, self.n = bits, rows, count, n
@@ -64,10 +64,7 @@ class Filter:
         count = int(_core.count_bits(bits))
         if count * _SPARSE >= n:
             return cls(bits, None, count, n)
-        words = np.flatnonzero(bits)
-        inside = np.unpackbits(bits[words].view(np.uint8), bitorder="little").reshape(len(words), 64)
-        word, bit = np.nonzero(inside)
-        return cls(None, (words[word] * 64 + bit).astype(np.uint32), count, n)
+        return cls(None, _core.set_nodes(bits, n), count, n)
 
     @classmethod
     def from_mask(cls, mask: Any) -> "Filter":

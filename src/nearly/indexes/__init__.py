@@ -1,6 +1,7 @@
 """Indexes: which stored vectors a query is compared with."""
 
-from nearly.indexes.base import Allowed, Index
+from nearly.indexes.allowed import Allowed
+from nearly.indexes.base import Index
 from nearly.indexes.choose import INDEXES, Estimate, build, estimate, load, restore
 from nearly.indexes.flat import Flat
 from nearly.indexes.hnsw import HNSW

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,14 @@ from nearly.arrays import Vectors
 from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import files, names
+from nearly.indexes.allowed import Allowed
 from nearly.indexes.each import search_each
 from nearly.indexes.filed import FiledStore
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, IdMap, Store, check_range, narrow
 from nearly.indexes.writing import Writing
 
-__all__ = ["REFINE", "Allowed", "Index", "Placed", "Progress", "surely"]
+__all__ = ["REFINE", "Index", "Placed", "Progress", "surely"]
 
 Progress = Callable[[int, int], None]  # (vectors done, vectors in all)
 REFINE = ("memory", "float16", "disk")  # where full vectors may be kept
@@ -36,17 +38,6 @@ def surely(step: Callable[[], None]) -> None:
     except BaseException:
         step()
         raise
-
-
-class Allowed(NamedTuple):
-    """A filter in the terms of an index, for those who know its rows, as a collection does: a bit a row, and how many.
-
-    Passed as ``where=`` it is taken as it is. Rows past the end of the bits do not pass; the bits of rows that were
-    removed must not be set.
-    """
-
-    bits: NDArray[np.uint64]
-    n: int
 
 
 class Placed(NamedTuple):
@@ -75,7 +66,8 @@ class Index:
     _next_id: int
     _own_ids: bool  # ids were passed, so a mask has no meaning
     _ids: tuple[int, IdMap] | None  # the map, and the change it was made after
-    _identity: tuple[int, bool] | None = None  # whether rows are ids, and the change after which it was looked at
+    _identity: tuple[int, bool, bool] | None = None  # of which change; whether rows are ids, and nodes rows
+    _filters: "WeakKeyDictionary[Any, tuple[int, Allowed]] | None" = None  # what objects meant, and after which change
     _change: int  # counts changes of rows
     _reuse: int  # counts, in twos, what gives rows another meaning; odd meanwhile
     _distinct: Any
@@ -341,83 +333,101 @@ class Index:
             where,
         )
 
-    def _filter(self, where: Any) -> tuple[NDArray[np.uint64], int]:
-        """A bit per row that passes, and how many pass."""
-        if isinstance(where, Allowed):
+    def _filter(self, where: Any) -> Allowed:
+        """The rows that pass."""
+        return self._remembered(where) or self._allowed(where)
+
+    def _remembered(self, where: Any) -> Allowed | None:
+        """What an object means that stays the same: asked for again, it costs nothing."""
+        if type(where) is Allowed:
             return where
+        if getattr(type(where), "__nearly_bits__", None) is None:
+            return None
+        filters, change = self._filters, self._change
+        if filters is None:
+            filters = self._filters = WeakKeyDictionary()
+        known = filters.get(where)
+        if known is None or known[0] != change:
+            known = filters[where] = change, self._allowed(where)
+        return known[1]
+
+    def _allowed(self, where: Any) -> Allowed:
         highest = None if self._own_ids else self._next_id
+        whole = highest is not None and highest == self._n_live and self._rows_are_ids()
         packed = getattr(type(where), "__nearly_bits__", None)
-        if packed is not None and highest is not None and where.n == highest == self._n_live and self._rows_are_ids():
-            return cast("tuple[NDArray[np.uint64], int]", packed(where))  # as they are
+        if whole and packed is not None and where.n == highest:
+            return Allowed(*packed(where))  # as they are
         chosen = arrays.as_mask_or_ids(where, n_mask=highest)
         n, store = self._n_rows, self._store
         n = min(n, store.ids.rows)
         if chosen.dtype == np.bool_:
+            mask = cast("NDArray[np.bool_]", chosen)
+            if whole and len(mask) == n:
+                return _packed(mask)
             ids = store.column("ids")[:n]
-            passes = chosen[np.clip(ids, 0, len(chosen) - 1)] if len(chosen) else np.zeros(n, bool)
+            passes = mask[np.clip(ids, 0, len(mask) - 1)] if len(mask) else np.zeros(n, bool)
         else:
-            rows, known = self._id_map().rows(cast(NDArray[np.int64], chosen))
-            passes = np.zeros(n, bool)
+            passes, wanted = np.zeros(n, bool), cast("NDArray[np.int64]", chosen)
+            if whole:
+                passes[wanted[(wanted >= 0) & (wanted < n)]] = True
+                return _packed(passes)
+            rows, known = self._id_map().rows(wanted)
             passes[rows[known & (rows < n)]] = True
         passes &= store.column("nodes")[:n] != NONE
-        padded = np.zeros((n + 63) // 64 * 64, bool)
-        padded[:n] = passes
-        return np.packbits(padded, bitorder="little").view(np.uint64), int(passes.sum())
+        return _packed(passes)
 
     def _rows_are_ids(self) -> bool:
-        """Row i has id i, for all rows; looked at once after each change."""
+        """Row i has id i, for all rows."""
+        return self._looked_at()[1]
+
+    def _nodes_are_rows(self) -> bool:
+        """Row i hangs on node i, for all rows."""
+        return self._looked_at()[2]
+
+    def _looked_at(self) -> tuple[int, bool, bool]:
         if self._identity is None or self._identity[0] != self._change:
-            change, ids = self._change, self._store.column("ids")[: self._n_rows]
-            same = len(ids) == self._next_id and bool((ids == np.arange(len(ids))).all())
-            self._identity = change, same
-        return self._identity[1]
+            change, n, store = self._change, self._n_rows, self._store
+            ids, nodes, plain = store.column("ids")[:n], store.column("nodes")[:n], np.arange(n)
+            same = len(ids) == self._next_id and bool((ids == plain[: len(ids)]).all())
+            self._identity = change, same, len(nodes) == n and bool((nodes == plain).all())
+        return self._identity
 
     def _columns(self, k: Any) -> int:
         """Columns of an answer: k, less what would be padding alone where that could fill the memory."""
         return min(arrays.check_k(k), max(self._n_live, _PADDED))
 
     def _scan(
-        self, rows: NDArray[np.uint8], k: int, single: bool, chosen: tuple[NDArray[np.uint64], int] | None,
-        threads: int, plan: str,
-    ) -> Hits:  # fmt: skip
+        self, rows: NDArray[np.uint8], k: int, single: bool, allowed: Allowed | None, threads: int, plan: str
+    ) -> Hits:
         """Compare with every vector, or with every one that passes."""
-        n, (bits, passing) = len(rows), chosen or (None, len(self))
+        n, passing = len(rows), len(self) if allowed is None else allowed.n
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
-        compared = self._scan_into(rows, ids, distances, counts := np.empty(n, np.uint32), bits, passing, threads)
+        compared = self._scan_into(rows, ids, distances, counts := np.empty(n, np.uint32), allowed, threads)
         for _ in range(3):  # rows that a writer removed between being found and being written leave gaps
             short = np.flatnonzero(counts < min(k, passing, len(self)))
             if not len(short):
                 break
             some = ids[short], distances[short], counts[short]
-            compared += self._scan_into(rows[short], *some, bits, passing, threads)
+            compared += self._scan_into(rows[short], *some, allowed, threads)
             ids[short], distances[short], counts[short] = some
         return Hits(ids, distances, single, SearchContext(self._store.metric, plan, 1.0), (compared, 0, 0))
 
     def _scan_into(
         self, rows: NDArray[np.uint8], ids: NDArray[np.int64], distances: NDArray[np.float32],
-        counts: NDArray[np.uint32], bits: NDArray[np.uint64] | None, passing: int, threads: int,
+        counts: NDArray[np.uint32], allowed: Allowed | None, threads: int,
     ) -> int:  # fmt: skip
         """Fill in the nearest; returns the number of comparisons."""
         compared = None
         while compared is None:  # until the store that was read is not retired meanwhile
             n_nodes, store = self._snapshot()
-            shared = 32 if self._by_blocks(len(rows)) else 4
-            only = None if bits is None or passing * shared >= n_nodes else self._passing_nodes(bits, n_nodes)
+            bits = only = None
+            if allowed is not None:
+                bits, shared = allowed.bits, 32 if self._by_blocks(len(rows)) else 4
+                if allowed.n * shared < n_nodes:
+                    only = _below(allowed.nodes(self).numbers, n_nodes)
             compared = _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids,
                                   distances, counts, bits, only, threads)  # fmt: skip
         return compared
-
-    def _passing_nodes(self, bits: NDArray[np.uint64], n_nodes: int) -> NDArray[np.uint32]:
-        nodes = self._store.column("nodes")
-        rows = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[: len(nodes)])
-        found = nodes[rows]
-        found = found[found < n_nodes]
-        if len(found) * 32 < n_nodes:
-            return np.unique(found)
-        mask = np.zeros(n_nodes, bool)  # quicker than sorting where there are many
-        mask[found] = True
-        # A writer may have removed rows, or added some, since the filter was made.
-        return np.flatnonzero(mask).astype(np.uint32)
 
     def _search_together(
         self, queries: NDArray[Any], k: int, *, recall: float | None = None, exact: bool = False, where: Any = None,
@@ -464,7 +474,7 @@ class Index:
         limit, workers = arrays.check_real(radius, "radius"), self._threads(threads)
 
         def scan() -> RangeHits:
-            bits = None if where is None else self._filter(where)[0]
+            bits = None if where is None else self._filter(where).bits
             found = None
             while found is None:
                 n_nodes, store = self._snapshot()
@@ -691,3 +701,16 @@ class Index:
             self._file.verify()
         with self._writing:
             self._store.check(self._n_rows, self._n_nodes)
+
+
+def _packed(passes: NDArray[np.bool_]) -> Allowed:
+    n = len(passes)
+    octets = np.packbits(passes, bitorder="little")
+    bits = np.zeros((n + 63) // 64, np.uint64)
+    bits.view(np.uint8)[: len(octets)] = octets
+    return Allowed(bits, int(_core.count_bits(bits)))
+
+
+def _below(nodes: NDArray[np.uint32], n: int) -> NDArray[np.uint32]:
+    """Those of ascending nodes that are below n."""
+    return nodes if not len(nodes) or nodes[-1] < n else nodes[: np.searchsorted(nodes, n)]

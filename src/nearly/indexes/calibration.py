@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.errors import InputError
+from nearly.indexes import needs, sifting
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, as_bytes
 from nearly.indexes.travel import NOBODY, alive_sample
@@ -138,13 +139,18 @@ def _some_bits(rng: "np.random.Generator", shape: tuple[int, ...], share: float)
     return np.packbits(rng.random((shape[0], shape[1] * 8)) < share, axis=1)
 
 
+class Measured(NamedTuple):
+    """The curve of an index, how deep its re-rank must go, and what filtered searches need."""
+
+    curve: RecallCurve
+    factor: float
+    needs: needs.Needs | None
+
+
 def measure(
     index: "GraphIndex", probes: Probes, bits: NDArray[np.uint64] | None, threads: int, progress: Any = False
-) -> tuple[RecallCurve, float]:
-    """Return the curve of an index for these queries, and how deep its re-rank must go.
-
-    ``bits`` passes the rows that the graph holds, where it does not hold the expected ones yet.
-    """
+) -> Measured:
+    """Measure an index by these queries; ``bits`` passes the rows that its graph holds, if not all expected ones."""
     trials = _Trials(index, probes, bits, threads)
     factor, report = trials.depth_factor(), reporter(progress, n_trials, "trials")
 
@@ -157,9 +163,14 @@ def measure(
         source=probes.source, seed=index._seed, report=report, topic=trials.topic,
         stepped=index._store.metric.input != "float",
     )  # fmt: skip
+    filtered = None
+    if bool(np.isfinite(curve.reaches).all()) and index._store.metric.input == "float":
+        shares = [share for share in needs.SHARES if sifting.worth(index, share)]
+        ranked = index._contract.depth(index, ANCHOR, 0, factor)
+        filtered = needs.measured(index, trials.probe, curve, ranked, shares, bits, threads)
     if report is not None:
         report(n_trials)
-    return curve, factor
+    return Measured(curve, factor, filtered)
 
 
 def delivered(
@@ -216,6 +227,11 @@ class _Trials:
         self.deepest = min(max(KS), index._n_rows - 1)
         self._truth = _truth(index, self._rows, self.deepest, self._without, bits, threads)
 
+    @property
+    def probe(self) -> needs.Probe:
+        """The queries."""
+        return needs.Probe(self._rows, self._without, self.hardness)
+
     def _chosen(self, probes: Probes) -> NDArray[np.intp]:
         """The expected queries, those of topics, and those that are harder than most expected ones."""
         hardness, n = self.hardness, max(probes.n_expected, len(probes.apart))
@@ -236,7 +252,7 @@ class _Trials:
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         seen = np.empty(n, np.float32) if hardness is None else hardness
         width, anchor = max(k, round(effort.width * self._present)), max(1, round(effort.anchor * self._present))
-        _, n_lists, _ = self._index._graph.search(
+        _, n_lists, *_ = self._index._graph.search(
             store.query_bytes, rows, store.metric.number, width, depth, ids, distances, np.empty(n, np.uint32),
             None, PROBE, np.zeros(0, np.float32), np.array([width], np.uint32), seen, self._threads, without,
             np.array([effort.reach], np.float32), anchor,

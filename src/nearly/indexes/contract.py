@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nearly import _core, arrays, storage
 from nearly.errors import FormatError, StateError
 from nearly.hits import SearchContext
-from nearly.indexes import calibration
+from nearly.indexes import calibration, needs, sifting
 from nearly.indexes.travel import NOBODY
 from nearly.tuning import RecallCurve
 from nearly.tuning.curve import PROBE, Choice
@@ -25,6 +25,7 @@ __all__ = ["MOST", "PROOF", "SCAN_FACTOR", "Contract", "Effort", "proven"]
 _TOPICS, _OF_TOPIC = 5, 200  # that are remembered, and nodes of each; by hand
 _LEAST, PROOF = 100, 200  # new nodes before recall among them is looked at, and how many of them are searched for
 _RANKED = 10  # neighbors whose candidates are ranked at least: the factor was measured for so many
+_WAYS = 256  # plans of filtered searches that are remembered
 MOST = 1 << 20  # neighbors that a walk looks for at most
 SCAN_FACTOR = 16.0  # a hop costs about as much as comparing with this many vectors in a row
 
@@ -69,6 +70,8 @@ class Contract:
     topics : tuple of ndarray of uint32
         Some nodes of each addition that what was measured before did not hold for, latest last. They may have gone
         since, and others may have their places: whoever uses them looks.
+    needs : Needs or None
+        What filtered searches need, beside the curve; None in files of 0.1.0, and where nothing was measured.
     efforts : dict
         What (k, recall, effort) were found to mean; dropped at every change.
     """
@@ -78,6 +81,9 @@ class Contract:
         self.curve: RecallCurve | None = None
         self.changed = 0
         self.efforts: dict[tuple[int, float | None, int | None], Effort] = {}
+        self.needs: needs.Needs | None = None
+        self._sieves: dict[tuple[int, float], sifting.Sieve] = {}  # what a target means for filtered searches
+        self._ways: dict[tuple[int, float, int], sifting.Way] = {}  # and where so many pass
         self._choices: dict[tuple[int, float], Choice] = {}  # of the curve, until another one is measured
         self._size = 0  # vectors when the curve was measured
         self._depth_factor = 3.0
@@ -91,21 +97,21 @@ class Contract:
         threads: int = 0, progress: Any = False,
     ) -> None:  # fmt: skip
         """Measure the curve of an index on these queries; ``bits`` passes the rows that its graph holds, if not all."""
-        curve, factor = calibration.measure(index, probes, bits, threads, progress)
-        self.__dict__.update(  # in one go: Ctrl-C comes before or after
-            curve=curve, _depth_factor=factor, _size=len(index), changed=0, _choices={}, efforts={}
-        )
+        self._adopt(*calibration.measure(index, probes, bits, threads, progress), len(index))
 
     def adopt(self, other: "Contract", size: int) -> None:
         """Take over what was measured on another index of so many of the same vectors."""
-        self.__dict__.update(
-            curve=other.curve, _depth_factor=other._depth_factor, _size=size, changed=0, _choices={}, efforts={}
+        self._adopt(other.curve, other._depth_factor, other.needs, size)
+
+    def _adopt(self, curve: RecallCurve | None, factor: float, found: needs.Needs | None, size: int) -> None:
+        self.__dict__.update(  # in one go: Ctrl-C comes before or after
+            curve=curve, _depth_factor=factor, needs=found, _size=size, changed=0, _choices={}, **_nothing_chosen()
         )
 
     def note(self, n: int) -> None:
         """Vectors were added or removed."""
         self.changed += n
-        self.efforts = {}
+        self.__dict__.update(_nothing_chosen())
 
     def void(self) -> None:
         """What was measured no longer holds."""
@@ -182,7 +188,7 @@ class Contract:
 
     def _given(self, index: "GraphIndex", k: int, effort: int) -> Effort:
         width = max(k, arrays.check_int(effort, "effort", low=1, high=1 << 20))
-        expected = None if self.curve is None else self.curve.at_width(k, max(1, int(width / self._growth(index))))
+        expected = None if self.curve is None else self.curve.at_width(k, max(1, int(width / self.growth(index))))
         context = SearchContext(index._store.metric, f"{_name(index)}, effort {width}", expected)
         return Effort(width, self.depth(index, k, width), None, None, context, False, lists=width)
 
@@ -193,14 +199,12 @@ class Contract:
                 return _scan(index, k, f"{n} distinct {index.noun} are too few to calibrate a graph on")
             raise StateError("this index was built with calibrate=False, so a recall target has no meaning; "
                              "pass effort=, or call calibrate()")  # fmt: skip
-        chosen = self._choices.get((k, target))
-        if chosen is None:
-            chosen = self._choices[k, target] = curve.choose(k, target)
+        chosen = self.choice(k, target)
         stale = f"; {self.changed} changes since" if self.changed * 5 > self._size else ""
         basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         if not chosen.met:
             return _scan(index, k, f"recall {target:g} is beyond the graph, which reached {curve.best(k):.3f}, {basis}")
-        growth, by_reach = self._growth(index), bool(np.isfinite(chosen.reaches).all())
+        growth, by_reach = self.growth(index), bool(np.isfinite(chosen.reaches).all())
         widths = np.maximum(np.ceil(chosen.widths * growth), k).astype(np.uint32)
         low, high = int(widths.min()), int(widths.max())
         lists = curve.width_at(k, chosen.expected) * growth if by_reach else high / 4
@@ -216,7 +220,33 @@ class Contract:
             return Effort(high, depth, None, None, context, False, lists=high)
         return Effort(high, depth, curve.bounds, widths, context, False, lists=float(widths.mean()))
 
-    def _growth(self, index: "GraphIndex") -> float:
+    def choice(self, k: int, target: float) -> Choice:
+        """What the curve says of a target, which it need not meet; remembered."""
+        assert self.curve is not None
+        found = self._choices.get((k, target))
+        if found is None:
+            found = self._choices[k, target] = self.curve.choose(k, target)
+        return found
+
+    def sieve(self, index: "GraphIndex", k: int, target: float) -> sifting.Sieve:
+        """How far walks go for the k nearest that pass a filter; remembered."""
+        sieves = self._sieves
+        known = sieves.get((k, target))
+        if known is None:
+            known = sieves[k, target] = sifting.made(index, k, target)
+        return known
+
+    def way(self, index: "GraphIndex", k: int, target: float, passing: int) -> sifting.Way:
+        """How a search goes where so many rows pass; the latest are remembered."""
+        key, ways = (k, target, passing), self._ways
+        known = ways.get(key)
+        if known is None:
+            if len(ways) >= _WAYS:
+                ways = self._ways = {}
+            known = ways[key] = sifting.chosen(index, k, target, passing)
+        return known
+
+    def growth(self, index: "GraphIndex") -> float:
         """How many times as many vectors there are as when the curve was measured: the same recall takes a wider pool
         among more, at most in proportion."""
         return max(1.0, len(index) / max(1, self._size))
@@ -232,6 +262,8 @@ class Contract:
         if self.curve is None:
             return self._topics_state(), values, {}
         parts, curve = self.curve.state()
+        if self.needs is not None:
+            parts |= needs.state(self.needs)
         return {**parts, **self._topics_state()}, values, {"curve": curve}
 
     def _topics_state(self) -> dict[str, NDArray[Any]]:
@@ -259,7 +291,13 @@ class Contract:
         self._restore_topics(file)
         if "curve" in file.config:
             self.curve = RecallCurve.from_state(file.arrays, file.config["curve"])
+            self.needs = needs.restore(file, len(self.curve.share))
         return self
+
+
+def _nothing_chosen() -> dict[str, Any]:
+    """What follows from what was measured, before anybody asked."""
+    return {"efforts": {}, "_sieves": {}, "_ways": {}}
 
 
 def proven(found: NDArray[np.floating[Any]], target: float) -> bool:

@@ -10,9 +10,11 @@ from nearly import _core, arrays, storage
 from nearly.errors import FormatError, InputError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration
+from nearly.indexes.allowed import Allowed
 from nearly.indexes.base import REFINE, Index, Placed, Progress
 from nearly.indexes.each import is_for_each
 from nearly.indexes.progress import reporter
+from nearly.indexes.ready import ready_scan
 from nearly.indexes.store import NONE, Store
 from nearly.indexes.travel import Travel, check_quantizer
 from nearly.quantizers import Plain, Quantizer
@@ -162,6 +164,20 @@ class Flat(Index):
             answer = None if bits else _core.scan_one(scorer, store.rows, n_nodes, queries, k, number, self._n_live)
             if answer is not None:
                 return Hits(answer, None, True, self._context(), answer)
+        elif (
+            recall is None
+            and effort is None
+            and (exact is None or exact is True or exact is False)
+            and not unknown
+            and type(queries) is ndarray
+            and queries.ndim == 1
+            and type(k) is int
+            and 0 < k <= _FEW
+            and self._travel is None
+        ):
+            found = self._filtered_one(queries, k, where, threads)
+            if found is not None:
+                return found
         self._refuse(unknown)
         if where is not None and is_for_each(where):
             return self._for_each(queries, where, k, recall=recall, effort=effort, exact=exact, threads=threads)
@@ -185,6 +201,17 @@ class Flat(Index):
             lambda: self._by_codes(rows, k, single, self._filter(where), workers, target)
         )
 
+    def _filtered_one(self, query: NDArray[Any], k: int, where: Any, threads: Any) -> Hits | None:
+        """The short way for a filter that was made before and passes few; None where the long one is needed."""
+        if not (threads is None or (type(threads) is int and 0 < threads <= 1024)):
+            return None
+        before, allowed = self._reuse, self._remembered(where)
+        if allowed is None or before % 2 or allowed.n * 4 >= self._n_nodes:
+            return None
+        asked = ready_scan(self, allowed, k, self._context())
+        found = None if asked is None else asked.ask(query)
+        return found if before == self._reuse else None
+
     def _exactly(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:
         if where is None:
             return self._scan(rows, k, single, None, threads, plan)
@@ -193,10 +220,9 @@ class Flat(Index):
         )
 
     def _by_codes(
-        self, rows: NDArray[np.uint8], k: int, single: bool, chosen: tuple[NDArray[np.uint64], int] | None,
-        threads: int, target: float,
-    ) -> Hits:  # fmt: skip
-        bits, passing = chosen or (None, len(self))
+        self, rows: NDArray[np.uint8], k: int, single: bool, chosen: Allowed | None, threads: int, target: float
+    ) -> Hits:
+        bits, passing = (None, len(self)) if chosen is None else (chosen.bits, chosen.n)
         n = len(rows)
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts, work = np.empty(n, np.uint32), None

@@ -11,13 +11,16 @@ from nearly import _core, arrays, storage
 from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
-from nearly.indexes import calibration, graph_files
+from nearly.indexes import calibration, graph_files, sifting
+from nearly.indexes.allowed import Allowed
 from nearly.indexes.base import REFINE, Index, Placed, Progress
 from nearly.indexes.contract import MOST, SCAN_FACTOR, Contract, Effort
 from nearly.indexes.each import is_for_each
+from nearly.indexes.needs import Needs
 from nearly.indexes.order import insertion_order
 from nearly.indexes.progress import reporter
-from nearly.indexes.store import NONE, as_bytes, grow_or_copy
+from nearly.indexes.ready import ready
+from nearly.indexes.store import NONE, as_bytes, grow_or_copy, new_table
 from nearly.indexes.travel import NOBODY, Travel, check_quantizer, usual_quantizer
 from nearly.quantizers import Plain, Quantizer
 from nearly.quantizers.base import CODED
@@ -30,6 +33,7 @@ _ENTRIES = 16  # nodes scored in one block before the first hop; levers table of
 # A list costs as much as comparing a query with so many vectors where others are compared with them, too: measured on
 # SIFT (50 to 480 for 8 to 300 queries) and CVE (20 to 175), whose rows are longer.
 _ONE_LIST, _EACH_QUERY, _MANY_LISTS = 8.0, 1.4, 140.0
+_WIDEST = 512  # neighbors of a list
 _DEAD = 0.2  # share of dead nodes at which lists are repaired: FreshDiskANN consolidates at 5 to 20 %
 
 
@@ -47,6 +51,8 @@ class GraphIndex(Index):
 
     _lists: list[Any]  # tables of neighbor lists, ground first
     _slots: list[Any]  # for each upper layer: where a node's list is
+    _wide: Any = None  # lists of what two steps lead to, for filtered walks
+    _expansion: int = 0  # their degree
     _travel: Travel
     _contract: Contract
     _graph: Any = None
@@ -78,6 +84,7 @@ class GraphIndex(Index):
         self._travel = Travel(chosen_quantizer, self._store, self._seed)
         self._travel.fit(self._store, self._n_nodes, workers)
         self._lay_out(fresh)
+        self._lay_out_wide()
         self._assemble(0)
         chosen = self._order(order, len(fresh))
         held = 0
@@ -97,12 +104,14 @@ class GraphIndex(Index):
         self._insert(first, workers, report)
         self._elect()
         if held:
+            self._widen(first, workers)
             self._contract.measure(
                 self, calibration.from_held_out(self, last), bits=self._rows_of(first), threads=workers
             )
             self._insert(last, workers, None if report is None else lambda done: report(len(first) + done))
             self._elect()
         self._graph.connect(self._rules.beam)
+        self._widen(chosen, workers)
         if report is not None:
             report(len(chosen))
         if self._contract.calibrates and probes is not None and self._n_nodes:
@@ -130,12 +139,14 @@ class GraphIndex(Index):
     def _assemble(self, n_linked: int, entries: list[int] | None = None) -> None:
         """A core graph over the tables as they are: a new one where any was replaced, and readers move on to it."""
         store, travel, old = self._store, self._travel.scorer, self._graph
-        parts = [*self._lists, *self._slots, travel, store.scorer, store.rows]
+        parts = [*self._lists, *self._slots, self._wide, travel, store.scorer, store.rows]
         if old is not None and list(map(id, parts)) == list(map(id, self._parts)):
             return
         if entries is None:
             entries = [e for e in old.entries if e < n_linked] if n_linked else []
-        self._graph = _core.Graph(self._lists, self._slots, entries, travel, store.scorer, store.rows, n_linked)
+        self._graph = _core.Graph(
+            self._lists, self._slots, entries, travel, store.scorer, store.rows, n_linked, self._wide
+        )
         self._parts = parts
         if old is not None:
             old.retire()
@@ -156,6 +167,32 @@ class GraphIndex(Index):
             nodes, self._n_nodes, rules.beam, rules.new_degree, rules.alpha, fill=rules.fill, threads=threads,
             progress=report,
         )  # fmt: skip
+
+    def _widen(self, nodes: NDArray[np.uint32], threads: int) -> None:
+        """Make wide lists of these nodes anew, from what their lists lead to now."""
+        if self._expansion:
+            self._graph.widen(np.ascontiguousarray(nodes), threads)
+
+    def _widen_around(self, fresh: NDArray[np.uint32], threads: int) -> None:
+        """The same of new nodes, and of those that they are joined to."""
+        if not self._expansion:
+            return
+        if len(fresh) * 10 < self._n_nodes:
+            near = self._lists[0].array()[fresh].view(np.uint32).ravel()
+            nodes = np.union1d(fresh, near[near < self._graph.n_nodes]).astype(np.uint32)
+        else:
+            nodes = np.arange(self._graph.n_nodes, dtype=np.uint32)
+        self._widen(nodes, threads)
+
+    def _lay_out_wide(self) -> None:
+        """Room for wide lists."""
+        if self._expansion:
+            size = 4 * self._expansion
+            self._wide = (
+                new_table(size, self._n_nodes, 255)
+                if self._wide is None
+                else grow_or_copy(self._wide, self._n_nodes, 255)
+            )
 
     def _elect(self, fresh: NDArray[np.uint32] = NOBODY) -> None:
         """Choose the nodes that searches start from, among those that hold rows and new ones that will."""
@@ -268,7 +305,24 @@ class GraphIndex(Index):
                     return Hits(answer, None, True, how.context, answer)
         if where is None:
             return self._search(queries, k, recall, effort, exact, None, threads)
+        if exact is False and effort is None and type(queries) is ndarray and queries.ndim == 1 and type(k) is int:
+            found = self._filtered_one(queries, k, recall, where, threads)
+            if found is not None:
+                return found
         return self._filtered(queries, k, recall, effort, exact, where, threads)
+
+    def _filtered_one(self, query: NDArray[Any], k: int, recall: Any, where: Any, threads: Any) -> Hits | None:
+        """The short way for a filter that was made before; None where the long one is needed."""
+        if not (recall is None or (type(recall) is float and 0 < recall <= 1)) or not (
+            threads is None or (type(threads) is int and 0 < threads <= 1024)
+        ):
+            return None
+        before, allowed = self._reuse, self._remembered(where)
+        if allowed is None or before % 2:
+            return None
+        asked = ready(self, allowed, k, recall)
+        found = None if asked is None else asked.ask(query)
+        return found if before == self._reuse else None
 
     def _filtered(self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: Any) -> Hits:
         # Apart from `search`, which a closure would slow down.
@@ -289,23 +343,29 @@ class GraphIndex(Index):
         if effort is not None:
             effort = arrays.check_int(effort, "effort", low=1, high=1 << 20)
         rows, single = self._queries(queries)
-        chosen = None if where is None else self._filter(where)
+        allowed = None if where is None else self._filter(where)
         if exact:
-            return self._scan(rows, k, single, chosen, workers, f"exact scan of {len(self)} {self.noun}, as asked")
+            return self._scan(rows, k, single, allowed, workers, f"exact scan of {len(self)} {self.noun}, as asked")
         if k > MOST:
             return self._scan(
-                rows, k, single, chosen, workers, f"exact scan: a walk looks for at most {MOST} neighbors"
+                rows, k, single, allowed, workers, f"exact scan: a walk looks for at most {MOST} neighbors"
             )
         how = self._contract.effort(self, k, recall, effort)
-        passing = len(self) if chosen is None else chosen[1]
-        if passing == len(self):
-            chosen = None  # all pass: the very search without a filter
-        if how.scan:
-            return self._scan(rows, k, single, chosen, workers, how.context.plan)
-        if chosen is not None and passing**2 <= SCAN_FACTOR * how.lists * max(1, self._n_nodes):
-            plan = f"exact scan of the {passing} {self.noun} that pass, of {len(self)}"
-            return self._scan(rows, k, single, chosen, workers, plan)
-        return self._walk(rows, k, single, how, chosen, passing, workers)
+        if allowed is not None and allowed.n == len(self):
+            allowed = None  # all pass: the very search without a filter
+        if how.scan or allowed is None:
+            return (
+                self._scan(rows, k, single, allowed, workers, how.context.plan)
+                if how.scan
+                else self._walk(rows, k, single, how, None, workers)
+            )
+        if how.reaches is not None:
+            target = self._contract.target if recall is None else recall
+            return self._sift(rows, k, single, target, self._contract.way(self, k, target, allowed.n), allowed, workers)
+        if allowed.n**2 <= SCAN_FACTOR * how.lists * max(1, self._n_nodes):
+            plan = f"exact scan of the {allowed.n} {self.noun} that pass, of {len(self)}"
+            return self._scan(rows, k, single, allowed, workers, plan)
+        return self._walk(rows, k, single, how, allowed, workers)
 
     def _search_together(
         self, queries: NDArray[Any], k: int, *, recall: float | None = None, exact: bool = False, where: Any = None,
@@ -320,9 +380,9 @@ class GraphIndex(Index):
 
             def scan() -> Hits | None:
                 chosen = self._filter(where)
-                if how.scan or chosen[1] ** 2 > in_a_list * how.lists * max(1, self._n_nodes):
+                if how.scan or chosen.n**2 > in_a_list * how.lists * max(1, self._n_nodes):
                     return None
-                plan = f"exact scan of the {chosen[1]} {self.noun} that pass, of {len(self)}: sooner than {n} walks"
+                plan = f"exact scan of the {chosen.n} {self.noun} that pass, of {len(self)}: sooner than {n} walks"
                 return self._scan(rows, k, False, chosen, workers, plan)
 
             found: Hits | None = self._steadily(scan)
@@ -330,21 +390,88 @@ class GraphIndex(Index):
                 return found
         return super()._search_together(queries, k, recall=recall, exact=exact, where=where, threads=threads)
 
+    def _sift(
+        self, rows: NDArray[np.uint8], k: int, single: bool, target: float, way: sifting.Way, allowed: Allowed,
+        threads: int,
+    ) -> Hits:  # fmt: skip
+        """Search for what passes; queries that give up, or come back short though more pass, are scanned."""
+        if way.sieve is None:
+            return self._scan_passing(rows, k, single, target, allowed, threads, way.why)
+        n, store, how = len(rows), self._store, way.sieve.how
+        ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+        counts, work = np.empty(n, np.uint32), None
+        share = allowed.n / max(1, self._n_rows)
+        width = max(k, min(self._n_nodes, way.most))
+        widths = np.full(len(cast("NDArray[np.float32]", how.bounds)) + 1, width, np.uint32)
+        while work is None:  # until the graph that was searched is not retired meanwhile
+            nodes = allowed.nodes(self)
+            some = nodes.some[nodes.some < self._graph.n_nodes]
+            work = self._graph.search(
+                store.query_bytes, rows, store.metric.number, width, how.depth, ids, distances, counts, allowed.bits,
+                PROBE, how.bounds, widths, None, threads, None, how.reaches, how.anchor, 1 / share, way.sieve.core,
+                nodes.bits, some, share, way.most,
+            )  # fmt: skip
+        *done, hopped, gave_up = work
+        told = [how.context.plan, way.why]
+        if hopped:
+            told.append(f"{hopped} of {n} queries hopped over what does not pass")
+        short = np.flatnonzero(counts < min(k, allowed.n))
+        if len(short):
+            rest = self._scan_passing(rows[short], k, False, target, allowed, threads, "")
+            ids[short], distances[short] = rest._ids, rest._distances
+            done = [a + b for a, b in zip(done, cast("tuple[int, ...]", rest._work), strict=True)]
+            told.append(f"{len(short)} queries came back short and were scanned, {gave_up} of them gave up")
+        context = SearchContext(store.metric, "; ".join(told), how.context.expected_recall)
+        return Hits(ids, distances, single, context, tuple(done))
+
+    def _scan_passing(
+        self, rows: NDArray[np.uint8], k: int, single: bool, target: float, allowed: Allowed, threads: int, why: str
+    ) -> Hits:
+        """Compare with all that pass: by codes first, where these tell which may be among the nearest."""
+        if sifting.scans_by_codes(self, k, target, allowed.n):
+            return self._scan_by_codes(rows, k, single, allowed, threads, why)
+        return self._scan(rows, k, single, allowed, threads, f"exact scan; {why}")
+
+    def _scan_by_codes(
+        self, rows: NDArray[np.uint8], k: int, single: bool, allowed: Allowed, threads: int, why: str
+    ) -> Hits:
+        n, needs = len(rows), cast("Needs", self._contract.needs)
+        spread = needs.spread or 0.0
+        ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+        counts, work = np.empty(n, np.uint32), None
+        while work is None:  # until the store that was read is not retired meanwhile
+            n_nodes, store = self._snapshot()
+            codes = self._travel.scorer
+            n_nodes = min(n_nodes, codes.n_rows)
+            numbers = allowed.nodes(self).numbers
+            work = _core.scan_coded(
+                store.scorer, codes, spread, store.rows, n_nodes, store.query_bytes, rows, store.metric.number,
+                ids, distances, counts, allowed.bits, numbers[: np.searchsorted(numbers, n_nodes)], threads,
+            )  # fmt: skip
+        by_codes, by_vectors = work
+        short = np.flatnonzero(counts < min(k, allowed.n))
+        if len(short):  # rows that a writer removed between being found and being written leave gaps
+            rest = self._scan(rows[short], k, False, allowed, threads, "")
+            ids[short], distances[short] = rest._ids, rest._distances
+        context = SearchContext(self._store.metric, f"scan by {self._travel.name(self._store)}; {why}", needs.scanned)
+        return Hits(ids, distances, single, context, (by_codes, 0, by_vectors))
+
     def _walk(
-        self, rows: NDArray[np.uint8], k: int, single: bool, how: Effort, chosen: Any, passing: int, threads: int
+        self, rows: NDArray[np.uint8], k: int, single: bool, how: Effort, allowed: Allowed | None, threads: int
     ) -> Hits:
         """Search the graph; queries that come back short although more pass are scanned."""
         # Candidates that are dead or do not pass take places in the pool: it grows by their share.
-        stretch = self._n_rows / max(1, passing) if (chosen is not None or self._n_removed) else 1.0
+        passing = len(self) if allowed is None else allowed.n
+        stretch = self._n_rows / max(1, passing) if (allowed is not None or self._n_removed) else 1.0
         width = math.ceil(how.width * stretch)
         widths = None if how.widths is None else np.ceil(how.widths * stretch).astype(np.uint32)
-        if how.reaches is not None and chosen is not None:  # a walk as long as a scan gives up, and is scanned
+        if how.reaches is not None and allowed is not None:  # a walk as long as a scan gives up, and is scanned
             most = max(k, int(passing / SCAN_FACTOR))
             width, widths = min(width, most), None if widths is None else np.minimum(widths, most).astype(np.uint32)
         n, store = len(rows), self._store
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts = np.empty(n, np.uint32)
-        bits = None if chosen is None else chosen[0]
+        bits = None if allowed is None else allowed.bits
         work = None
         while work is None:  # until the graph that was searched is not retired meanwhile
             work = self._graph.search(
@@ -354,18 +481,18 @@ class GraphIndex(Index):
         context = how.context
         short = np.flatnonzero(counts < min(k, passing))
         if len(short):
-            rest = self._scan(rows[short], k, False, chosen, threads, "")
+            rest = self._scan(rows[short], k, False, allowed, threads, "")
             ids[short], distances[short] = rest._ids, rest._distances
             context = SearchContext(
                 store.metric,
                 f"{context.plan}; {len(short)} queries came back short and were scanned",
                 context.expected_recall,
             )
-        if chosen is not None:
+        if allowed is not None:
             context = SearchContext(
                 store.metric, f"{context.plan}; {passing} of {len(self)} {self.noun} pass", context.expected_recall
             )
-        return Hits(ids, distances, single, context, work)
+        return Hits(ids, distances, single, context, work[:3])
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -373,7 +500,7 @@ class GraphIndex(Index):
         fresh = placed.fresh
         if not self._graph.n_nodes:  # nothing was there to fit codes to
             self._travel.fit(self._store, self._n_nodes, threads)
-            self._lists, self._slots = [], []
+            self._lists, self._slots, self._wide = [], [], None
         else:
             self._travel.code(self._store, self._n_nodes, fresh, threads)
             self._contract.added(fresh)
@@ -382,6 +509,7 @@ class GraphIndex(Index):
                 self._contract.set_apart(unsound, self._seed)
                 self._unsound = np.union1d(self._unsound, np.setdiff1d(unsound, fresh))
         self._lay_out(fresh)
+        self._lay_out_wide()
         self._assemble(self._graph.n_nodes)
         # Nobody sees them yet: new nodes, and those whose vectors come back, to which no list may lead any more.
         unseen = np.unique(placed.nodes[self._store.column("first_rows")[placed.nodes] == NONE])
@@ -398,19 +526,22 @@ class GraphIndex(Index):
         if self._n_nodes <= 20_000 or self._unlinked * 200 >= self._n_nodes:
             self._graph.connect(self._rules.beam, unseen)
             self._unlinked = 0
+        self._widen_around(nodes, threads)
 
     def _undo(self, before: dict[str, Any], placed: Placed | None) -> None:
         super()._undo(before, placed)
         if self._n_nodes:  # places have their lists and codes, whoever has them next
             self._travel.code(self._store, self._n_nodes, NOBODY, 0)
             self._lay_out(NOBODY)
+            self._lay_out_wide()
             self._assemble(self._graph.n_nodes)
             self._graph.connect(self._rules.beam, listen=False)  # lists may have given way to those that went again
 
     def _clear_out(self) -> None:
-        self._n_nodes, self._lists, self._slots = 0, [], []
+        self._n_nodes, self._lists, self._slots, self._wide = 0, [], [], None
         self._travel.give_up(self._store)
         self._lay_out(NOBODY)
+        self._lay_out_wide()
         super()._clear_out()
 
     def _changed(self, n: int) -> None:
@@ -445,6 +576,7 @@ class GraphIndex(Index):
                 finally:  # also when Ctrl-C came between two layers
                     self._elect()
                     self._graph.connect(rules.beam, listen=False)
+                self._widen(np.flatnonzero(~dead[: self._graph.n_nodes]).astype(np.uint32), workers)
                 self._unlinked = 0
                 self._graph.wait_for_readers()
                 gone = np.flatnonzero(fresh).astype(np.uint32)
@@ -462,6 +594,8 @@ class GraphIndex(Index):
     def _clear(self, nodes: NDArray[np.uint32]) -> None:
         """Empty the lists of freed nodes."""
         self._lists[0].array()[nodes] = 255
+        if self._wide is not None:
+            self._wide.array()[nodes[nodes < self._wide.rows]] = 255
 
     def _own(self) -> None:
         super()._own()
@@ -471,18 +605,31 @@ class GraphIndex(Index):
                 if table.borrowed:
                     tables[i] = grow_or_copy(table, table.rows)
                     moved = True
+        if self._wide is not None and self._wide.borrowed:
+            self._wide = grow_or_copy(self._wide, self._wide.rows)
+            moved = True
         if moved:
             self._assemble(self._graph.n_nodes)
 
     # -- what it is --------------------------------------------------------------------------------------------------
 
     def _describe(self) -> str:
+        wide = f" and lists of {self._expansion} for filters" if self._expansion else ""
         curve = "not calibrated" if self.curve is None else f"calibrated on {self.curve.n_queries} queries"
         return (
-            f"{self._describe_graph()}, {self._travel.name(self._store)}, ranked by {self._store.noun}, "
+            f"{self._describe_graph()}{wide}, {self._travel.name(self._store)}, ranked by {self._store.noun}, "
             f"recall {self._contract.target:g}, "
             f"{curve}"
         )
+
+    @staticmethod
+    def _expanded(filter_expansion: Any, degree: int) -> int:
+        """The degree of wide lists for so many times the degree of the others."""
+        times = arrays.check_int(filter_expansion, "filter_expansion", low=1, high=512)
+        if times * degree > _WIDEST:
+            raise InputError(f"filter_expansion is {times}, but {times} times {degree} neighbors are more than {_WIDEST}"
+                             f"; pass at most {_WIDEST // degree}")  # fmt: skip
+        return times * degree if times > 1 else 0
 
     def _describe_graph(self) -> str:
         raise AssertionError  # pragma: no cover
@@ -490,7 +637,7 @@ class GraphIndex(Index):
     @property
     def n_bytes(self) -> int:
         """Bytes of memory (or of mapped file) that the index holds."""
-        tables = [*self._lists, *self._slots, *([] if self._travel.codes is None else [self._travel.codes])]
+        tables = [*self._lists, *self._slots, *(t for t in (self._travel.codes, self._wide) if t is not None)]
         return super().n_bytes + sum(int(t.n_bytes) for t in tables)
 
     # -- files -------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ def state(index: "GraphIndex") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]
     n, rules = index._n_nodes, index._rules
     lists = {f"lists_{i}": table.array()[: n if i == 0 else None] for i, table in enumerate(index._lists)}
     slots = {f"slots_{i}": table.array()[:n] for i, table in enumerate(index._slots, 1)}
+    wide = {} if index._wide is None else {"wide_lists": index._wide.array()[:n]}
     entries, pending = np.array(index._graph.entries, np.uint32), np.array(index._pending, np.uint32)
     codes, quantizer = index._travel.state(n)
     curve, promises, measured = index._contract.state()
@@ -33,7 +34,7 @@ def state(index: "GraphIndex") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]
         }
     }  # fmt: skip
     return (
-        {"entries": entries, "pending_rows": pending, **lists, **slots, **codes, **curve},
+        {"entries": entries, "pending_rows": pending, **lists, **slots, **wide, **codes, **curve},
         {**config, **quantizer, **measured},
     )
 
@@ -62,10 +63,26 @@ def restore(index: "GraphIndex", file: storage.File, rules: "type[Rules]") -> No
         raise FormatError(f"{file.path} is damaged: it lists a removed row twice")
     index._travel = Travel.restore(file, index._store, n, index._seed)
     index._lists, index._slots = _layers(file, n, layers, degree, linked)
+    if "wide_lists" in file.arrays:
+        index._wide = _wide(file, n, linked)
+        index._expansion = index._wide.stride // 4
     entries = [int(e) for e in storage.require(file, "entries", np.uint32, (None,))]
     if any(e >= linked for e in entries) or (linked and len(index) and not entries):
         raise FormatError(f"{file.path} is damaged: its entry nodes do not exist")
     index._assemble(linked, entries)
+
+
+def _wide(file: storage.File, n: int, linked: int) -> Any:
+    """The table of wide lists; every node that they name exists."""
+    array = storage.require(file, "wide_lists", np.uint8, (n, None))
+    try:
+        table = _core.Table.borrow(array)
+        _core.check_lists(table, n, linked, True)
+        if table.stride > 4 * 512:
+            raise ValueError("lists are too long")
+    except ValueError as problem:
+        raise FormatError(f"{file.path} is damaged: wide lists: {problem}") from problem
+    return table
 
 
 def _layers(file: storage.File, n: int, layers: int, degree: int, linked: int) -> tuple[list[Any], list[Any]]:

@@ -34,7 +34,7 @@ class HNSW(GraphIndex):
         Neighbors that a new node starts with; lists hold M in upper layers and 2 M on the ground. 2 to 256.
     ef_construction : int, default 200
         Candidates kept while building; fewer than M make lists that short.
-    quantizer, refine, recall, queries, calibrate, order, seed, threads, progress
+    quantizer, refine, recall, queries, calibrate, order, filter_expansion, seed, threads, progress
         As for `Vamana`.
 
     Notes
@@ -84,6 +84,7 @@ class HNSW(GraphIndex):
         queries: Any = None,
         calibrate: bool = True,
         order: Any = "random",
+        filter_expansion: int = 1,
         seed: int = 0,
         threads: int | None = None,
         progress: Progress | None = None,
@@ -93,6 +94,7 @@ class HNSW(GraphIndex):
         self._rules = Rules(beam, m, 1.0, False)
         self._seed = arrays.check_seed(seed)
         self._lists, self._slots = [], []
+        self._expansion = self._expanded(filter_expansion, 2 * m)
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
                     order=order, threads=threads, progress=progress, refine=refine)  # fmt: skip
 

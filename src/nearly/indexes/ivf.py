@@ -11,6 +11,7 @@ from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import Hits, SearchContext
 from nearly.indexes import calibration, ivf_files, list_codes, lists
+from nearly.indexes.allowed import Allowed
 from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
 from nearly.indexes.each import is_for_each
 from nearly.indexes.ivf_contract import ListContract, Probe
@@ -272,9 +273,9 @@ class IVF(Index):
 
     def _search(
         self, rows: NDArray[np.uint8], single: bool, k: int, recall: float | None, effort: int | None, exact: bool,
-        chosen: tuple[NDArray[np.uint64], int] | None, threads: int,
+        chosen: Allowed | None, threads: int,
     ) -> Hits:  # fmt: skip
-        passing = len(self) if chosen is None else chosen[1]
+        passing = len(self) if chosen is None else chosen.n
         if passing == len(self):
             chosen = None  # all pass: the very search without a filter
         if exact or self._core is None:
@@ -291,7 +292,7 @@ class IVF(Index):
         n, store = len(rows), self._store
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts, work = np.empty(n, np.uint32), None
-        bits = None if chosen is None else chosen[0]
+        bits = None if chosen is None else chosen.bits
         while work is None:  # until the lists that were searched are not retired meanwhile
             work = self._core.search(
                 store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, not self._n_removed, ids,

@@ -49,6 +49,10 @@ class Vamana(GraphIndex):
         False skips calibration; searches then need ``effort=``.
     order : {"random", "given", "lid_descending", "lid_ascending"} or array-like of int, default "random"
         Order of insertion.
+    filter_expansion : int, default 1
+        More than 1: beside each list of neighbors a wide one is kept, so many times as long, of what two steps lead to.
+        Filtered searches that hop over what does not pass read it where 8 in it pass, a third to a half faster, for 4
+        bytes a neighbor (gamma in ACORN: Patel et al., SIGMOD 2024, section 5).
     seed : int, default 0
     threads : int, optional
     progress : callable, optional
@@ -81,6 +85,7 @@ class Vamana(GraphIndex):
         queries: Any = None,
         calibrate: bool = True,
         order: Any = "random",
+        filter_expansion: int = 1,
         seed: int = 0,
         threads: int | None = None,
         progress: Progress | None = None,
@@ -91,6 +96,7 @@ class Vamana(GraphIndex):
                             metrics.named(metric) != metrics.METRICS["ip"])  # fmt: skip
         self._seed = arrays.check_seed(seed)
         self._lists, self._slots = [], []
+        self._expansion = self._expanded(filter_expansion, degree)
         self._build(vectors, ids, metric, quantizer=quantizer, recall=recall, queries=queries, calibrate=calibrate,
                     order=order, threads=threads, progress=progress, refine=refine)  # fmt: skip
 

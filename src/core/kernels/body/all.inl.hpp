@@ -74,6 +74,7 @@ const Table table = {
     quantize<int8_t>,
     whole_bytes,
     unseen,
+    unseen_passing,
     within,
     merge,
     {first_nonfinite<uint32_t, 0x7f800000u>, first_nonfinite<uint16_t, 0x7c00u>, first_nonfinite<uint16_t, 0x7f80u>},

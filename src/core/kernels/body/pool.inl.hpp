@@ -26,6 +26,42 @@ size_t unseen(const uint32_t* list, size_t degree, size_t n_nodes, uint64_t* see
   return n;
 }
 
+// Few pass, as a rule: whole lanes are looked at for one that does.
+size_t unseen_passing(const uint32_t* list, size_t degree, size_t n_bits, uint64_t* seen, const uint64_t* bits,
+                      uint32_t* out) {
+  size_t n = 0, i = 0;
+  const auto take = [&](uint32_t v) {
+    uint64_t* word = seen + v / 64;
+    const uint64_t before = *word, bit = uint64_t{1} << (v % 64);
+    *word = before | bit;
+    out[n] = v;
+    n += !(before & bit);
+  };
+#if defined(__AVX2__)
+  const auto* words = reinterpret_cast<const int*>(bits);  // of 32 bits: the order of bytes is the same
+  const __m256i top = _mm256_set1_epi32(static_cast<int>(0x80000000u)), one = _mm256_set1_epi32(1);
+  const __m256i limit = _mm256_xor_si256(_mm256_set1_epi32(static_cast<int>(n_bits)), top);
+  for (; i + 8 <= degree; i += 8) {
+    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(list + i));
+    const __m256i inside = _mm256_cmpgt_epi32(limit, _mm256_xor_si256(v, top));
+    const __m256i word = _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), words, _mm256_srli_epi32(v, 5), inside, 4);
+    const __m256i bit = _mm256_and_si256(_mm256_srlv_epi32(word, _mm256_and_si256(v, _mm256_set1_epi32(31))), one);
+    auto left = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_slli_epi32(bit, 31))));
+    for (; left; left &= left - 1) {
+      const uint32_t found = __atomic_load_n(list + i + static_cast<size_t>(__builtin_ctz(left)), __ATOMIC_ACQUIRE);
+      if (found < n_bits) take(found);  // the list may be written meanwhile
+    }
+    if (__atomic_load_n(list + i + 7, __ATOMIC_ACQUIRE) == 0xffffffffu) return n;
+  }
+#endif
+  for (; i < degree; ++i) {
+    const uint32_t v = __atomic_load_n(list + i, __ATOMIC_ACQUIRE);
+    if (v == 0xffffffffu) break;
+    if (v < n_bits && bits[v / 64] >> (v % 64) & 1) take(v);
+  }
+  return n;
+}
+
 size_t within(const float* distances, const uint32_t* rows, size_t n, float bound, int64_t* out) {
   size_t kept = 0, i = 0;
 #if defined(__AVX2__)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core
+from nearly.indexes.allowed import Allowed
 from nearly.indexes.window.margins import bits_of
 from nearly.indexes.window.run import Run
 from nearly.indexes.window.values import Column
@@ -81,8 +82,8 @@ class Batch:
             only = None
             if passing < len(part):
                 alive = None if run.alive is None else run.alive[part.start : part.stop]
-                only = bits_of(len(part), start, stop, alive), passing
-            found = part._walk(rows, self._k, False, piece.how, only, passing, self._threads)
+                only = Allowed(bits_of(len(part), start, stop, alive), passing)
+            found = part._walk(rows, self._k, False, piece.how, only, self._threads)
             stats = found.stats
             if stats is not None:
                 self.work += (stats.n_distances, stats.n_hops, stats.n_reranked)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly.indexes import calibration
+from nearly.indexes.allowed import Allowed
 from nearly.indexes.contract import Effort
 from nearly.indexes.store import as_bytes
 from nearly.indexes.travel import alive_sample
@@ -92,7 +93,7 @@ def _needed(part: "Part", probes: NDArray[np.uint8] | None, threads: int) -> NDA
         size = n // share
         truths = []
         for at in np.linspace(0, n - size, _WINDOWS).astype(int).tolist():
-            only = bits_of(n, at, at + size, None), size
+            only = Allowed(bits_of(n, at, at + size, None), size)
             truths.append((only, part._scan(rows, _K, False, only, threads, "")._distances[:, -1:]))
         tried = 0  # what a lower target needs, a higher one needs too
         for j, target in enumerate(TARGETS):
@@ -106,8 +107,5 @@ def _needed(part: "Part", probes: NDArray[np.uint8] | None, threads: int) -> NDA
 
 
 def _reaches(part: "Part", rows: Any, how: Effort, truths: Any, target: float, threads: int) -> bool:
-    shares = [
-        float((part._walk(rows, _K, False, how, only, only[1], threads)._distances <= far).mean())
-        for only, far in truths
-    ]
+    shares = [float((part._walk(rows, _K, False, how, only, threads)._distances <= far).mean()) for only, far in truths]
     return float(np.mean(shares)) >= target - _GIVE and min(shares) >= target - 4 * _GIVE

@@ -1,0 +1,118 @@
+"""Filtered searches for one query, made ready: what does not depend on the query is decided once for each filter."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from nearly import _core
+from nearly.hits import Hits, SearchContext
+from nearly.indexes import sifting
+from nearly.indexes.allowed import Allowed
+from nearly.indexes.base import Index
+from nearly.indexes.contract import MOST, Effort
+from nearly.indexes.needs import Needs
+
+if TYPE_CHECKING:
+    from nearly.indexes.graph import GraphIndex
+
+__all__ = ["Ready", "made_ready", "ready", "ready_scan"]
+
+_KEPT = 8  # for each filter: numbers of neighbors and targets
+
+
+class Ready(NamedTuple):
+    """A search for one query, and what it was made of: other things took their place if these are not those there are.
+
+    ``walk`` gives nothing where the query is to be scanned for.
+    """
+
+    made_of: tuple[Any, Any, Any]
+    walk: Callable[[Any], Any] | None
+    context: SearchContext
+    scan: Callable[[Any], Any]
+    scanned: SearchContext
+
+    def ask(self, query: Any) -> Hits | None:
+        """Search for a contiguous row of float32; None where it is none, or rows went meanwhile."""
+        if self.walk is not None:
+            answer = self.walk(query)
+            if answer is not None:
+                return Hits(answer, None, True, self.context, answer)
+        answer = self.scan(query)
+        return None if answer is None else Hits(answer, None, True, self.scanned, answer)
+
+
+def ready(index: "GraphIndex", allowed: Allowed, k: int, recall: float | None) -> Ready | None:
+    """Make a search ready, or find it again; None where the long way is needed."""
+    made_of = index._contract.efforts, index._graph, index._store
+    known = cast("Ready | None", allowed.ready.get((k, recall)))
+    if known is not None and all(a is b for a, b in zip(known.made_of, made_of, strict=True)):
+        return known
+    if not 0 < k <= MOST or not 0 < allowed.n < len(index) or index._store.metric.input != "float":
+        return None
+    how = index._contract.effort(index, k, recall, None)
+    if how.scan or how.reaches is None:
+        return None
+    target = index._contract.target if recall is None else recall
+    way = index._contract.way(index, k, target, allowed.n)
+    made = made_ready(index, allowed, k, how, way, by_codes=sifting.scans_by_codes(index, k, target, allowed.n))
+    if made is not None:
+        _keep(allowed, (k, recall), made)
+    return made
+
+
+def made_ready(
+    index: "GraphIndex", allowed: Allowed, k: int, how: Effort, way: sifting.Way, *, by_codes: bool
+) -> Ready | None:
+    """Make a search ready that goes one way; None while rows are being added that pass."""
+    store, codes, spread, expected, what = index._store, None, 0.0, 1.0, "exact scan"
+    if by_codes:
+        codes, needs = index._travel.scorer, cast(Needs, index._contract.needs)
+        spread, expected, what = needs.spread or 0.0, needs.scanned, f"scan by {index._travel.name(store)}"
+    scan = _scan(index, allowed, k, codes, spread)
+    if scan is None:
+        return None
+    nodes = allowed.nodes(index)
+    walk, context = None, SearchContext(store.metric, f"{what}; {way.why}", expected)
+    scanned = context
+    if way.sieve is not None:
+        share, some = allowed.n / index._n_rows, nodes.some[nodes.some < index._graph.n_nodes]
+        walk = partial(
+            index._graph.sift_one, how.core, way.sieve.core, allowed.bits, nodes.bits, some, share, way.most, allowed.n
+        )
+        context = SearchContext(store.metric, f"{how.context.plan}; {way.why}", how.context.expected_recall)
+        scanned = SearchContext(store.metric, f"{what}, as a walk came back short; {way.why}", expected)
+    made_of = index._contract.efforts, index._graph, store
+    return Ready(made_of, walk, context, scan, scanned)
+
+
+def ready_scan(index: Index, allowed: Allowed, k: int, context: SearchContext) -> Ready | None:
+    """Make an exact scan ready, or find it again; None where the long way is needed."""
+    known, store = cast("Ready | None", allowed.ready.get(k)), index._store
+    if known is not None and known.made_of[2] is store and known.made_of[1] == index._change:
+        return known
+    scan = _scan(index, allowed, k, None, 0.0)
+    if scan is None or not k or not 0 < allowed.n < len(index) or store.metric.input != "float":
+        return None
+    made = Ready((None, index._change, store), None, context, scan, context)
+    _keep(allowed, k, made)
+    return made
+
+
+def _scan(index: Index, allowed: Allowed, k: int, codes: Any, spread: float) -> Callable[[Any], Any] | None:
+    """A scan of what passes; None while rows are being added that pass."""
+    store, numbers, n_nodes = index._store, allowed.nodes(index).numbers, index._snapshot()[0]
+    if codes is not None:
+        n_nodes = min(n_nodes, codes.n_rows)
+    if len(numbers) and numbers[-1] >= n_nodes:
+        return None
+    return partial(
+        _core.scan_chosen_one, store.scorer, codes, spread, store.rows, n_nodes, k, store.metric.number, allowed.bits,
+        numbers, allowed.n,
+    )  # fmt: skip
+
+
+def _keep(allowed: Allowed, key: Any, made: Ready) -> None:
+    if len(allowed.ready) >= _KEPT:
+        allowed.ready.clear()
+    allowed.ready[key] = made

@@ -1,0 +1,147 @@
+"""Filtered search of a graph: which way it goes, how far, and what that is known from.
+
+Ways: a scan of what passes, by the vectors or by codes first; a walk among all nodes, which goes as far beyond the k-th
+that passes as is right for its rank among all, since a search that finds the j nearest of all finds those that pass
+among them; and a walk that only compares what passes and hops over the rest (ACORN-1: Patel et al., SIGMOD 2024,
+https://arxiv.org/abs/2403.04871). Between the walks the core chooses for each query, by the share that passes of the
+nearest that it met in its first hops; between walks and scans the counts do that are expected of each.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearly import _core
+from nearly.indexes.needs import SHARES, TARGETS, aims_of
+from nearly.tuning import costs
+from nearly.tuning.curve import ANCHOR
+
+if TYPE_CHECKING:
+    from nearly.indexes.contract import Effort
+    from nearly.indexes.graph import GraphIndex
+
+__all__ = ["Sieve", "Way", "chosen", "made", "prices", "scans_by_codes", "worth"]
+
+_FEW = 0.16  # share under which hopping over costs less than walking all: SIFT 0.2, CVE 0.14 (benchmarks/README.md)
+_EDGES = np.array([0.07, 0.03, 0.0], np.float32)  # shares down to which what was measured at those of SHARES serves
+_EXACT = 0.995  # targets beyond which a scan by codes, which may miss a thousandth, is not taken
+_RANKED = 5  # vectors, for each of the k, that a scan by codes compares
+_PROBE = 300.0  # comparisons before a walk sees what passes around its query, with the lists that they take
+_WORTH_A_LOOK, _FAR_FROM = 5.0, 4.0  # scans so many times as long as that; walks so many times as long as a scan
+_FRESH = 0.6  # of a list's neighbors are met for the first time, where all are walked
+
+
+class Sieve(NamedTuple):
+    """How far walks go for one target: good for every filter.
+
+    ``core`` is what the core takes; ``ranks`` and ``lists`` say how many lists a walk among all reads until it has so
+    many neighbors, on average; ``hop`` has the work of walks that hop over, by share, nothing where they may not.
+    """
+
+    core: Any
+    how: "Effort"
+    ranks: NDArray[np.uint32]
+    lists: NDArray[np.float64]
+    hop: NDArray[np.float64] | None
+
+
+class Way(NamedTuple):
+    """How one filtered search goes, and why: a walk that does so much at most, or a scan where ``sieve`` is None."""
+
+    sieve: Sieve | None
+    most: int
+    why: str
+
+
+def made(index: "GraphIndex", k: int, target: float, few: float = _FEW) -> Sieve:
+    """How far walks go for a target and k neighbors; where fewer pass, what does not is hopped over."""
+    contract = index._contract
+    how, curve = contract.effort(index, k, target, None), contract.curve
+    assert curve is not None
+    assert how.reaches is not None
+    ranks, reaches, lists = [max(k, ANCHOR)], [how.reaches], [how.lists]
+    for rank in curve.ks:
+        choice = contract.choice(rank, target)
+        if rank > ranks[-1] and choice.met and np.isfinite(choice.reaches).all():
+            ranks.append(rank)
+            reaches.append(choice.reaches)
+            lists.append(max(lists[-1], curve.width_at(rank, choice.expected) * contract.growth(index)))
+    needs, hop, aims = contract.needs, None, how.reaches[:, None]
+    works, hard = np.zeros(aims.shape), np.ones(len(aims))
+    if needs is not None and k <= curve.ks[-1]:
+        at = next((i for i, known in enumerate(TARGETS) if known >= target - 1e-9), len(TARGETS) - 1)
+        known = np.logical_and.accumulate(needs.factors[at] > 0)
+        if known.any():
+            aims = aims_of(curve, k, target, needs.factors[at][known])
+            works = needs.work[at][known].T
+            hop = curve.share @ works
+            hard = works[:, 0] / hop[0]  # so many times as much takes a query of a group: with a filter or without
+    edges = _EDGES[: aims.shape[1]].copy()
+    edges[-1] = 0
+    by_rank = np.array(ranks, np.uint32), np.array(lists)
+    core = _core.Sifting(
+        by_rank[0], _float32(np.stack(reaches, axis=1)), _float32(np.outer(hard, lists)), edges, _float32(aims),
+        _float32(works), 0.0 if hop is None else few,
+    )  # fmt: skip
+    return Sieve(core, how, *by_rank, hop)
+
+
+def worth(index: "GraphIndex", share: float) -> bool:
+    """Whether walks that hop over may cost less than a scan where a share passes."""
+    comparison, row = prices(index)
+    least = 500 + costs.LIST * 200 * math.sqrt(0.1 / share)  # SIFT, recall 0.9
+    return least * comparison < share * len(index) * row
+
+
+def prices(index: "GraphIndex") -> tuple[float, float]:
+    """What a comparison costs during a walk, and during the quickest scan."""
+    store, codes = index._store, index._travel.codes
+    stride = 0 if store.metric.input == "any" else store.vectors.stride
+    exact = costs.exactly(stride)
+    if codes is None:
+        return costs.compared(stride), exact
+    needs = index._contract.needs
+    by_code = costs.scanned(codes.stride) if needs is not None and needs.spread is not None else exact
+    return costs.compared(codes.stride), min(exact, by_code)
+
+
+def chosen(index: "GraphIndex", k: int, target: float, passing: int) -> Way:
+    """The way that should cost the least, by counts of what is compared and read.
+
+    A walk sees in its first hops what passes around its query and may turn to a scan then. So where the first hops cost
+    little beside a scan, and a walk may be the quicker one for a query that the filter goes along with, one begins.
+    """
+    n = len(index)
+    those = f"{passing} of {n} {index.noun} pass ({passing / n:.2%})"
+    if not passing:
+        return Way(None, 0, f"none of {n} {index.noun} passes")
+    comparison, row = prices(index)
+    sieve, share = index._contract.sieve(index, k, target), passing / n
+    if share < _FEW and sieve.hop is not None:
+        shares = np.array(SHARES[: len(sieve.hop)])
+        walk = float(np.interp(-share, -shares, sieve.hop)) * max(1.0, float(shares[-1]) / share)
+    else:
+        rank, ranks = float(sieve.ranks[0]) / share, sieve.ranks.astype(float)
+        lists = float(np.interp(math.log(rank), np.log(ranks), sieve.lists)) * max(1.0, rank / float(ranks[-1]))
+        walk = lists * (_FRESH * index._lists[0].stride / 4 + costs.LIST)
+    walk += _PROBE
+    scan = passing * row / comparison
+    said = f"about {walk * comparison / 1000:.0f} µs a query, a scan of them {scan * comparison / 1000:.0f}"
+    if scan <= walk and (scan < _WORTH_A_LOOK * _PROBE or walk > _FAR_FROM * scan):
+        return Way(None, 0, f"{those}: a walk takes {said}")
+    return Way(sieve, int(scan), f"{those}: a walk takes {said}")
+
+
+def scans_by_codes(index: "GraphIndex", k: int, target: float, passing: int) -> bool:
+    """Whether to scan by codes first: where they tell which may be among the nearest, and where it pays."""
+    needs, codes = index._contract.needs, index._travel.codes
+    if codes is None or needs is None or needs.spread is None or target > _EXACT:
+        return False
+    exact = costs.exactly(index._store.vectors.stride)
+    return passing * costs.scanned(codes.stride) + _RANKED * k * exact < passing * exact
+
+
+def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, np.float32)

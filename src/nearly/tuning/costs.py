@@ -1,0 +1,31 @@
+"""What a filtered search costs by each way, in nanoseconds: the numbers that its planner compares.
+
+They were measured on one machine (`benchmarks/bench_filtered.py --costs`) and are written down, not measured where
+the engine runs: a plan, and with it an answer, would depend on the machine and on the moment. Only their proportions
+matter, which vary less than the numbers.
+"""
+
+__all__ = ["LIST", "compared", "exactly", "scanned"]
+
+LIST = 3.0  # reading a list and testing its neighbors, of which few or none are compared, in comparisons of a walk
+_LINE = 64  # bytes of a cache line
+_CALLED = 1000.0  # a function of the user's
+
+
+def compared(n_bytes: int) -> float:
+    """One comparison during a walk, with what belongs to it, by code or vector of so many bytes."""
+    return _CALLED if not n_bytes else 22.0 + 10.0 * _lines(n_bytes)
+
+
+def scanned(n_bytes: int) -> float:
+    """One comparison of a scan of chosen codes."""
+    return 8.0 + 3.5 * _lines(n_bytes)
+
+
+def exactly(n_bytes: int) -> float:
+    """One comparison of a scan of chosen vectors."""
+    return _CALLED if not n_bytes else 9.0 + 4.5 * _lines(n_bytes)
+
+
+def _lines(n_bytes: int) -> int:
+    return -(-n_bytes // _LINE)

@@ -1,0 +1,215 @@
+"""Searches among what passes a filter, through _core: what is found, in how much work, whatever walks beside."""
+
+import numpy as np
+import pytest
+from core_support import METRICS, NONE, as_bytes, build, empty_answer, make_plain, make_rows, pack, scan
+
+from nearly import _core
+
+N, DIM, K = 1500, 16, 10
+
+
+def sifting(few, *, ranks=(10, 100), reaches=(0.4, 0.2), hops=(0.7, 0.7), works=0.0, lists=(30, 100)):
+    """One level; `few` of 0 walks all, of 2 always hops over."""
+    return _core.Sifting(
+        np.array(ranks, np.uint32), np.array([reaches], np.float32), np.array([lists], np.float32),
+        np.array([0.1, 0.0], np.float32), np.array([hops], np.float32), np.full((1, 2), works, np.float32), few,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made():
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((N, DIM), dtype=np.float32)
+    graph = build(vectors, degree=20, beam=60)
+    graph.graph.connect(40)
+    return graph, vectors, rng.standard_normal((40, DIM), dtype=np.float32)
+
+
+def some_of(mask):
+    return np.flatnonzero(mask)[:: max(1, mask.sum() // 16)][:16].astype(np.uint32)
+
+
+def search(made, mask, few, *, queries=None, most=1 << 31, **more):
+    graph, _, asked = made
+    share = max(1, mask.sum()) / N
+    options = {
+        "sifting": sifting(few), "nodes": pack(mask), "seeds": some_of(mask), "share": share, "most_work": most,
+        "probe": 8, "bounds": np.zeros(0, np.float32), "widths": np.array([N], np.uint32), "anchor": 10,
+        "reaches": np.array([0.4], np.float32), "stretch": 1 / share, "depth": 40, **more,
+    }  # fmt: skip
+    return graph.search(asked if queries is None else queries, K, N, mask=mask, **options)
+
+
+@pytest.mark.parametrize("few", [0.0, 0.15, 2.0])
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.7])
+def test_a_walk_finds_what_a_scan_of_what_passes_finds(simd_target, rng, made, few, share):
+    mask = rng.random(N) < share
+    got = search(made, mask, few)
+    truth = scan(make_plain(made[1]), make_rows(N), N, made[2], K, mask=mask)
+
+    assert mask[got.ids[got.ids >= 0]].all()
+    assert (np.diff(got.distances, axis=1) >= 0).all()
+    full = got.counts == K  # a walk that was cut short answers nothing
+    assert full.mean() >= (0.0 if share < 0.1 else 0.9)
+    assert (got.distances <= truth.distances[:, -1:])[full].mean() >= (0.8 if share < 0.1 else 0.95)
+
+
+def test_answers_do_not_depend_on_company_threads_or_target(simd_target, rng, made):
+    mask = rng.random(N) < 0.15
+    for few in (0.0, 2.0):
+        got = search(made, mask, few)
+        for other in (search(made, mask, few, threads=3), search(made, mask, few)):
+            assert other.ids.tolist() == got.ids.tolist()
+            assert other.work == got.work
+        alone = [search(made, mask, few, queries=made[2][i : i + 1]).ids[0].tolist() for i in range(10)]
+        assert alone == got.ids[:10].tolist()
+        _core.use_simd_target("baseline")
+        assert search(made, mask, few).work[:2] == got.work[:2]
+
+
+def test_hopping_over_compares_less_where_few_pass(rng, made):
+    mask = rng.random(N) < 0.1
+    walked, hopped = search(made, mask, 0.0), search(made, mask, 2.0)
+    assert hopped.work[0] < 0.7 * walked.work[0]
+    assert walked.work[3] == 0
+    assert hopped.work[3] == len(made[2])
+
+
+@pytest.mark.parametrize("few", [0.0, 2.0])
+def test_a_walk_gives_up_within_its_work(made, few):
+    mask = np.zeros(N, bool)
+    mask[-30:] = True
+    for most in (100, 300, 1000):
+        got = search(made, mask, few, queries=made[2][:1], most=most)
+        spent = got.work[0] + 3 * got.work[1]
+        assert spent <= 1.5 * most + 4 * 20 * 21 + 400  # the last turn, and the probe, are not broken off
+        assert got.counts[0] in (0, K)
+
+
+def test_a_walk_gives_up_at_once_where_that_is_foretold(rng, made):
+    mask = rng.random(N) < 0.1
+    long, short = (sifting(2.0, works=works) for works in (1e6, 0.0))
+    given_up = search(made, mask, 2.0, sifting=long, most=100_000)
+    assert given_up.work[4] == len(made[2])
+    assert given_up.counts.tolist() == [0] * len(made[2])
+    assert search(made, mask, 2.0, sifting=short, most=100_000).work[4] == 0
+    far = sifting(0.0, lists=(1e6, 1e6))
+    assert search(made, mask, 0.0, sifting=far, most=100_000).work[4] == len(made[2])
+
+
+def test_a_filter_against_the_query_is_not_hopped_over(made):
+    vectors, query = made[1], made[2][:1]
+    mask = np.argsort(np.argsort(((vectors - query) ** 2).sum(axis=1))) >= N - 700  # the farther half
+    got = search(made, mask, 2.0, queries=query)
+    assert got.work[3] == 0
+    assert got.counts[0] in (0, K)
+
+
+def test_a_node_may_be_left_out_of_a_filtered_walk(rng, made):
+    mask = rng.random(N) < 0.3
+    apart = np.flatnonzero(mask)[:20].astype(np.uint32)
+    for few in (0.0, 2.0):
+        got = search(made, mask, few, queries=made[1][apart], without=apart)
+        assert not (got.ids == apart[:, None]).any()
+        assert search(made, mask, few, queries=made[1][apart]).ids[:, 0].tolist() == apart.tolist()
+
+
+def test_one_query_by_the_short_way_is_answered_alike(rng, made):
+    graph, _, asked = made
+    mask = rng.random(N) < 0.3
+    bounds, widths, reaches = np.zeros(0, np.float32), np.array([N], np.uint32), np.array([0.4], np.float32)
+    plan = _core.Plan(DIM, K, 0, N, 40, 8, bounds, widths, reaches, 10)
+    share = mask.sum() / N
+    for few in (0.0, 2.0):
+        found = search(made, mask, few, most=100_000)
+        for i, query in enumerate(asked[:10]):
+            short = graph.graph.sift_one(
+                plan, sifting(few), pack(mask), pack(mask), some_of(mask), share, 100_000, K, query
+            )
+            assert np.frombuffer(short, np.int64, K).tolist() == found.ids[i].tolist()
+    assert graph.graph.sift_one(
+        plan, sifting(0.0), pack(mask), pack(mask), some_of(mask), share, 10, K, asked[0]
+    ) is None  # fmt: skip
+
+
+# ---------------------------------------------------------------- scans
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_a_scan_by_codes_finds_what_a_wide_spread_lets_it(simd_target, rng, share):
+    vectors = rng.standard_normal((N, DIM), dtype=np.float32)
+    queries, rows = rng.standard_normal((20, DIM), dtype=np.float32), make_rows(N)
+    exact, coarse = make_plain(vectors), make_plain(np.round(vectors * 2) / 2)
+    only = np.flatnonzero(rng.random(N) < share).astype(np.uint32)
+    mask = np.isin(np.arange(N), only)
+    truth = scan(exact, rows, N, queries, K, mask=mask)
+    raw, wanted = as_bytes(queries), min(K, len(only))
+    for spread, least in ((0.0, 0.3), (0.3, 0.99), (1e6, 1.0)):
+        got = empty_answer(len(queries), K)
+        work = _core.scan_coded(exact, coarse, spread, rows, N, raw.shape[1], raw, 0, *got[:3], pack(mask), only)
+        assert work[0] == len(queries) * len(only)
+        assert work[1] <= len(queries) * len(only)
+        assert got.counts.tolist() == [wanted] * len(queries)
+        assert (got.distances[:, :wanted] <= truth.distances[:, wanted - 1 : wanted]).mean() >= least
+        short = _core.scan_chosen_one(exact, coarse, spread, rows, N, K, 0, pack(mask), only, wanted, queries[3])
+        assert np.frombuffer(short, np.int64, wanted).tolist() == got.ids[3, :wanted].tolist()
+        if spread == 1e6:
+            assert got.ids.tolist() == truth.ids.tolist()
+            plain = _core.scan_chosen_one(exact, None, 0.0, rows, N, K, 0, pack(mask), only, wanted, queries[3])
+            assert np.frombuffer(plain, np.int64, wanted).tolist() == truth.ids[3, :wanted].tolist()
+
+
+# ---------------------------------------------------------------- bits
+
+
+def test_bits_of_rows_become_bits_and_numbers_of_nodes(rng):
+    nodes = rng.integers(0, 130, 500).astype(np.uint32)
+    nodes[rng.random(500) < 0.1] = NONE
+    mask, out = rng.random(500) < 0.2, np.zeros(3, np.uint64)
+    _core.nodes_of(pack(mask), nodes, out)
+    wanted = np.unique(nodes[mask & (nodes != NONE)])
+    assert out.tolist() == pack(np.isin(np.arange(192), wanted)).tolist()
+    assert _core.set_nodes(out, 130).tolist() == wanted.tolist()
+    assert _core.set_nodes(out, 64).tolist() == wanted[wanted < 64].tolist()
+    assert _core.set_nodes(out, 1 << 40).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"nodes": None},
+        {"seeds": None},
+        {"seeds": np.array([N], np.uint32)},
+        {"filter": None},
+        {"reaches": None},
+        {"bounds": np.zeros(1, np.float32), "widths": np.array([N, N], np.uint32), "reaches": np.ones(2, np.float32)},
+    ],
+)
+def test_a_sieve_that_does_not_fit_is_refused(made, wrong):
+    with pytest.raises(ValueError, match="search"):
+        search(made, np.ones(N, bool), 0.1, **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"ranks": (10, 10)}, {"ranks": (0, 10)}, {"reaches": (0.1,)}, {"lists": (1, 2, 3)}, {"hops": (1,)}]
+)
+def test_sifting_that_does_not_fit_is_refused(wrong):
+    with pytest.raises(ValueError, match="Sifting"):
+        sifting(0.1, **wrong)
+
+
+def test_scans_of_chosen_rows_refuse_what_is_not_there(rng):
+    vectors = rng.standard_normal((20, 8), dtype=np.float32)
+    scorer, rows, bits = make_plain(vectors), make_rows(20), pack(np.ones(20, bool))
+    wrong = np.array([20], np.uint32)
+    answer = empty_answer(1, 3)
+    with pytest.raises(ValueError, match="does not exist"):
+        _core.scan_coded(scorer, scorer, 0.1, rows, 20, 32, as_bytes(vectors[:1]), 0, *answer[:3], bits, wrong)
+    with pytest.raises(ValueError, match="does not exist"):
+        _core.scan_chosen_one(scorer, None, 0.0, rows, 20, 3, 0, bits, wrong, 3, vectors[0])
+    with pytest.raises(ValueError, match="disagree"):
+        _core.scan_chosen_one(scorer, None, -1.0, rows, 20, 3, METRICS.index("l2"), bits, wrong, 3, vectors[0])
+    right = np.arange(3, dtype=np.uint32)
+    for no_row in (vectors[0].astype(float), vectors[0][:4], "no row"):
+        assert _core.scan_chosen_one(scorer, None, 0.0, rows, 20, 3, 0, bits, right, 3, no_row) is None
