@@ -82,12 +82,31 @@ def test_other_settings_are_refused(folder, rng):
     nearly.open(folder, metric="cosine", embedding="model 1", recall=0.95).close()
 
 
-def test_a_query_of_another_model_is_refused(folder, rng):
+def test_vectors_of_another_model_are_refused(folder, rng):
     docs, vectors = filled(folder, rng)
-    assert docs.search(vectors[0], 1, embedding="model 1").ids.tolist() == ["key 00000"]
-    with pytest.raises(nearly.InputError, match="of 'model 2', but this collection holds vectors of 'model 1'"):
-        docs.search(vectors[0], 1, embedding="model 2")
+    one = vectors[:1]
+    calls = {
+        "search": lambda model: docs.search(one[0], 1, embedding=model),
+        "search_many": lambda model: docs.search_many([{"query": one[0], "embedding": model}]),
+        "search_many, all": lambda model: docs.search_many([{"query": one[0]}], embedding=model),
+        "range_search": lambda model: docs.range_search(one[0], 0.1, embedding=model),
+        "explain": lambda model: docs.explain(one[0], "key 00000", embedding=model),
+        "add": lambda model: docs.add(one, ids=["new"], embedding=model),
+        "upsert": lambda model: docs.upsert(one, ids=["key 00000"], embedding=model),
+        "update": lambda model: docs.update("key 00000", vectors=one, embedding=model),
+    }
+    for call in calls.values():
+        with pytest.raises(nearly.InputError, match="of 'model 2', but this collection holds vectors of 'model 1'"):
+            call("model 2")
+        with pytest.raises(nearly.InputError, match="embedding is 5"):
+            call(5)
+    assert len(docs) == 200
+    for call in calls.values():
+        call("model 1")
+    assert len(docs) == 201
     docs.close()
+    with pytest.raises(nearly.InputError, match="made without embedding="):
+        nearly.open().add(one, embedding="model 1")
 
 
 def test_no_argument_is_ignored(folder, rng):

@@ -50,7 +50,7 @@ __all__ = ["Collection"]
 
 _OPEN: "weakref.WeakSet[Collection]" = weakref.WeakSet()
 _PARSED = 64  # filters in SQL that are remembered
-_OF_MANY = ("where", "parameters", "field", "include", "recall", "exact", "threads")
+_OF_MANY = ("where", "parameters", "field", "include", "recall", "exact", "threads", "embedding")
 
 
 class Collection(AsyncTwins):
@@ -143,7 +143,7 @@ class Collection(AsyncTwins):
 
     def add(
         self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
-        document: str = "document", vector: Any = None, progress: Any = None,
+        document: str = "document", vector: Any = None, embedding: str | None = None, progress: Any = None,
     ) -> list[Any]:  # fmt: skip
         """Add rows whose keys are new.
 
@@ -163,6 +163,8 @@ class Collection(AsyncTwins):
             Columns of a table that hold keys and documents.
         vector : str or dict of str to str, optional
             Columns that hold vectors; named as the fields by default.
+        embedding : str, optional
+            What made the vectors; refused where it is not what `nearly.open` was told.
         progress : callable, optional
             Called with rows done, and in all (0 where nobody knows).
 
@@ -178,17 +180,17 @@ class Collection(AsyncTwins):
         InputError
             If anything else does not fit; nothing of the batch is added.
         """
-        return self._put(rows, ids, metadata, documents, id, document, vector, progress, fresh=True)
+        return self._put(rows, ids, metadata, documents, id, document, vector, embedding, progress, fresh=True)
 
     def upsert(
         self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
-        document: str = "document", vector: Any = None, progress: Any = None,
+        document: str = "document", vector: Any = None, embedding: str | None = None, progress: Any = None,
     ) -> list[Any]:  # fmt: skip
         """Add rows, each in the place of the one with its key: vectors, metadata and document.
 
         Parameters
         ----------
-        rows, ids, metadata, documents, id, document, vector, progress
+        rows, ids, metadata, documents, id, document, vector, embedding, progress
             As for `add`; keys must be given.
 
         Returns
@@ -196,14 +198,15 @@ class Collection(AsyncTwins):
         list
             The keys.
         """
-        return self._put(rows, ids, metadata, documents, id, document, vector, progress, fresh=False)
+        return self._put(rows, ids, metadata, documents, id, document, vector, embedding, progress, fresh=False)
 
     def _put(
-        self, rows: Any, ids: Any, metadata: Any, documents: Any, id: str, document: str, vector: Any, progress: Any,
-        *, fresh: bool,
+        self, rows: Any, ids: Any, metadata: Any, documents: Any, id: str, document: str, vector: Any, embedding: Any,
+        progress: Any, *, fresh: bool,
     ) -> list[Any]:  # fmt: skip
         schema = self._changing().schema
         arrays.check_callback(progress, "progress")
+        schema.check_embedding(embedding, "the vectors are")
         names = Names(id, document, vector_columns(schema, vector))
         if not inputs.is_stream(rows):
             done = self._put_batch(inputs.incoming(rows, ids, metadata, documents, names), fresh)
@@ -255,7 +258,7 @@ class Collection(AsyncTwins):
 
     def update(
         self, ids: Any = None, *, where: Any = None, parameters: Any = None, metadata: Any = None, vectors: Any = None,
-        documents: Any = None,
+        documents: Any = None, embedding: str | None = None,
     ) -> int:  # fmt: skip
         """Change some columns of rows, their documents or their vectors; everything else stays.
 
@@ -270,6 +273,8 @@ class Collection(AsyncTwins):
             A value for each row, or one for all; None makes null.
         vectors : array-like of shape (n, dim), or dict of these, optional
         documents : sequence of str, bytes or None, optional
+        embedding : str, optional
+            As for `add`.
 
         Returns
         -------
@@ -285,11 +290,12 @@ class Collection(AsyncTwins):
         -----
         Metadata alone is written as a patch: vectors are not touched.
         """
-        self._changing()
+        self._changing().schema.check_embedding(embedding, "the vectors are")
         if (ids is None) == (where is None):
             raise InputError("update takes ids or where=, one of them")
         if metadata is None and vectors is None and documents is None:
             raise InputError("update changes nothing: pass metadata=, vectors= or documents=")
+        ids = inputs.listed(ids)  # once: a write may be planned twice
         if isinstance(ids, Set):
             raise IdError("ids is a set, which has no order; pass a list, in the order of what they are given")
         expression, changes = self._parse(where, parameters), inputs.metadata_columns(metadata)
@@ -365,6 +371,7 @@ class Collection(AsyncTwins):
         self._changing()
         if (ids is None) == (where is None):
             raise InputError("delete takes ids or where=, one of them")
+        ids = inputs.listed(ids)
         expression = self._parse(where, parameters)
 
         def plan(state: State) -> Plan:
@@ -421,10 +428,8 @@ class Collection(AsyncTwins):
         """
         argument_names.refuse("search()", unknown, {"k", *argument_names.known_to(Collection.search)})
         state = self._state
-        if embedding is not None and embedding != state.schema.embedding:
-            raise InputError(f"the query is of {embedding!r}, but this collection holds vectors of "
-                             f"{state.schema.embedding!r}; embed it by the same model")  # fmt: skip
-        asked = self._question(state, where, parameters, field, include, recall=recall, exact=exact, threads=threads)
+        asked = self._question(state, where, parameters, field, include, embedding, recall=recall, exact=exact,
+                               threads=threads)  # fmt: skip
         if after is not None:
             return paging.next_page(
                 after, query, asked, k, len(state), lambda n: queries.search(state, query, n, asked)
@@ -462,14 +467,15 @@ class Collection(AsyncTwins):
             argument_names.refuse("search_many()", options.keys() - _OF_MANY, [*_OF_MANY, "query", "k"])
             where, parameters = options.pop("where", None), options.pop("parameters", None)
             field, include = options.pop("field", None), options.pop("include", None)
+            embedding = options.pop("embedding", None)
             with in_search(i):
-                question = self._question(state, where, parameters, field, include, **options)
+                question = self._question(state, where, parameters, field, include, embedding, **options)
                 asked.append(Search(query, arrays.check_k(k), question))
         return search_many(state, asked)
 
     def range_search(
         self, query: Any, radius: float, *, where: Any = None, parameters: Any = None, field: str | None = None,
-        include: Sequence[str] | None = None, threads: int | None = None,
+        include: Sequence[str] | None = None, threads: int | None = None, embedding: str | None = None,
     ) -> FoundInRange:  # fmt: skip
         """Return every row within a radius, in the unit of ``distances``: exact.
 
@@ -478,7 +484,7 @@ class Collection(AsyncTwins):
         query : array-like of shape (dim,) or (n_queries, dim)
         radius : float
             Inclusive.
-        where, parameters, field, include, threads
+        where, parameters, field, include, threads, embedding
             As for `search`.
 
         Returns
@@ -486,12 +492,12 @@ class Collection(AsyncTwins):
         FoundInRange
         """
         state = self._state
-        asked = self._question(state, where, parameters, field, include, threads=threads)
+        asked = self._question(state, where, parameters, field, include, embedding, threads=threads)
         return queries.range_search(state, query, radius, asked)
 
     def explain(
         self, query: Any, id: Any, k: int = 10, *, where: Any = None, parameters: Any = None, field: str | None = None,
-        recall: float | None = None,
+        recall: float | None = None, embedding: str | None = None,
     ) -> Explanation:  # fmt: skip
         """Say why a row is among the k nearest of a query, or why it is not.
 
@@ -500,7 +506,7 @@ class Collection(AsyncTwins):
         query : array-like of shape (dim,)
         id : int or str
             The key of the row.
-        k, where, parameters, field, recall
+        k, where, parameters, field, recall, embedding
             As for `search`.
 
         Returns
@@ -508,14 +514,16 @@ class Collection(AsyncTwins):
         Explanation
         """
         state = self._state
-        asked = self._question(state, where, parameters, field, None, recall=recall)
+        asked = self._question(state, where, parameters, field, None, embedding, recall=recall)
         keys = as_keys([id], state.schema.keys or kind_of([id]))
         return queries.explain(state, query, id, keys, arrays.check_k(k), asked)
 
     def _question(
-        self, state: State, where: Any, parameters: Any, field: str | None, include: Any, **options: Any
-    ) -> Question:
+        self, state: State, where: Any, parameters: Any, field: str | None, include: Any, embedding: str | None,
+        **options: Any,
+    ) -> Question:  # fmt: skip
         schema = state.schema
+        schema.check_embedding(embedding, "the query is")
         given = {name: value for name, value in options.items() if value is not None and value is not False}
         names = tuple(schema.columns) if include is None else included(schema, include)
         return Question(schema.field_named(field), self._parse(where, parameters), given, names, schema.columns)
