@@ -21,8 +21,11 @@ def folder(tmp_path):
     return tmp_path / "docs"
 
 
-def edit(folder, table, column, change, where="1"):
-    """Give the first value of a column another one; of JSON, a function changes what it means."""
+def edit(folder, table, column, change, where="1", *, sealed=False):
+    """Give the first value of a column another one; of JSON, a function changes what it means.
+
+    Checksums of rows are taken away, unless they shall tell.
+    """
     with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as database:
         key = {"configuration": "name", "segments": "place", "patches": "row", "log": "sequence"}[table]
         at, value = database.execute(f"SELECT {key}, {column} FROM {table} WHERE {where} ORDER BY {key}").fetchone()
@@ -33,6 +36,11 @@ def edit(folder, table, column, change, where="1"):
         else:
             value = change
         database.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (value, at))
+        if (
+            not sealed
+            and database.execute(f"SELECT 1 FROM pragma_table_info('{table}') WHERE name = 'checksum'").fetchone()
+        ):
+            database.execute(f"UPDATE {table} SET checksum = NULL WHERE {key} = ?", (at,))
 
 
 def schema(change):
@@ -117,3 +125,41 @@ def test_automatic_keys_that_are_there_already_are_refused(tmp_path):
             docs.add(np.eye(3))
         assert len(docs) == 3
         docs.add(np.eye(3), ids=[7, 8, 9])
+
+
+POSSIBLE = {  # values that may be: only a checksum knows that they are not what was written
+    "a key in the log": ("log", "body", put("keys", ["late"]), PUT),
+    "a vector in the log": ("log", "vectors", bytes(16), PUT),
+    "a value that was updated": ("patches", "changes", put("year", 1999)),
+    "who is alive": ("segments", "alive", None),
+    "what a segment knows": ("segments", "applied", 9),
+    "the next key": ("configuration", "value", "5", "name = 'next_id'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", POSSIBLE)
+def test_what_was_not_written_is_refused(folder, fault):
+    table, column, change, *where = POSSIBLE[fault]
+    nearly.open(folder, background=False).close()  # of an early version: it gets its checksums now
+    edit(folder, table, column, change, *where, sealed=True)
+    for mode in "ar":
+        with pytest.raises(nearly.FormatError, match=f"a row of {table} is not what was written"):
+            nearly.open(folder, mode=mode)
+
+
+def test_checksums_follow_every_change(tmp_path):
+    docs = nearly.open(tmp_path / "docs", background=False)
+    docs.add(np.eye(3), ids=["a", "b", "c"], metadata={"year": [1, 2, 3]})
+    docs.flush()
+    docs.update("a", metadata={"year": 5})
+    docs.delete("b")
+    docs._maintenance.flush_tail()
+    docs.update("a", metadata={"year": 6})
+    docs.close()
+    with closing(sqlite3.connect(tmp_path / "docs" / NAME)) as database:
+        for table in ("configuration", "segments", "patches", "log"):
+            counted = database.execute(f"SELECT count(*), count(checksum) FROM {table}").fetchone()
+            assert counted[0] == counted[1] > 0, table
+    with nearly.open(tmp_path / "docs") as docs:
+        assert docs.get("a").metadata == {"year": 6}
+        assert docs.get().ids.tolist() == ["a", "c"]

@@ -3,6 +3,7 @@
 A SQLite database in WAL mode. One connection writes and checkpoints, in the process that holds the lock of the folder,
 behind one mutex; SQLite before 3.50.7 and 3.51.3 may damage a database where two connections do. Readers open it
 read-only and never checkpoint. Every commit is synced before it returns. What is deleted is overwritten with zeros.
+SQLite's pages have no checksums, so every row that matters has one of its own (`_SEALED`).
 """
 
 import json
@@ -40,14 +41,20 @@ _CIRCUMSTANCES = {  # that are no damage: codes of sqlite.org/rescode.html
 _MANY = 1 << 62  # more records or rows than can ever come
 _APPLICATION = 0x6E72_6C79  # "nrly", for `file` and friends
 _TABLES = """
-CREATE TABLE configuration (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE configuration (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID;
 CREATE TABLE segments (place INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL,
-  applied INTEGER NOT NULL, files TEXT NOT NULL, alive BLOB);
-CREATE TABLE patches (segment TEXT NOT NULL, row INTEGER NOT NULL, changes TEXT NOT NULL,
+  applied INTEGER NOT NULL, files TEXT NOT NULL, alive BLOB, checksum INTEGER);
+CREATE TABLE patches (segment TEXT NOT NULL, row INTEGER NOT NULL, changes TEXT NOT NULL, checksum INTEGER,
   PRIMARY KEY (segment, row)) WITHOUT ROWID;
-CREATE TABLE log (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, vectors BLOB);
+CREATE TABLE log (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, vectors BLOB, checksum INTEGER);
 CREATE TABLE erased (hash BLOB PRIMARY KEY, salt BLOB NOT NULL, day TEXT NOT NULL) WITHOUT ROWID;
 """
+_SEALED = {  # tables whose rows have a checksum, of these columns; NULL in those that an early version wrote
+    "configuration": ("name", "value"),
+    "segments": ("name", "rows", "applied", "files", "alive"),
+    "patches": ("segment", "row", "changes"),
+    "log": ("sequence", "kind", "body", "vectors"),
+}
 
 
 @dataclass
@@ -111,6 +118,19 @@ class Catalogue:
             sql.execute(f"PRAGMA application_id = {_APPLICATION}")
             sql.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
             _configure(sql, schema=schema.to_json(), sequence=0, next_id=0)
+
+    def seal(self) -> None:
+        """Give the rows of a catalogue of an early version their checksums."""
+        if _has_checksums(self.connection):
+            return
+        with self.transaction() as sql:
+            for table, columns in _SEALED.items():
+                rows = list(_rows(sql, table, columns[0]))
+                sql.execute(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
+                same = " AND ".join(f"{column} IS ?" for column in columns)
+                sql.executemany(
+                    f"UPDATE {table} SET checksum = ? WHERE {same}", ((_checksum(row), *row) for row in rows)
+                )
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
@@ -177,7 +197,7 @@ class Catalogue:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-            if isinstance(problem, sqlite3.OperationalError):
+            if isinstance(problem, sqlite3.OperationalError) and _is_circumstance(problem):
                 raise StateError(f"{str(self.path)!r} cannot be written: {problem}; nothing was changed") from problem
             if isinstance(problem, _DAMAGE):
                 raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
@@ -241,8 +261,7 @@ class Catalogue:
         except FormatError:
             raise
         except sqlite3.OperationalError as problem:
-            name = str(getattr(problem, "sqlite_errorname", ""))
-            if "_".join(name.split("_")[:2]) in _CIRCUMSTANCES:
+            if _is_circumstance(problem):
                 raise StateError(f"{str(self.path)!r} cannot be read ({problem}): where the folder may not be written "
                                  "to, a collection is read along only while its writer has it open, or once it was "
                                  "closed") from problem  # fmt: skip
@@ -259,12 +278,11 @@ class Catalogue:
                 f"{str(self.path)!r} has format version {version}, but this version of nearly reads up to "
                 f"{FORMAT_VERSION}; upgrade nearly"
             )
-        configured = {name: json.loads(value) for name, value in sql.execute("SELECT name, value FROM configuration")}
+        configured = {name: json.loads(value) for name, value in _rows(sql, "configuration", "name")}
         if not {"schema", "sequence", "next_id"} <= configured.keys():
             raise FormatError(f"{str(self.path)!r} is damaged: its configuration is not complete")
         schema = Schema.from_json(configured["schema"])
-        segments = list(sql.execute("SELECT name, rows, applied, files, alive FROM segments ORDER BY place"))
-        log = list(sql.execute("SELECT sequence, kind, body, vectors FROM log ORDER BY sequence"))
+        segments, log = list(_rows(sql, "segments", "place")), list(_rows(sql, "log", "sequence"))
         counts = [configured["sequence"], *(sequence for sequence, *_ in log)]
         counts += [count for _, rows, applied, *_ in segments for count in (rows, applied)]
         if not all(type(count) is int and 0 <= count < _MANY for count in counts):  # SQLite takes any type anywhere
@@ -337,15 +355,15 @@ class Catalogue:
         alive = None if part.n_alive == part.n else _packed(part.alive)
         if before is None:
             applied = part.applied if flushed is None else flushed
-            sql.execute(
-                "INSERT INTO segments (name, rows, applied, files, alive) VALUES (?, ?, ?, ?, ?)",
-                (name, part.n, applied, json.dumps(stored(part).files), alive),
-            )
+            _insert(sql, "segments", [(name, part.n, applied, json.dumps(stored(part).files), alive)])
             _write_patches(sql, name, NO_PATCHES, part.patches)
         elif flushed is not None:
             sql.execute("UPDATE segments SET applied = ? WHERE name = ?", (flushed, name))
             if before[0] is not part.alive:
                 sql.execute("UPDATE segments SET alive = ? WHERE name = ?", (alive, name))
+            columns = ", ".join(_SEALED["segments"])
+            row = sql.execute(f"SELECT {columns} FROM segments WHERE name = ?", (name,)).fetchone()
+            sql.execute("UPDATE segments SET checksum = ? WHERE name = ?", (_checksum(row), name))
             _write_patches(sql, name, before[1], part.patches)
 
     def erased(self) -> list[tuple[bytes, bytes, str]]:
@@ -401,20 +419,53 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _is_circumstance(problem: sqlite3.OperationalError) -> bool:
+    return "_".join(str(getattr(problem, "sqlite_errorname", "")).split("_")[:2]) in _CIRCUMSTANCES
+
+
+def _has_checksums(sql: sqlite3.Connection) -> bool:
+    return bool(sql.execute("SELECT count(*) FROM pragma_table_info('log') WHERE name = 'checksum'").fetchone()[0])
+
+
+def _checksum(row: Iterable[Any]) -> int:
+    """CRC-32 of values, each with its length."""
+    found = 0
+    for value in row:
+        octets = value if isinstance(value, bytes) else str(value).encode()
+        found = zlib.crc32(octets, zlib.crc32(f"{type(value).__name__} {len(octets)} ".encode(), found))
+    return found
+
+
+def _rows(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table; ValueError where one is not what was written."""
+    columns = _SEALED[table]
+    checksum = "checksum" if _has_checksums(sql) else "NULL"
+    for *row, expected in sql.execute(f"SELECT {', '.join(columns)}, {checksum} FROM {table} ORDER BY {order}"):
+        if expected is not None and expected != _checksum(row):
+            raise ValueError(f"a row of {table} is not what was written: its checksum is another")
+        yield tuple(row)
+
+
+def _insert(sql: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]], *, replace: bool = False) -> None:
+    columns = (*_SEALED[table], "checksum")
+    sql.executemany(
+        f"INSERT {'OR REPLACE ' * replace}INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+        ((*row, _checksum(row)) for row in rows),
+    )
+
+
 def _configure(sql: sqlite3.Connection, **values: Any) -> None:
-    for name, value in values.items():
-        sql.execute("INSERT OR REPLACE INTO configuration VALUES (?, ?)", (name, json.dumps(value)))
+    _insert(sql, "configuration", [(name, json.dumps(value)) for name, value in values.items()], replace=True)
 
 
 def _log(sql: sqlite3.Connection, records: Sequence[tuple[int, Record]]) -> None:
-    rows = ((sequence, *record.encode()) for sequence, record in records)
-    sql.executemany("INSERT INTO log (sequence, kind, body, vectors) VALUES (?, ?, ?, ?)", rows)
+    _insert(sql, "log", ((sequence, *record.encode()) for sequence, record in records))
 
 
 def _patches(sql: sqlite3.Connection, schema: Schema, rows: Mapping[str, int]) -> dict[str, dict[int, Any]]:
     """Patches of each segment, by row."""
     made: dict[str, dict[int, Any]] = {}
-    for segment, row, changes in sql.execute("SELECT segment, row, changes FROM patches"):
+    for segment, row, changes in _rows(sql, "patches", "segment, row"):
         if type(row) is not int or not 0 <= row < rows[segment]:
             raise ValueError(f"row {row!r} of segment {segment!r} was updated, and there is none")
         made.setdefault(segment, {})[row] = {
@@ -429,7 +480,7 @@ def _write_patches(sql: sqlite3.Connection, name: str, before: Patches, after: P
     gone = [(name, row) for row in before.keys() - after.keys()]
     sql.executemany("DELETE FROM patches WHERE segment = ? AND row = ?", gone)
     changed = [(name, row, _changes(new)) for row, new in after.items() if before.get(row) is not new]
-    sql.executemany("INSERT OR REPLACE INTO patches VALUES (?, ?, ?)", changed)
+    _insert(sql, "patches", changed, replace=True)
 
 
 def _changes(changes: Mapping[str, Any]) -> str:

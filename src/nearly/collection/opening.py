@@ -210,6 +210,7 @@ def _open_to_write(
                 sync_folder(path)
         state, _ = load(catalogue, volume, {})
         _check_same(folder, state.schema, wanted, given)
+        catalogue.seal()
         writer = Writer(state, catalogue, volume)
         writer.clean()
         declared = state.schema.with_columns(wanted.columns)

@@ -116,8 +116,8 @@ class Schema:
         if not isinstance(embedding, str):
             raise InputError(f"embedding is {describe(embedding)}, but a str is wanted, as nearly.open was told")
         if self.embedding is None:
-            raise InputError(f"{what} of {embedding!r}, but this collection was made without embedding=, so nobody knows "
-                             "what made its vectors; leave embedding= out, or make another collection")  # fmt: skip
+            raise InputError(f"{what} of {embedding!r}, but this collection was made without embedding=, so nobody "
+                             "knows what made its vectors; leave it out, or make another collection")  # fmt: skip
         raise InputError(f"{what} of {embedding!r}, but this collection holds vectors of {self.embedding!r}; embed "
                          "all by the same model")  # fmt: skip
 
