@@ -387,6 +387,41 @@ def test_erased_rows_leave_no_byte(folder, rng, flushed):
     docs.close()
 
 
+def test_rows_that_were_deleted_before_are_erased_too(folder, rng):
+    docs, _ = filled(folder, rng, n=300)
+    docs.flush()
+    docs.delete(["key 00007", "key 00008"])
+    assert b"document number 7d" in everything(folder)
+    docs.erase(iter(["key 00007"]))
+    assert b"document number 7d" not in everything(folder)
+    assert docs.verify(erased=["key 00007"]).erased == 1
+    with pytest.raises(nearly.IdError, match="erase: 1 of 2 ids are not in this collection: never"):
+        docs.erase(["key 00009", "never"])
+    assert "key 00009" in docs
+    docs.close()
+
+
+def test_an_erasure_that_was_broken_off_is_ended_by_another(folder, rng, monkeypatch):
+    docs, _ = filled(folder, rng, n=300)
+    docs.flush()
+
+    def full(*parts):
+        raise OSError(28, "No space left on device")
+
+    merge = docs._maintenance.merge
+    monkeypatch.setattr(docs._maintenance, "merge", full)
+    with pytest.raises(OSError, match="No space"):
+        docs.erase("key 00007")
+    with pytest.raises(nearly.FormatError, match="still holds key 00007"):
+        docs.verify(erased="key 00007")
+    monkeypatch.setattr(docs._maintenance, "merge", merge)
+    docs.erase("key 00007")
+    docs.verify(erased="key 00007")
+    assert b"document number 7d" not in everything(folder)
+    docs.erase("key 00007")  # nothing is left to do
+    docs.close()
+
+
 def test_a_snapshot_is_a_collection_of_its_own(folder, rng):
     docs, vectors = filled(folder, rng)
     docs.add(vectors[:1], ids=["fresh"])
@@ -402,6 +437,28 @@ def test_a_snapshot_is_a_collection_of_its_own(folder, rng):
         docs.snapshot(folder.with_name("copy"))
     with pytest.raises(nearly.InputError, match="inside"):
         docs.snapshot(folder / "inside")
+    docs.close()
+
+
+def test_a_reader_copies_what_a_writer_merges_meanwhile(folder, rng, monkeypatch):
+    docs, _ = filled(folder, rng)
+    docs.flush()
+    reader = nearly.open(folder, mode="r")
+    copy = reader._writer.catalogue.copy
+
+    def copied_before_a_merge(path):
+        monkeypatch.setattr(reader._writer.catalogue, "copy", copy)
+        files = copy(path)
+        docs.delete("key 00003")
+        docs.compact()
+        return files
+
+    monkeypatch.setattr(reader._writer.catalogue, "copy", copied_before_a_merge)
+    reader.snapshot(folder.with_name("copy"))
+    with nearly.open(folder.with_name("copy")) as made:
+        made.verify()
+        assert len(made) == 199
+    reader.close()
     docs.close()
 
 
@@ -474,6 +531,21 @@ def test_a_full_disk_loses_the_write_and_nothing_else(folder, rng, monkeypatch):
     assert "color" not in docs.columns
     docs.add(vectors[:2], ids=["lost", "kept"], metadata={"color": [1, 2]})
     docs.delete("lost")
+    docs._writer.limits = Limits(tail_rows=1)  # each write is followed by a flush
+
+    def full_segments(*arguments, **more):
+        raise nearly.StateError("disk I/O error")
+
+    write_segments = docs._writer.catalogue.write_segments
+    monkeypatch.setattr(docs._writer.catalogue, "write_segments", full_segments)
+    docs.update("kept", metadata={"year": 7})  # is in the log, whatever becomes of the flush
+    assert "disk I/O error" in docs.stats().problem
+    with pytest.raises(nearly.StateError):
+        docs.flush()
+    monkeypatch.setattr(docs._writer.catalogue, "write_segments", write_segments)
+    docs.flush()
+    assert docs.get("kept").metadata["year"] == 7
+    assert docs.stats().problem is None
     assert docs.search(vectors[1], 1, where="color = 2").ids.tolist() == ["kept"]
     docs.close()
     with nearly.open(folder) as again:

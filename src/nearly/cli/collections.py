@@ -364,7 +364,7 @@ def compact(collection: Folder, json: Json = False) -> None:
 @app.command()
 def snapshot(collection: Folder, out: Out, json: Json = False) -> None:
     """Copy a collection as it is at this moment into another folder."""
-    with _writing(collection) as docs:
+    with _reading(collection) as docs:
         docs.snapshot(out)
         n = len(docs)
     print(output.as_json({"path": str(out), "rows": n}) if json else f"{out}: {n:,} rows")

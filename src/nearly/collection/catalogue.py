@@ -392,11 +392,13 @@ class Catalogue:
         finally:
             self._connection = self._connect()
 
-    def copy(self, path: Path) -> None:
-        """A copy of the database in another file, of one moment."""
+    def copy(self, path: Path) -> list[dict[str, Any]]:
+        """A copy of the database in another file, of one moment; returns what it says of the files of segments."""
         with closing(sqlite3.connect(path)) as target:
             self.connection.backup(target)
+            files = [json.loads(files) for (files,) in target.execute("SELECT files FROM segments")]
             target.execute("PRAGMA journal_mode = WAL")
+            return files
 
     def check(self) -> None:
         """SQLite's own check of all pages; FormatError where it finds something."""

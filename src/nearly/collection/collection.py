@@ -732,18 +732,19 @@ class Collection(AsyncTwins):
         Raises
         ------
         IdError
-            If a key is not there.
+            If there is nothing of a key, not even a deleted row.
 
         Notes
         -----
-        It rewrites the segments that held the rows. Snapshots taken before, and blocks that the file system or the
+        Rows that were deleted before can be erased too, and an erasure that was broken off is ended by another call. It
+        rewrites the segments that held the rows. Snapshots taken before, and blocks that the file system or the
         drive keep of removed files, are beyond its reach.
         """
         self._changing()
-        return checking.erase(self._writer, self._maintenance, located(self._state, ids, "erase")[0])
+        return checking.erase(self._writer, self._maintenance, ids)
 
     def snapshot(self, path: str | os.PathLike[str]) -> None:
-        """Write a copy of this moment into a new folder; writers wait, readers do not.
+        """Write a copy of what was committed last into a new folder; writers of this process wait, readers do not.
 
         Parameters
         ----------
@@ -752,7 +753,8 @@ class Collection(AsyncTwins):
         """
         if self._path is None:
             raise StateError("a collection in memory has no files; open one with a path and add the rows there")
-        checking.snapshot(self._state, self._writer, self._path, Path(os.fsdecode(path)).absolute())
+        self._state  # noqa: B018 - closed?
+        checking.snapshot(self._writer, self._path, Path(os.fsdecode(path)).absolute())
 
     def close(self) -> None:
         """End writing and let go of files. What was written stays written; a second call does nothing."""

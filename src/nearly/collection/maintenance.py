@@ -73,13 +73,20 @@ class Maintenance:
             with self._guard:
                 self._again = True
                 if self._thread is None and not self._stopping:
-                    self._thread = threading.Thread(target=self._run, name="nearly-maintenance", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="nearly-maintenance", daemon=True)
+                    try:
+                        thread.start()
+                        self._thread = thread
+                    except RuntimeError as problem:  # no more threads: the next write tries again
+                        self.problem = problem
 
     def make_room(self) -> None:
         """Flush the tail where nobody else does soon enough: who writes faster than segments are made waits."""
         if self._full(2) or (self._full() and not self._background):
-            self.flush_tail()
+            try:
+                self.flush_tail()
+            except Exception as problem:  # the write that came before is there, and must not seem to have failed
+                self.problem = problem
 
     def _full(self, times: int = 1) -> bool:
         """Whether the tail is as full as it should get, or so many times."""
