@@ -368,6 +368,18 @@ def test_vectors_of_several_fields_are_read_together():
     assert copy.search([3, 2, 1], 1, field="body").ids.tolist() == ["b"]
 
 
+def test_a_stream_of_small_batches_does_not_wait_for_graphs(rng):
+    docs = nearly.open(background=False)
+    docs._writer.limits = Limits(tail_rows=40, draft_rows=30)
+    vectors = rng.standard_normal((150, 4), dtype=np.float32)
+    docs.add({"vector": vectors[i : i + 15]} for i in range(0, 150, 15))
+    assert sum(part.source.draft for part in docs._state.segments) > 1
+    assert docs.search(vectors[7], 1).ids.tolist() == [7]
+    docs.flush()
+    assert not any(part.source.draft for part in docs._state.segments)
+    assert docs.search(vectors[7], 1).ids.tolist() == [7]
+
+
 # -- searching -------------------------------------------------------------------------------------------------------
 
 

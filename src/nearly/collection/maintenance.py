@@ -84,7 +84,7 @@ class Maintenance:
         """Flush the tail where nobody else does soon enough: who writes faster than segments are made waits."""
         if self._full(2) or (self._full() and not self._background):
             try:
-                self.flush_tail()
+                self.flush_tail(draft=True)
             except Exception as problem:  # the write that came before is there, and must not seem to have failed
                 self.problem = problem
 
@@ -156,8 +156,8 @@ class Maintenance:
             due(progress)
             return True
 
-    def flush_tail(self) -> None:
-        """Make a segment of the tail, and empty the log."""
+    def flush_tail(self, *, draft: bool = False) -> None:
+        """Make a segment of the tail, and empty the log; a draft where nobody shall wait for a graph."""
         writer = self._writer
         writer.check_process()
         with writer.changing():
@@ -166,7 +166,8 @@ class Maintenance:
                 return
             segments, fresh = state.segments, state.fresh
             if fresh.n_alive:
-                segments = (*segments, Part.whole(self._made([fresh], [fresh.rows()], state, None), state.sequence))
+                made = self._made([fresh], [fresh.rows()], state, None, draft=draft)
+                segments = (*segments, Part.whole(made, state.sequence))
             segments = tuple(replace(part, applied=state.sequence) for part in segments)
             after = replace(state, segments=segments, fresh=empty_tail(state.schema, state.sequence))
             writer.commit_segments(after, flushed=state.sequence, next_id=state.next_id)
@@ -178,7 +179,7 @@ class Maintenance:
         writer, schema = self._writer, state.schema
         indexes = {name: Flat(batch.vectors[name], metric=field.metric) for name, field in schema.fields.items()}
         columns = [batch.cells[name].column for name in batch.cells]
-        draft = len(batch) >= writer.limits.draft_rows and schema.recall < 1
+        draft = self._deserves_a_graph(len(batch), schema)
         made = writer.volume.store(rows_arrays(batch.keys, columns, batch.documents), indexes, draft=draft)
         sequence = state.sequence + 1
         after = replace(state.grown(Part.whole(made, sequence), batch.keys, sequence), sequence=sequence)
@@ -225,16 +226,29 @@ class Maintenance:
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
-    def _made(self, parts: Sequence[Part], rows: Sequence[Array], state: State, progress: Progress | None) -> Stored:
+    def _deserves_a_graph(self, n: int, schema: Schema) -> bool:
+        return n >= self._writer.limits.draft_rows and schema.recall < 1
+
+    def _made(
+        self, parts: Sequence[Part], rows: Sequence[Array], state: State, progress: Progress | None,
+        *, draft: bool = False,
+    ) -> Stored:  # fmt: skip
         """A segment of some rows of some parts."""
         schema = state.schema
+        draft = draft and self._deserves_a_graph(sum(map(len, rows)), schema)
         keys = Keys(_as_values([k for p, mine in zip(parts, rows, strict=True) for k in p.keys_of(mine)], schema))
         documents: list[Document] = [d for p, mine in zip(parts, rows, strict=True) for d in p.documents(mine)]
         indexes = {}
         for name in schema.fields:
             vectors = [part.vectors(name, mine) for part, mine in zip(parts, rows, strict=True) if len(mine)]
-            indexes[name] = self._index(schema, name, _together(vectors), progress)
-        return self._writer.volume.store(rows_arrays(keys, _columns(parts, rows, schema), documents), indexes)
+            together = _together(vectors)
+            indexes[name] = (
+                Flat(together, metric=schema.fields[name].metric)
+                if draft
+                else self._index(schema, name, together, progress)
+            )
+        arrays = rows_arrays(keys, _columns(parts, rows, schema), documents)
+        return self._writer.volume.store(arrays, indexes, draft=draft)
 
     def _index(self, schema: Schema, name: str, vectors: Vectors, progress: Progress | None) -> Index:
         def report(done: int, total: int) -> None:
@@ -285,7 +299,7 @@ class Maintenance:
             catalogue = self._writer.catalogue
             if catalogue is not None:
                 with self._writer.mutex, suppress(Exception):
-                    catalogue.checkpoint()
+                    catalogue.shrink()
 
 
 def _size(n: int, smallest: int) -> int:
