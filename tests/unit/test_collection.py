@@ -170,6 +170,20 @@ def test_values_that_hold_themselves_are_refused(docs):
         docs.update("k1", metadata={"extra": [endless]})
 
 
+def test_values_nested_without_end_are_refused(docs):
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(nearly.InputError, match="lists in lists"):
+        docs.add(np.zeros((1, DIM)), ids=["new"], metadata={"deep": [deep]})
+    assert "new" not in docs
+
+
+def test_long_keys_are_shortened_in_messages(docs):
+    with pytest.raises(nearly.IdError, match=r"not in this collection: x{77}\.\.\.$"):
+        docs.get("x" * 100_000)
+
+
 def test_half_a_surrogate_pair_is_no_key(docs):
     assert "\ud800" not in docs
 
