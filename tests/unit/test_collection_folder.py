@@ -571,6 +571,34 @@ def test_a_folder_that_was_removed_or_exchanged_acknowledges_nothing(folder, rng
         assert len(docs) == 200
 
 
+def test_a_writer_whose_lock_is_gone_does_not_write_beside_another(folder, rng):
+    docs, vectors = filled(folder, rng)
+    (folder / "lock").unlink()
+    with nearly.open(folder) as other:
+        other.add(vectors[:1], ids=["theirs"])
+        with pytest.raises(nearly.StateError, match="lock beside it was removed"):
+            docs.add(vectors[:1], ids=["ours"])
+        assert "ours" not in docs
+        other.delete("theirs")
+    docs.close()
+    with nearly.open(folder) as docs:
+        assert len(docs) == 200
+        docs.verify()
+
+
+def test_a_catalogue_that_others_write_into_is_not_written(folder, rng):
+    docs, vectors = filled(folder, rng)
+    with sqlite3.connect(folder / "catalogue.sqlite") as database:
+        database.execute("INSERT INTO erased VALUES (x'00', x'00', '2020-01-01')")
+    database.close()
+    with pytest.raises(nearly.StateError, match="another process has written"):
+        docs.add(vectors[:1], ids=["new"])
+    assert len(docs) == 200
+    docs.close()
+    with nearly.open(folder) as docs:
+        docs.add(vectors[:1], ids=["new"])
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no other user to be without fork")
 def test_a_folder_that_may_only_be_read_is_read(folder, rng):
     filled(folder, rng)[0].close()

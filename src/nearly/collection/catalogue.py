@@ -23,6 +23,7 @@ import numpy as np
 from nearly.collection import bits
 from nearly.collection.bits import Bits
 from nearly.collection.cells import from_json, to_json
+from nearly.collection.locking import LOCK
 from nearly.collection.parts import NO_PATCHES, Part, Patches
 from nearly.collection.records import Record
 from nearly.collection.schema import Schema
@@ -99,7 +100,8 @@ class Catalogue:
         self._frozen = False  # read as a file that nobody changes
         self._known: dict[str, tuple[Any, Any]] = {}  # by segment: alive and patches as they are written there
         self._connection: sqlite3.Connection | None = self._connect()
-        self._identity = _identity(path)
+        self._identity = self._files()
+        self._version: int | None = None  # of the database, when this connection last read it whole
 
     def is_blank(self) -> bool:
         """Whether nothing was ever committed here."""
@@ -158,7 +160,8 @@ class Catalogue:
     def abandon(self) -> None:
         """In a forked child: the parent's connection must not be used, nor closed; one to read with is opened later."""
         _ABANDONED.append(self._connection)
-        self._connection, self.writable = None, False
+        self._connection, self.writable, self._version = None, False, None
+        self._identity = [self._identity[0], None]
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -191,6 +194,7 @@ class Catalogue:
         self._end_broken_off()
         connection.execute("BEGIN IMMEDIATE")
         try:
+            self._check_alone()
             yield connection
             connection.execute("COMMIT")
         except BaseException as problem:
@@ -203,10 +207,24 @@ class Catalogue:
                 raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
             raise
 
+    def _files(self) -> list[tuple[int, int] | None]:
+        """What tells this catalogue from another of its name; of the writer's also the lock."""
+        return [_identity(self.path), _identity(self.path.with_name(LOCK)) if self.writable else None]
+
     def _check_there(self) -> None:
-        if _identity(self.path) != self._identity:
-            raise StateError(f"{str(self.path)!r} was removed, moved or replaced since it was opened; close the "
-                             "collection and open it where it is now")  # fmt: skip
+        if self._files() != self._identity:
+            raise StateError(f"{str(self.path)!r} or the lock beside it was removed, moved or replaced since it was "
+                             "opened; close the collection and open it where it is now")  # fmt: skip
+
+    def _check_alone(self) -> None:
+        """Refuse to write where somebody else has written, lock or no lock."""
+        if self._version not in (None, self._data_version()):
+            raise StateError(f"another process has written into {str(self.path)!r}, although this one has its lock; "
+                             "nothing was changed: close the collection and open it again")  # fmt: skip
+
+    def _data_version(self) -> int:
+        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     def _freeze(self) -> bool:
         """Read a folder that may not be written to, if nobody is at work in it; False where that cannot be."""
@@ -254,7 +272,9 @@ class Catalogue:
             self._end_broken_off()
             sql.execute("BEGIN")
             try:
-                return self._read(sql)
+                found = self._read(sql)
+                self._version = self._data_version() if self.writable else None
+                return found
             finally:
                 if sql.in_transaction:
                     sql.execute("COMMIT")
@@ -391,6 +411,7 @@ class Catalogue:
             yield
         finally:
             self._connection = self._connect()
+            self._version = self._data_version() if self.writable else None  # each connection counts for itself
 
     def copy(self, path: Path) -> list[dict[str, Any]]:
         """A copy of the database in another file, of one moment; returns what it says of the files of segments."""

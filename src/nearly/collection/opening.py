@@ -11,7 +11,7 @@ from nearly.arrays.words import describe, listing
 from nearly.collection.catalogue import NAME, Catalogue
 from nearly.collection.collection import Collection
 from nearly.collection.loading import load
-from nearly.collection.locking import FolderLock, check_file_system
+from nearly.collection.locking import LOCK, FolderLock, check_file_system
 from nearly.collection.schema import DEFAULT_FIELD, RESERVED, Field, Schema
 from nearly.collection.state import State
 from nearly.collection.volumes import Folder, Memory, sync_folder
@@ -21,7 +21,7 @@ from nearly.filters.columns import TYPES
 
 __all__ = ["open"]
 
-_SEGMENTS, _LOCK = "segments", "lock"
+_SEGMENTS = "segments"
 
 
 def open(
@@ -193,11 +193,11 @@ def _open_to_write(
         )
     if not made and mode == "x":
         raise FileExistsError(f"{str(folder)!r} is there already; pass another path, or open it with mode='a'")
-    if not made and not (folder / _LOCK).exists() and any(folder.iterdir()):
+    if not made and not (folder / LOCK).exists() and not (folder / NAME).exists() and any(folder.iterdir()):
         raise InputError(f"{str(folder)!r} holds other files and no collection; pass a folder that is new or empty")
     folder.mkdir(parents=True, exist_ok=True)
     check_file_system(folder)
-    lock = FolderLock(folder / _LOCK)
+    lock = FolderLock(folder / LOCK)
     catalogue = None
     try:
         (folder / _SEGMENTS).mkdir(exist_ok=True)
