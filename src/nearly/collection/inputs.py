@@ -1,7 +1,7 @@
 """The forms in which rows may come: arrays beside columns, tables of several libraries, Parquet files, generators."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, MappingView, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -180,7 +180,7 @@ def listed(column: Any) -> Any:
     """A column, ids or documents as what is read further: NumPy, pandas, a list, or what is no column at all."""
     if hasattr(column, "to_pylist"):
         return column.to_pylist()
-    if isinstance(column, Iterator | MappingView):  # read once; keys and values of a dict, which are in order
+    if isinstance(column, Iterator | KeysView | ValuesView):  # read once; keys and values of a dict, which are in order
         return list(column)
     origin = type(column).__module__.partition(".")[0]
     if origin == "polars":

@@ -166,7 +166,8 @@ class Maintenance:
                 return
             segments, fresh = state.segments, state.fresh
             if fresh.n_alive:
-                made = self._made([fresh], [fresh.rows()], state, None, draft=draft)
+                draft = draft and self._deserves_a_graph(fresh.n_alive, state.schema)
+                made = self._drafted(fresh, state) if draft else self._made([fresh], [fresh.rows()], state, None)
                 segments = (*segments, Part.whole(made, state.sequence))
             segments = tuple(replace(part, applied=state.sequence) for part in segments)
             after = replace(state, segments=segments, fresh=empty_tail(state.schema, state.sequence))
@@ -226,29 +227,27 @@ class Maintenance:
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
-    def _deserves_a_graph(self, n: int, schema: Schema) -> bool:
-        return n >= self._writer.limits.draft_rows and schema.recall < 1
-
-    def _made(
-        self, parts: Sequence[Part], rows: Sequence[Array], state: State, progress: Progress | None,
-        *, draft: bool = False,
-    ) -> Stored:  # fmt: skip
+    def _made(self, parts: Sequence[Part], rows: Sequence[Array], state: State, progress: Progress | None) -> Stored:
         """A segment of some rows of some parts."""
         schema = state.schema
-        draft = draft and self._deserves_a_graph(sum(map(len, rows)), schema)
         keys = Keys(_as_values([k for p, mine in zip(parts, rows, strict=True) for k in p.keys_of(mine)], schema))
         documents: list[Document] = [d for p, mine in zip(parts, rows, strict=True) for d in p.documents(mine)]
         indexes = {}
         for name in schema.fields:
             vectors = [part.vectors(name, mine) for part, mine in zip(parts, rows, strict=True) if len(mine)]
-            together = _together(vectors)
-            indexes[name] = (
-                Flat(together, metric=schema.fields[name].metric)
-                if draft
-                else self._index(schema, name, together, progress)
-            )
-        arrays = rows_arrays(keys, _columns(parts, rows, schema), documents)
-        return self._writer.volume.store(arrays, indexes, draft=draft)
+            indexes[name] = self._index(schema, name, _together(vectors), progress)
+        return self._writer.volume.store(rows_arrays(keys, _columns(parts, rows, schema), documents), indexes)
+
+    def _deserves_a_graph(self, n: int, schema: Schema) -> bool:
+        return n >= self._writer.limits.draft_rows and schema.recall < 1
+
+    def _drafted(self, part: Part, state: State) -> Stored:
+        """A segment of the rows of a part, which is scanned until a graph takes its place."""
+        schema, rows = state.schema, part.rows()
+        keys = Keys(_as_values(part.keys_of(rows), schema))
+        indexes = {name: Flat(part.vectors(name, rows), metric=field.metric) for name, field in schema.fields.items()}
+        arrays = rows_arrays(keys, _columns([part], [rows], schema), part.documents(rows))
+        return self._writer.volume.store(arrays, indexes, draft=True)
 
     def _index(self, schema: Schema, name: str, vectors: Vectors, progress: Progress | None) -> Index:
         def report(done: int, total: int) -> None:
