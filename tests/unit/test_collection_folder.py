@@ -308,6 +308,38 @@ def test_deleted_rows_give_their_space_back(folder, rng):
     docs.close()
 
 
+def test_what_is_left_after_compaction_is_what_a_fresh_build_finds(folder, rng):
+    n = 10_400
+    vectors = rng.standard_normal((n, 8), dtype=np.float32)
+    docs = nearly.open(folder, background=False)
+    docs.add(vectors)
+    docs.delete(np.arange(0, n, 2))
+    docs.compact()
+    fresh = nearly.build(vectors[1::2], recall=0.95)
+    queries = rng.standard_normal((50, 8), dtype=np.float32)
+    hits, same = docs.search(queries, 10), fresh.search(queries, 10)
+    assert "Vamana" in hits.plan
+    np.testing.assert_array_equal(hits.ids, 2 * same.ids + 1)
+    np.testing.assert_array_equal(hits.distances, same.distances)
+    docs.close()
+
+
+def test_the_catalogue_is_opened_as_safely_as_it_can_be(folder, rng):
+    docs, _ = filled(folder, rng, n=3)
+    lazy = nearly.open(folder.with_name("lazy"), durable=False)
+    reader = nearly.open(folder, mode="r")
+
+    def said(collection, name):
+        return collection._writer.catalogue.connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    names = ("journal_mode", "wal_autocheckpoint", "synchronous", "secure_delete")
+    assert [said(docs, name) for name in names] == ["wal", 0, 2, 1]
+    assert [said(lazy, name) for name in names] == ["wal", 0, 1, 1]
+    assert said(reader, "query_only") == 1
+    for each in (docs, lazy, reader):
+        each.close()
+
+
 def test_segments_and_write_amplification_are_bounded(folder, rng):
     docs, written = nearly.open(folder, background=False, durable=False), 0
     docs._writer.limits = Limits(tail_rows=16, draft_rows=10**6)
