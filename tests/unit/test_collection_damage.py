@@ -163,3 +163,61 @@ def test_checksums_follow_every_change(tmp_path):
     with nearly.open(tmp_path / "docs") as docs:
         assert docs.get("a").metadata == {"year": 6}
         assert docs.get().ids.tolist() == ["a", "c"]
+
+
+BROKEN = {
+    "a key in the log": "record 5 of the log is lost: it is not what was written",
+    "a value that was updated": "1 updates of metadata are lost, of rows 5",
+    "who is alive": "segment 00000001 is lost with up to 12 rows: its row in the catalogue",
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_damage_keeps_shut_is_opened_without_what_is_damaged(folder, fault):
+    with nearly.open(folder, background=False) as docs:
+        before = {row.id: row.metadata for row in docs.get()}
+    table, column, change, *where = POSSIBLE[fault]
+    edit(folder, table, column, change, *where, sealed=True)
+    (told,) = nearly.collection.mend(folder)
+    assert told.startswith(BROKEN[fault])
+    assert (folder / "lost" / NAME).exists()
+    with nearly.open(folder, background=False) as docs:
+        docs.verify()
+        after = {row.id: row.metadata for row in docs.get()}
+        assert after.keys() <= before.keys()
+        assert sum(before[key] != after.get(key) for key in before) >= 1
+        docs.compact()
+    assert nearly.collection.mend(folder) == []
+
+
+@pytest.mark.parametrize("how", ["missing", "short", "header"])
+def test_segments_without_their_files_are_set_aside(folder, how):
+    file = min((folder / "segments").glob("*.rows.nearly"), key=lambda path: path.name)
+    octets = bytearray(file.read_bytes())
+    if how == "missing":
+        file.unlink()
+    else:
+        octets[20] ^= 1
+        file.write_bytes(octets if how == "header" else octets[:-100])
+    with pytest.raises(nearly.FormatError):
+        nearly.open(folder)
+    (told,) = nearly.collection.mend(folder)
+    assert "is lost with up to" in told
+    assert len(list((folder / "lost").glob("*.nearly"))) == 1 + (how != "missing")
+    with nearly.open(folder, background=False) as docs:
+        docs.verify()
+        assert 0 < len(docs) < 10
+        with pytest.raises(nearly.StateError, match="open for writing"):
+            nearly.collection.mend(folder)
+
+
+def test_what_nothing_is_known_of_is_not_mended(folder, tmp_path):
+    nearly.open(folder).close()
+    edit(folder, "configuration", "value", "5", "name = 'next_id'", sealed=True)
+    with pytest.raises(nearly.FormatError, match="cannot be mended: 'next_id'"):
+        nearly.collection.mend(folder)
+    (folder / NAME).write_bytes(b"nothing" * 1000)
+    with pytest.raises(nearly.FormatError):
+        nearly.collection.mend(folder)
+    with pytest.raises(FileNotFoundError):
+        nearly.collection.mend(tmp_path / "nowhere")

@@ -3,7 +3,7 @@
 A SQLite database in WAL mode. One connection writes and checkpoints, in the process that holds the lock of the folder,
 behind one mutex; SQLite before 3.50.7 and 3.51.3 may damage a database where two connections do. Readers open it
 read-only and never checkpoint. Every commit is synced before it returns. What is deleted is overwritten with zeros.
-SQLite's pages have no checksums, so every row that matters has one of its own (`_SEALED`).
+SQLite's pages have no checksums, so every row that matters has one of its own (`SEALED`).
 """
 
 import json
@@ -30,7 +30,7 @@ from nearly.collection.schema import Schema
 from nearly.collection.state import stored
 from nearly.errors import FormatError, InputError, StateError
 
-__all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest"]
+__all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest", "rows_of"]
 
 NAME = "catalogue.sqlite"
 FORMAT_VERSION = 1
@@ -50,7 +50,7 @@ CREATE TABLE patches (segment TEXT NOT NULL, row INTEGER NOT NULL, changes TEXT 
 CREATE TABLE log (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, vectors BLOB, checksum INTEGER);
 CREATE TABLE erased (hash BLOB PRIMARY KEY, salt BLOB NOT NULL, day TEXT NOT NULL) WITHOUT ROWID;
 """
-_SEALED = {  # tables whose rows have a checksum, of these columns; NULL in those that an early version wrote
+SEALED = {  # tables whose rows have a checksum, of these columns; NULL in those that an early version wrote
     "configuration": ("name", "value"),
     "segments": ("name", "rows", "applied", "files", "alive"),
     "patches": ("segment", "row", "changes"),
@@ -68,6 +68,12 @@ class Entry:
     files: dict[str, Any]
     alive: Bits | None
     patches: Patches
+
+    @classmethod
+    def read(cls, row: Sequence[Any], patches: Patches) -> "Entry":
+        """What a row of the table says; InputError or ValueError where it cannot mean anything."""
+        name, rows, applied, files, alive = row
+        return cls(name, rows, applied, json.loads(files), _unpacked(alive, rows), patches)
 
 
 @dataclass
@@ -126,12 +132,12 @@ class Catalogue:
         if _has_checksums(self.connection):
             return
         with self.transaction() as sql:
-            for table, columns in _SEALED.items():
+            for table, columns in SEALED.items():
                 rows = list(_rows(sql, table, columns[0]))
                 sql.execute(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
                 same = " AND ".join(f"{column} IS ?" for column in columns)
                 sql.executemany(
-                    f"UPDATE {table} SET checksum = ? WHERE {same}", ((_checksum(row), *row) for row in rows)
+                    f"UPDATE {table} SET checksum = ? WHERE {same}", ((checksum(row), *row) for row in rows)
                 )
 
     # -- the connection ----------------------------------------------------------------------------------------------
@@ -310,10 +316,7 @@ class Catalogue:
         if type(configured["next_id"]) is not int or not 0 <= configured["next_id"] <= 2**63:
             raise FormatError(f"{str(self.path)!r} is damaged: its next key is none")
         patches = _patches(sql, schema, {name: rows for name, rows, *_ in segments})
-        entries = [
-            Entry(name, rows, applied, json.loads(files), _unpacked(alive, rows), patches.get(name, NO_PATCHES))
-            for name, rows, applied, files, alive in segments
-        ]
+        entries = [Entry.read(row, patches.get(row[0], NO_PATCHES)) for row in segments]
         return Manifest(schema, configured["sequence"], configured["next_id"], entries, log)
 
     def knows(self, parts: Iterable[Part]) -> None:
@@ -381,9 +384,9 @@ class Catalogue:
             sql.execute("UPDATE segments SET applied = ? WHERE name = ?", (flushed, name))
             if before[0] is not part.alive:
                 sql.execute("UPDATE segments SET alive = ? WHERE name = ?", (alive, name))
-            columns = ", ".join(_SEALED["segments"])
+            columns = ", ".join(SEALED["segments"])
             row = sql.execute(f"SELECT {columns} FROM segments WHERE name = ?", (name,)).fetchone()
-            sql.execute("UPDATE segments SET checksum = ? WHERE name = ?", (_checksum(row), name))
+            sql.execute("UPDATE segments SET checksum = ? WHERE name = ?", (checksum(row), name))
             _write_patches(sql, name, before[1], part.patches)
 
     def erased(self) -> list[tuple[bytes, bytes, str]]:
@@ -450,7 +453,7 @@ def _has_checksums(sql: sqlite3.Connection) -> bool:
     return bool(sql.execute("SELECT count(*) FROM pragma_table_info('log') WHERE name = 'checksum'").fetchone()[0])
 
 
-def _checksum(row: Iterable[Any]) -> int:
+def checksum(row: Iterable[Any]) -> int:
     """CRC-32 of values, each with its length."""
     found = 0
     for value in row:
@@ -461,19 +464,25 @@ def _checksum(row: Iterable[Any]) -> int:
 
 def _rows(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:
     """The rows of a table; ValueError where one is not what was written."""
-    columns = _SEALED[table]
-    checksum = "checksum" if _has_checksums(sql) else "NULL"
-    for *row, expected in sql.execute(f"SELECT {', '.join(columns)}, {checksum} FROM {table} ORDER BY {order}"):
-        if expected is not None and expected != _checksum(row):
-            raise ValueError(f"a row of {table} is not what was written: its checksum is another")
-        yield tuple(row)
+    for row, sound in rows_of(sql, table, order):
+        if not sound:
+            raise ValueError(f"a row of {table} is not what was written: its checksum is another; "
+                             "nearly.collection.mend sets aside what is damaged")  # fmt: skip
+        yield row
+
+
+def rows_of(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """The rows of a table, and whether each is what was written."""
+    found = "checksum" if _has_checksums(sql) else "NULL"
+    for *row, expected in sql.execute(f"SELECT {', '.join(SEALED[table])}, {found} FROM {table} ORDER BY {order}"):
+        yield tuple(row), expected is None or expected == checksum(row)
 
 
 def _insert(sql: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]], *, replace: bool = False) -> None:
-    columns = (*_SEALED[table], "checksum")
+    columns = (*SEALED[table], "checksum")
     sql.executemany(
         f"INSERT {'OR REPLACE ' * replace}INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-        ((*row, _checksum(row)) for row in rows),
+        ((*row, checksum(row)) for row in rows),
     )
 
 

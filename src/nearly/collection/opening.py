@@ -14,14 +14,12 @@ from nearly.collection.loading import load
 from nearly.collection.locking import LOCK, FolderLock, check_file_system
 from nearly.collection.schema import DEFAULT_FIELD, RESERVED, Field, Schema
 from nearly.collection.state import State
-from nearly.collection.volumes import Folder, Memory, sync_folder
+from nearly.collection.volumes import SEGMENTS, Folder, Memory, sync_folder
 from nearly.collection.writing import Writer
 from nearly.errors import InputError
 from nearly.filters.columns import TYPES
 
 __all__ = ["open"]
-
-_SEGMENTS = "segments"
 
 
 def open(
@@ -172,7 +170,7 @@ def _open_to_read(folder: Path, wanted: Schema, given: Mapping[str, Any]) -> Col
     check_file_system(folder)
     catalogue = Catalogue(folder / NAME, writable=False)
     try:
-        volume = Folder(folder / _SEGMENTS)
+        volume = Folder(folder / SEGMENTS)
         state, manifest = load(catalogue, volume, {})
         _check_same(folder, state.schema, wanted, given)
         if unknown := sorted(wanted.columns.keys() - state.schema.columns.keys()):
@@ -200,13 +198,13 @@ def _open_to_write(
     lock = FolderLock(folder / LOCK)
     catalogue = None
     try:
-        (folder / _SEGMENTS).mkdir(exist_ok=True)
-        volume = Folder(folder / _SEGMENTS)
+        (folder / SEGMENTS).mkdir(exist_ok=True)
+        volume = Folder(folder / SEGMENTS)
         new = not (folder / NAME).exists()
         catalogue = Catalogue(folder / NAME, writable=True, durable=durable)
         if new or catalogue.is_blank():  # a blank one is left by a process that died while it made the collection
             catalogue.create(wanted)
-            for path in (folder / _SEGMENTS, folder, folder.parent):
+            for path in (folder / SEGMENTS, folder, folder.parent):
                 sync_folder(path)
         state, _ = load(catalogue, volume, {})
         _check_same(folder, state.schema, wanted, given)
