@@ -6,7 +6,8 @@ one of our errors, nothing else.
 
 Mutation i of a seed is the same in every run: octets changed in one file, or its end cut off, or another value in a
 table of the catalogue, which stays a sound database. The collection is the golden one of the present format, which has
-segments, dead rows, patches and a log.
+segments, dead rows, patches and a log; or a copy of it whose catalogue has checksums: where octets of that were
+changed, what is not refused and passes `verify` must hold what was written.
 """
 
 import argparse
@@ -39,9 +40,9 @@ TABLES = {
 }  # fmt: skip
 
 
-def damage(rng: random.Random, folder: Path) -> str:
+def damage(rng: random.Random, folder: Path, *, octets_only: bool) -> str:
     """Change one file; returns its name."""
-    if rng.random() < 0.4:
+    if not octets_only and rng.random() < 0.4:
         return damage_table(rng, folder / NAME)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
     path = rng.choice(files)
@@ -108,19 +109,25 @@ def within(rng: random.Random, value: Any) -> Any:
     return value | {name: within(rng, value[name])}
 
 
-def use(folder: Path) -> str:
+def contents(docs: Any) -> list[Any]:
+    rows = docs.get(include=["metadata", "document", "vector"])
+    return [(row.id, row.metadata, row.document, row.vector.tobytes()) for row in rows]
+
+
+def use(folder: Path, written: list[Any] | None) -> str:
     """Open a collection and do all kinds of things to it; returns how that ended."""
     try:
         docs = nearly.open(folder, background=False, durable=False)
     except nearly.NearlyError:
         return "refused"
     try:
-        docs.get(include=["metadata", "document", "vector"])
+        found = contents(docs)
         docs.search(np.ones(4), 3, where="year > 2000").metadata  # noqa: B018
         docs.count("lang = 'de'")
         try:
             docs.verify()
             ending = "sound"
+            assert written in (None, found), f"{written} was written, and {found} passed for it"
         except nearly.NearlyError:
             docs.repair()
             ending = "found by verify"
@@ -145,11 +152,16 @@ def main() -> int:
     endings: collections.Counter[str] = collections.Counter()
     until, i = time.monotonic() + arguments.seconds, arguments.start
     try:
+        shutil.copytree(GOLDEN, room / "sealed")
+        with nearly.open(room / "sealed", background=False) as docs:
+            written = contents(docs)
         while i < arguments.start + arguments.mutations and time.monotonic() < until:
-            shutil.copytree(GOLDEN, room / "docs")
-            name = damage(random.Random(f"{arguments.seed} {i}"), room / "docs")
+            rng = random.Random(f"{arguments.seed} {i}")
+            sealed = rng.random() < 0.3
+            shutil.copytree(room / "sealed" if sealed else GOLDEN, room / "docs")
+            name = damage(rng, room / "docs", octets_only=sealed)
             try:
-                endings[use(room / "docs")] += 1
+                endings[use(room / "docs", written if sealed else None)] += 1
             except BaseException:
                 print(f"mutation {i} of seed {arguments.seed}, in {name}:", file=sys.stderr)
                 raise

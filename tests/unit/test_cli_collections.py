@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -126,6 +127,16 @@ def test_deleting_erasing_and_upkeep(run_json, run, docs):
         status, out, err = run(command, docs)
         assert (status, err) == (0, "")
         assert out
+
+
+def test_what_damage_keeps_shut_is_repaired(run_json, run, docs):
+    assert run_json("repair", docs) == {"done": []}
+    (file,) = Path(docs, "segments").glob("*.rows.nearly")
+    file.unlink()
+    assert run("count", docs)[0] == 1
+    (told,) = run_json("repair", docs)["done"]
+    assert "is lost with up to 60 rows" in told
+    assert run_json("count", docs) == {"count": 0}
 
 
 def test_what_is_exported_can_be_built_again(run_json, docs):

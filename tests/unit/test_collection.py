@@ -139,6 +139,7 @@ def test_wrong_vectors_change_nothing(docs, wrong):
         ("add", {"rows": np.ones((2, DIM)), "ids": ["a", "b"], "documents": {"a", "b"}}, "documents is a set"),
         ("add", {"rows": np.ones((2, DIM)), "ids": ["a", "b"], "metadata": {5: [1, 2], "5": [3, 4]}}, "one name"),
         ("search", {"query": np.ones(DIM), "include": [["year"]]}, "include names"),
+        ("search", {"query": np.ones(DIM), "include": ["document"]}, "documents are hits.documents"),
         ("get", {"ids": "k1", "include": [["year"]]}, "include holds a list"),
         ("search_many", {"searches": 5}, "searches is 5"),
         ("count", {"where": "YEAR > 1"}, "did you mean 'year'"),
@@ -157,6 +158,9 @@ def test_names_of_other_libraries_are_answered_with_ours(docs):
     for name in ("top_k", "n_results", "limit"):
         with pytest.raises(TypeError, match="use k="):
             docs.search(np.ones(DIM), **{name: 3})
+    for name in ("ef", "nprobe", "effort"):
+        with pytest.raises(TypeError, match="use recall="):
+            docs.search(np.ones(DIM), **{name: 3})
 
 
 def test_values_that_hold_themselves_are_refused(docs):
@@ -164,6 +168,20 @@ def test_values_that_hold_themselves_are_refused(docs):
     endless.append(endless)
     with pytest.raises(nearly.InputError, match="holds itself"):
         docs.update("k1", metadata={"extra": [endless]})
+
+
+def test_values_nested_without_end_are_refused(docs):
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(nearly.InputError, match="lists in lists"):
+        docs.add(np.zeros((1, DIM)), ids=["new"], metadata={"deep": [deep]})
+    assert "new" not in docs
+
+
+def test_long_keys_are_shortened_in_messages(docs):
+    with pytest.raises(nearly.IdError, match=r"not in this collection: x{77}\.\.\.$"):
+        docs.get("x" * 100_000)
 
 
 def test_half_a_surrogate_pair_is_no_key(docs):
@@ -290,6 +308,49 @@ def test_a_parquet_file_is_read_in_batches(tmp_path, monkeypatch, arrow):
     assert docs.get("k4").metadata == {"year": 2004, "tags": ["a"] * 4}
 
 
+IDS = {
+    "arrow": lambda ids: pa.array(ids),
+    "chunks": lambda ids: pa.chunked_array([ids[:1], ids[1:]]),
+    "dictionary": lambda ids: pa.array(ids).dictionary_encode(),
+    "generator": lambda ids: (each for each in ids),
+    "keys of a dict": lambda ids: dict.fromkeys(ids).keys(),
+}
+
+
+@pytest.mark.parametrize("form", IDS)
+def test_every_form_of_ids_and_columns_gives_the_same(form):
+    docs, make = nearly.open(), IDS[form]
+    texts = ["b", "a", "ü"]
+    assert docs.add(np.eye(3), ids=make(texts), metadata={"lang": make(texts)}, documents=make(texts)) == texts
+    assert docs.get(make(texts[1:])).documents.tolist() == ["a", "ü"]
+    assert docs.get("ü").metadata == {"lang": "ü"}
+    assert docs.update(make(texts[:2]), metadata={"lang": make(["x", "y"])}) == 2
+    assert docs.upsert(np.eye(3), ids=make(texts)) == texts
+    assert docs.delete(make(texts)) == 3
+    numbers = nearly.open()
+    assert numbers.add(np.eye(3), ids=make([7, 5, 6])) == [7, 5, 6]
+    assert numbers.get(make([5])).ids.tolist() == [5]
+
+
+def test_documents_are_str_and_bytes_of_python():
+    docs = nearly.open()
+    docs.add(np.eye(2), documents=np.array([b"x", b"y"]))
+    assert {type(each) for each in docs.get().documents} == {bytes}
+
+
+def test_no_rows_need_no_keys(docs):
+    assert docs.add(np.zeros((0, DIM))) == []
+    assert docs.add([]) == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"), [([1, "a"], r"ids\[1\] is 'a'"), ([2**63, 1], r"ids\[0\] is 9223372036854775808")]
+)
+def test_the_key_that_does_not_fit_is_named(ids, message):
+    with pytest.raises(nearly.IdError, match=message):
+        nearly.open().add(np.eye(2), ids=ids)
+
+
 def test_a_missing_vector_column_is_named():
     with pytest.raises(nearly.InputError, match=r"no column 'vector'.*key, emb, text, year, tags"):
         nearly.open().add(pa.table(table()), id="key")
@@ -308,6 +369,29 @@ def test_several_fields_have_their_own_metric():
         docs.add({"title": [[1, 0]]}, ids=["c"])
     docs.update("a", vectors={"title": [[0, 5]]})
     assert docs.get("a", include=["body"]).vector.tolist() == [1, 2, 3]
+
+
+def test_vectors_of_several_fields_are_read_together():
+    docs = nearly.open(fields={"title": Field(), "body": Field()})
+    docs.add({"title": [[1, 0], [0, 2]], "body": [[1, 2, 3], [3, 2, 1]]}, ids=["a", "b"])
+    rows = docs.get(include=["title", "body"])
+    assert {name: vector.tolist() for name, vector in rows[1].vector.items()} == {"title": [0, 2], "body": [3, 2, 1]}
+    assert rows.to_arrow().schema.names == ["id", "title", "body"]
+    copy = nearly.open(fields={"title": Field(), "body": Field()})
+    copy.add(rows.to_arrow())
+    assert copy.search([3, 2, 1], 1, field="body").ids.tolist() == ["b"]
+
+
+def test_a_stream_of_small_batches_does_not_wait_for_graphs(rng):
+    docs = nearly.open(background=False)
+    docs._writer.limits = Limits(tail_rows=40, draft_rows=30)
+    vectors = rng.standard_normal((150, 4), dtype=np.float32)
+    docs.add({"vector": vectors[i : i + 15]} for i in range(0, 150, 15))
+    assert sum(part.source.draft for part in docs._state.segments) > 1
+    assert docs.search(vectors[7], 1).ids.tolist() == [7]
+    docs.flush()
+    assert not any(part.source.draft for part in docs._state.segments)
+    assert docs.search(vectors[7], 1).ids.tolist() == [7]
 
 
 # -- searching -------------------------------------------------------------------------------------------------------

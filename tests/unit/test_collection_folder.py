@@ -82,12 +82,31 @@ def test_other_settings_are_refused(folder, rng):
     nearly.open(folder, metric="cosine", embedding="model 1", recall=0.95).close()
 
 
-def test_a_query_of_another_model_is_refused(folder, rng):
+def test_vectors_of_another_model_are_refused(folder, rng):
     docs, vectors = filled(folder, rng)
-    assert docs.search(vectors[0], 1, embedding="model 1").ids.tolist() == ["key 00000"]
-    with pytest.raises(nearly.InputError, match="of 'model 2', but this collection holds vectors of 'model 1'"):
-        docs.search(vectors[0], 1, embedding="model 2")
+    one = vectors[:1]
+    calls = {
+        "search": lambda model: docs.search(one[0], 1, embedding=model),
+        "search_many": lambda model: docs.search_many([{"query": one[0], "embedding": model}]),
+        "search_many, all": lambda model: docs.search_many([{"query": one[0]}], embedding=model),
+        "range_search": lambda model: docs.range_search(one[0], 0.1, embedding=model),
+        "explain": lambda model: docs.explain(one[0], "key 00000", embedding=model),
+        "add": lambda model: docs.add(one, ids=["new"], embedding=model),
+        "upsert": lambda model: docs.upsert(one, ids=["key 00000"], embedding=model),
+        "update": lambda model: docs.update("key 00000", vectors=one, embedding=model),
+    }
+    for call in calls.values():
+        with pytest.raises(nearly.InputError, match="of 'model 2', but this collection holds vectors of 'model 1'"):
+            call("model 2")
+        with pytest.raises(nearly.InputError, match="embedding is 5"):
+            call(5)
+    assert len(docs) == 200
+    for call in calls.values():
+        call("model 1")
+    assert len(docs) == 201
     docs.close()
+    with pytest.raises(nearly.InputError, match="made without embedding="):
+        nearly.open().add(one, embedding="model 1")
 
 
 def test_no_argument_is_ignored(folder, rng):
@@ -289,6 +308,38 @@ def test_deleted_rows_give_their_space_back(folder, rng):
     docs.close()
 
 
+def test_what_is_left_after_compaction_is_what_a_fresh_build_finds(folder, rng):
+    n = 10_400
+    vectors = rng.standard_normal((n, 8), dtype=np.float32)
+    docs = nearly.open(folder, background=False)
+    docs.add(vectors)
+    docs.delete(np.arange(0, n, 2))
+    docs.compact()
+    fresh = nearly.build(vectors[1::2], recall=0.95)
+    queries = rng.standard_normal((50, 8), dtype=np.float32)
+    hits, same = docs.search(queries, 10), fresh.search(queries, 10)
+    assert "Vamana" in hits.plan
+    np.testing.assert_array_equal(hits.ids, 2 * same.ids + 1)
+    np.testing.assert_array_equal(hits.distances, same.distances)
+    docs.close()
+
+
+def test_the_catalogue_is_opened_as_safely_as_it_can_be(folder, rng):
+    docs, _ = filled(folder, rng, n=3)
+    lazy = nearly.open(folder.with_name("lazy"), durable=False)
+    reader = nearly.open(folder, mode="r")
+
+    def said(collection, name):
+        return collection._writer.catalogue.connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    names = ("journal_mode", "wal_autocheckpoint", "synchronous", "secure_delete")
+    assert [said(docs, name) for name in names] == ["wal", 0, 2, 1]
+    assert [said(lazy, name) for name in names] == ["wal", 0, 1, 1]
+    assert said(reader, "query_only") == 1
+    for each in (docs, lazy, reader):
+        each.close()
+
+
 def test_segments_and_write_amplification_are_bounded(folder, rng):
     docs, written = nearly.open(folder, background=False, durable=False), 0
     docs._writer.limits = Limits(tail_rows=16, draft_rows=10**6)
@@ -368,6 +419,41 @@ def test_erased_rows_leave_no_byte(folder, rng, flushed):
     docs.close()
 
 
+def test_rows_that_were_deleted_before_are_erased_too(folder, rng):
+    docs, _ = filled(folder, rng, n=300)
+    docs.flush()
+    docs.delete(["key 00007", "key 00008"])
+    assert b"document number 7d" in everything(folder)
+    docs.erase(iter(["key 00007"]))
+    assert b"document number 7d" not in everything(folder)
+    assert docs.verify(erased=["key 00007"]).erased == 1
+    with pytest.raises(nearly.IdError, match="erase: 1 of 2 ids are not in this collection: never"):
+        docs.erase(["key 00009", "never"])
+    assert "key 00009" in docs
+    docs.close()
+
+
+def test_an_erasure_that_was_broken_off_is_ended_by_another(folder, rng, monkeypatch):
+    docs, _ = filled(folder, rng, n=300)
+    docs.flush()
+
+    def full(*parts):
+        raise OSError(28, "No space left on device")
+
+    merge = docs._maintenance.merge
+    monkeypatch.setattr(docs._maintenance, "merge", full)
+    with pytest.raises(OSError, match="No space"):
+        docs.erase("key 00007")
+    with pytest.raises(nearly.FormatError, match="still holds key 00007"):
+        docs.verify(erased="key 00007")
+    monkeypatch.setattr(docs._maintenance, "merge", merge)
+    docs.erase("key 00007")
+    docs.verify(erased="key 00007")
+    assert b"document number 7d" not in everything(folder)
+    docs.erase("key 00007")  # nothing is left to do
+    docs.close()
+
+
 def test_a_snapshot_is_a_collection_of_its_own(folder, rng):
     docs, vectors = filled(folder, rng)
     docs.add(vectors[:1], ids=["fresh"])
@@ -383,6 +469,28 @@ def test_a_snapshot_is_a_collection_of_its_own(folder, rng):
         docs.snapshot(folder.with_name("copy"))
     with pytest.raises(nearly.InputError, match="inside"):
         docs.snapshot(folder / "inside")
+    docs.close()
+
+
+def test_a_reader_copies_what_a_writer_merges_meanwhile(folder, rng, monkeypatch):
+    docs, _ = filled(folder, rng)
+    docs.flush()
+    reader = nearly.open(folder, mode="r")
+    copy = reader._writer.catalogue.copy
+
+    def copied_before_a_merge(path):
+        monkeypatch.setattr(reader._writer.catalogue, "copy", copy)
+        files = copy(path)
+        docs.delete("key 00003")
+        docs.compact()
+        return files
+
+    monkeypatch.setattr(reader._writer.catalogue, "copy", copied_before_a_merge)
+    reader.snapshot(folder.with_name("copy"))
+    with nearly.open(folder.with_name("copy")) as made:
+        made.verify()
+        assert len(made) == 199
+    reader.close()
     docs.close()
 
 
@@ -455,6 +563,21 @@ def test_a_full_disk_loses_the_write_and_nothing_else(folder, rng, monkeypatch):
     assert "color" not in docs.columns
     docs.add(vectors[:2], ids=["lost", "kept"], metadata={"color": [1, 2]})
     docs.delete("lost")
+    docs._writer.limits = Limits(tail_rows=1)  # each write is followed by a flush
+
+    def full_segments(*arguments, **more):
+        raise nearly.StateError("disk I/O error")
+
+    write_segments = docs._writer.catalogue.write_segments
+    monkeypatch.setattr(docs._writer.catalogue, "write_segments", full_segments)
+    docs.update("kept", metadata={"year": 7})  # is in the log, whatever becomes of the flush
+    assert "disk I/O error" in docs.stats().problem
+    with pytest.raises(nearly.StateError):
+        docs.flush()
+    monkeypatch.setattr(docs._writer.catalogue, "write_segments", write_segments)
+    docs.flush()
+    assert docs.get("kept").metadata["year"] == 7
+    assert docs.stats().problem is None
     assert docs.search(vectors[1], 1, where="color = 2").ids.tolist() == ["kept"]
     docs.close()
     with nearly.open(folder) as again:
@@ -478,6 +601,34 @@ def test_a_folder_that_was_removed_or_exchanged_acknowledges_nothing(folder, rng
     docs.close()
     with nearly.open(folder.parent / "moved") as docs:
         assert len(docs) == 200
+
+
+def test_a_writer_whose_lock_is_gone_does_not_write_beside_another(folder, rng):
+    docs, vectors = filled(folder, rng)
+    (folder / "lock").unlink()
+    with nearly.open(folder) as other:
+        other.add(vectors[:1], ids=["theirs"])
+        with pytest.raises(nearly.StateError, match="lock beside it was removed"):
+            docs.add(vectors[:1], ids=["ours"])
+        assert "ours" not in docs
+        other.delete("theirs")
+    docs.close()
+    with nearly.open(folder) as docs:
+        assert len(docs) == 200
+        docs.verify()
+
+
+def test_a_catalogue_that_others_write_into_is_not_written(folder, rng):
+    docs, vectors = filled(folder, rng)
+    with sqlite3.connect(folder / "catalogue.sqlite") as database:
+        database.execute("INSERT INTO erased VALUES (x'00', x'00', '2020-01-01')")
+    database.close()
+    with pytest.raises(nearly.StateError, match="another process has written"):
+        docs.add(vectors[:1], ids=["new"])
+    assert len(docs) == 200
+    docs.close()
+    with nearly.open(folder) as docs:
+        docs.add(vectors[:1], ids=["new"])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no other user to be without fork")

@@ -8,11 +8,16 @@ import numpy as np
 __all__ = ["describe", "listing"]
 
 _SHOWN = 5  # offenders an error lists
+_LONG = 80  # characters of each
 
 
 def listing(values: Collection[Any]) -> str:
-    shown = ", ".join(str(v) for v in list(values)[:_SHOWN])
+    shown = ", ".join(_short(str(v)) for v in list(values)[:_SHOWN])
     return shown if len(values) <= _SHOWN else f"{shown} and {len(values) - _SHOWN} more"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
 
 
 def describe(value: object) -> str:

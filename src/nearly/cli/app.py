@@ -113,6 +113,8 @@ def build(
     else:
         size = output.as_bytes(out.stat().st_size)
         print(f"{out}: {len(made):,} vectors of dimension {made.dim}, {made.metric}, {size}, built in {seconds:.1f} s")
+        if file.suffix.lower() == ".parquet":
+            output.note("an index holds vectors only; with --vector and --id all columns are kept, in a collection")
         print(f"  {made.plan}")
 
 

@@ -25,7 +25,7 @@ from nearly.cli.base import (
     app,
 )
 from nearly.cli.inputs import parse_vectors, read_queries
-from nearly.errors import InputError
+from nearly.errors import FormatError, InputError
 
 __all__ = ["build", "search", "stats"]
 
@@ -343,8 +343,13 @@ def verify(
 @app.command()
 def repair(collection: Folder, json: Json = False) -> None:
     """Mend a damaged collection as far as it can be: say what was done."""
-    with _writing(collection) as docs:
-        done = docs.repair()
+    try:
+        opened, done = _writing(collection), []
+    except FormatError:  # what is damaged keeps it shut
+        done = nearly.collection.mend(collection)
+        opened = _writing(collection)
+    with opened as docs:
+        done += docs.repair()
     print(output.as_json({"done": done}) if json else "\n".join(done) or "nothing is broken")
 
 
@@ -364,7 +369,7 @@ def compact(collection: Folder, json: Json = False) -> None:
 @app.command()
 def snapshot(collection: Folder, out: Out, json: Json = False) -> None:
     """Copy a collection as it is at this moment into another folder."""
-    with _writing(collection) as docs:
+    with _reading(collection) as docs:
         docs.snapshot(out)
         n = len(docs)
     print(output.as_json({"path": str(out), "rows": n}) if json else f"{out}: {n:,} rows")

@@ -21,6 +21,7 @@ millisecond, and both are one copy of the data.
 from nearly.collection.checking import Stats, Verification
 from nearly.collection.collection import Collection
 from nearly.collection.found import Found, FoundInRange, Row, Rows
+from nearly.collection.mending import mend
 from nearly.collection.opening import open
 from nearly.collection.queries import Explanation
 from nearly.collection.schema import Field
@@ -35,5 +36,6 @@ __all__ = [
     "Rows",
     "Stats",
     "Verification",
+    "mend",
     "open",
 ]

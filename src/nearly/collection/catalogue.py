@@ -3,6 +3,7 @@
 A SQLite database in WAL mode. One connection writes and checkpoints, in the process that holds the lock of the folder,
 behind one mutex; SQLite before 3.50.7 and 3.51.3 may damage a database where two connections do. Readers open it
 read-only and never checkpoint. Every commit is synced before it returns. What is deleted is overwritten with zeros.
+SQLite's pages have no checksums, so every row that matters has one of its own (`SEALED`).
 """
 
 import json
@@ -22,13 +23,14 @@ import numpy as np
 from nearly.collection import bits
 from nearly.collection.bits import Bits
 from nearly.collection.cells import from_json, to_json
+from nearly.collection.locking import LOCK
 from nearly.collection.parts import NO_PATCHES, Part, Patches
 from nearly.collection.records import Record
 from nearly.collection.schema import Schema
 from nearly.collection.state import stored
 from nearly.errors import FormatError, InputError, StateError
 
-__all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest"]
+__all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest", "rows_of"]
 
 NAME = "catalogue.sqlite"
 FORMAT_VERSION = 1
@@ -40,14 +42,20 @@ _CIRCUMSTANCES = {  # that are no damage: codes of sqlite.org/rescode.html
 _MANY = 1 << 62  # more records or rows than can ever come
 _APPLICATION = 0x6E72_6C79  # "nrly", for `file` and friends
 _TABLES = """
-CREATE TABLE configuration (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE configuration (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID;
 CREATE TABLE segments (place INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL,
-  applied INTEGER NOT NULL, files TEXT NOT NULL, alive BLOB);
-CREATE TABLE patches (segment TEXT NOT NULL, row INTEGER NOT NULL, changes TEXT NOT NULL,
+  applied INTEGER NOT NULL, files TEXT NOT NULL, alive BLOB, checksum INTEGER);
+CREATE TABLE patches (segment TEXT NOT NULL, row INTEGER NOT NULL, changes TEXT NOT NULL, checksum INTEGER,
   PRIMARY KEY (segment, row)) WITHOUT ROWID;
-CREATE TABLE log (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, vectors BLOB);
+CREATE TABLE log (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, vectors BLOB, checksum INTEGER);
 CREATE TABLE erased (hash BLOB PRIMARY KEY, salt BLOB NOT NULL, day TEXT NOT NULL) WITHOUT ROWID;
 """
+SEALED = {  # tables whose rows have a checksum, of these columns; NULL in those that an early version wrote
+    "configuration": ("name", "value"),
+    "segments": ("name", "rows", "applied", "files", "alive"),
+    "patches": ("segment", "row", "changes"),
+    "log": ("sequence", "kind", "body", "vectors"),
+}
 
 
 @dataclass
@@ -60,6 +68,12 @@ class Entry:
     files: dict[str, Any]
     alive: Bits | None
     patches: Patches
+
+    @classmethod
+    def read(cls, row: Sequence[Any], patches: Patches) -> "Entry":
+        """What a row of the table says; InputError or ValueError where it cannot mean anything."""
+        name, rows, applied, files, alive = row
+        return cls(name, rows, applied, json.loads(files), _unpacked(alive, rows), patches)
 
 
 @dataclass
@@ -92,7 +106,8 @@ class Catalogue:
         self._frozen = False  # read as a file that nobody changes
         self._known: dict[str, tuple[Any, Any]] = {}  # by segment: alive and patches as they are written there
         self._connection: sqlite3.Connection | None = self._connect()
-        self._identity = _identity(path)
+        self._identity = self._files()
+        self._version: int | None = None  # of the database, when this connection last read it whole
 
     def is_blank(self) -> bool:
         """Whether nothing was ever committed here."""
@@ -111,6 +126,19 @@ class Catalogue:
             sql.execute(f"PRAGMA application_id = {_APPLICATION}")
             sql.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
             _configure(sql, schema=schema.to_json(), sequence=0, next_id=0)
+
+    def seal(self) -> None:
+        """Give the rows of a catalogue of an early version their checksums."""
+        if _has_checksums(self.connection):
+            return
+        with self.transaction() as sql:
+            for table, columns in SEALED.items():
+                rows = list(_rows(sql, table, columns[0]))
+                sql.execute(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
+                same = " AND ".join(f"{column} IS ?" for column in columns)
+                sql.executemany(
+                    f"UPDATE {table} SET checksum = ? WHERE {same}", ((checksum(row), *row) for row in rows)
+                )
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
@@ -138,7 +166,8 @@ class Catalogue:
     def abandon(self) -> None:
         """In a forked child: the parent's connection must not be used, nor closed; one to read with is opened later."""
         _ABANDONED.append(self._connection)
-        self._connection, self.writable = None, False
+        self._connection, self.writable, self._version = None, False, None
+        self._identity = [self._identity[0], None]
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -171,22 +200,37 @@ class Catalogue:
         self._end_broken_off()
         connection.execute("BEGIN IMMEDIATE")
         try:
+            self._check_alone()
             yield connection
             connection.execute("COMMIT")
         except BaseException as problem:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-            if isinstance(problem, sqlite3.OperationalError):
+            if isinstance(problem, sqlite3.OperationalError) and _is_circumstance(problem):
                 raise StateError(f"{str(self.path)!r} cannot be written: {problem}; nothing was changed") from problem
             if isinstance(problem, _DAMAGE):
                 raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
             raise
 
+    def _files(self) -> list[tuple[int, int] | None]:
+        """What tells this catalogue from another of its name; of the writer's also the lock."""
+        return [_identity(self.path), _identity(self.path.with_name(LOCK)) if self.writable else None]
+
     def _check_there(self) -> None:
-        if _identity(self.path) != self._identity:
-            raise StateError(f"{str(self.path)!r} was removed, moved or replaced since it was opened; close the "
-                             "collection and open it where it is now")  # fmt: skip
+        if self._files() != self._identity:
+            raise StateError(f"{str(self.path)!r} or the lock beside it was removed, moved or replaced since it was "
+                             "opened; close the collection and open it where it is now")  # fmt: skip
+
+    def _check_alone(self) -> None:
+        """Refuse to write where somebody else has written, lock or no lock."""
+        if self._version not in (None, self._data_version()):
+            raise StateError(f"another process has written into {str(self.path)!r}, although this one has its lock; "
+                             "nothing was changed: close the collection and open it again")  # fmt: skip
+
+    def _data_version(self) -> int:
+        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     def _freeze(self) -> bool:
         """Read a folder that may not be written to, if nobody is at work in it; False where that cannot be."""
@@ -234,15 +278,16 @@ class Catalogue:
             self._end_broken_off()
             sql.execute("BEGIN")
             try:
-                return self._read(sql)
+                found = self._read(sql)
+                self._version = self._data_version() if self.writable else None
+                return found
             finally:
                 if sql.in_transaction:
                     sql.execute("COMMIT")
         except FormatError:
             raise
         except sqlite3.OperationalError as problem:
-            name = str(getattr(problem, "sqlite_errorname", ""))
-            if "_".join(name.split("_")[:2]) in _CIRCUMSTANCES:
+            if _is_circumstance(problem):
                 raise StateError(f"{str(self.path)!r} cannot be read ({problem}): where the folder may not be written "
                                  "to, a collection is read along only while its writer has it open, or once it was "
                                  "closed") from problem  # fmt: skip
@@ -259,12 +304,11 @@ class Catalogue:
                 f"{str(self.path)!r} has format version {version}, but this version of nearly reads up to "
                 f"{FORMAT_VERSION}; upgrade nearly"
             )
-        configured = {name: json.loads(value) for name, value in sql.execute("SELECT name, value FROM configuration")}
+        configured = {name: json.loads(value) for name, value in _rows(sql, "configuration", "name")}
         if not {"schema", "sequence", "next_id"} <= configured.keys():
             raise FormatError(f"{str(self.path)!r} is damaged: its configuration is not complete")
         schema = Schema.from_json(configured["schema"])
-        segments = list(sql.execute("SELECT name, rows, applied, files, alive FROM segments ORDER BY place"))
-        log = list(sql.execute("SELECT sequence, kind, body, vectors FROM log ORDER BY sequence"))
+        segments, log = list(_rows(sql, "segments", "place")), list(_rows(sql, "log", "sequence"))
         counts = [configured["sequence"], *(sequence for sequence, *_ in log)]
         counts += [count for _, rows, applied, *_ in segments for count in (rows, applied)]
         if not all(type(count) is int and 0 <= count < _MANY for count in counts):  # SQLite takes any type anywhere
@@ -272,10 +316,7 @@ class Catalogue:
         if type(configured["next_id"]) is not int or not 0 <= configured["next_id"] <= 2**63:
             raise FormatError(f"{str(self.path)!r} is damaged: its next key is none")
         patches = _patches(sql, schema, {name: rows for name, rows, *_ in segments})
-        entries = [
-            Entry(name, rows, applied, json.loads(files), _unpacked(alive, rows), patches.get(name, NO_PATCHES))
-            for name, rows, applied, files, alive in segments
-        ]
+        entries = [Entry.read(row, patches.get(row[0], NO_PATCHES)) for row in segments]
         return Manifest(schema, configured["sequence"], configured["next_id"], entries, log)
 
     def knows(self, parts: Iterable[Part]) -> None:
@@ -337,15 +378,15 @@ class Catalogue:
         alive = None if part.n_alive == part.n else _packed(part.alive)
         if before is None:
             applied = part.applied if flushed is None else flushed
-            sql.execute(
-                "INSERT INTO segments (name, rows, applied, files, alive) VALUES (?, ?, ?, ?, ?)",
-                (name, part.n, applied, json.dumps(stored(part).files), alive),
-            )
+            _insert(sql, "segments", [(name, part.n, applied, json.dumps(stored(part).files), alive)])
             _write_patches(sql, name, NO_PATCHES, part.patches)
         elif flushed is not None:
             sql.execute("UPDATE segments SET applied = ? WHERE name = ?", (flushed, name))
             if before[0] is not part.alive:
                 sql.execute("UPDATE segments SET alive = ? WHERE name = ?", (alive, name))
+            columns = ", ".join(SEALED["segments"])
+            row = sql.execute(f"SELECT {columns} FROM segments WHERE name = ?", (name,)).fetchone()
+            sql.execute("UPDATE segments SET checksum = ? WHERE name = ?", (checksum(row), name))
             _write_patches(sql, name, before[1], part.patches)
 
     def erased(self) -> list[tuple[bytes, bytes, str]]:
@@ -373,12 +414,15 @@ class Catalogue:
             yield
         finally:
             self._connection = self._connect()
+            self._version = self._data_version() if self.writable else None  # each connection counts for itself
 
-    def copy(self, path: Path) -> None:
-        """A copy of the database in another file, of one moment."""
+    def copy(self, path: Path) -> list[dict[str, Any]]:
+        """A copy of the database in another file, of one moment; returns what it says of the files of segments."""
         with closing(sqlite3.connect(path)) as target:
             self.connection.backup(target)
+            files = [json.loads(files) for (files,) in target.execute("SELECT files FROM segments")]
             target.execute("PRAGMA journal_mode = WAL")
+            return files
 
     def check(self) -> None:
         """SQLite's own check of all pages; FormatError where it finds something."""
@@ -401,20 +445,59 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _is_circumstance(problem: sqlite3.OperationalError) -> bool:
+    return "_".join(str(getattr(problem, "sqlite_errorname", "")).split("_")[:2]) in _CIRCUMSTANCES
+
+
+def _has_checksums(sql: sqlite3.Connection) -> bool:
+    return bool(sql.execute("SELECT count(*) FROM pragma_table_info('log') WHERE name = 'checksum'").fetchone()[0])
+
+
+def checksum(row: Iterable[Any]) -> int:
+    """CRC-32 of values, each with its length."""
+    found = 0
+    for value in row:
+        octets = value if isinstance(value, bytes) else str(value).encode()
+        found = zlib.crc32(octets, zlib.crc32(f"{type(value).__name__} {len(octets)} ".encode(), found))
+    return found
+
+
+def _rows(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table; ValueError where one is not what was written."""
+    for row, sound in rows_of(sql, table, order):
+        if not sound:
+            raise ValueError(f"a row of {table} is not what was written: its checksum is another; "
+                             "nearly.collection.mend sets aside what is damaged")  # fmt: skip
+        yield row
+
+
+def rows_of(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """The rows of a table, and whether each is what was written."""
+    found = "checksum" if _has_checksums(sql) else "NULL"
+    for *row, expected in sql.execute(f"SELECT {', '.join(SEALED[table])}, {found} FROM {table} ORDER BY {order}"):
+        yield tuple(row), expected is None or expected == checksum(row)
+
+
+def _insert(sql: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]], *, replace: bool = False) -> None:
+    columns = (*SEALED[table], "checksum")
+    sql.executemany(
+        f"INSERT {'OR REPLACE ' * replace}INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+        ((*row, checksum(row)) for row in rows),
+    )
+
+
 def _configure(sql: sqlite3.Connection, **values: Any) -> None:
-    for name, value in values.items():
-        sql.execute("INSERT OR REPLACE INTO configuration VALUES (?, ?)", (name, json.dumps(value)))
+    _insert(sql, "configuration", [(name, json.dumps(value)) for name, value in values.items()], replace=True)
 
 
 def _log(sql: sqlite3.Connection, records: Sequence[tuple[int, Record]]) -> None:
-    rows = ((sequence, *record.encode()) for sequence, record in records)
-    sql.executemany("INSERT INTO log (sequence, kind, body, vectors) VALUES (?, ?, ?, ?)", rows)
+    _insert(sql, "log", ((sequence, *record.encode()) for sequence, record in records))
 
 
 def _patches(sql: sqlite3.Connection, schema: Schema, rows: Mapping[str, int]) -> dict[str, dict[int, Any]]:
     """Patches of each segment, by row."""
     made: dict[str, dict[int, Any]] = {}
-    for segment, row, changes in sql.execute("SELECT segment, row, changes FROM patches"):
+    for segment, row, changes in _rows(sql, "patches", "segment, row"):
         if type(row) is not int or not 0 <= row < rows[segment]:
             raise ValueError(f"row {row!r} of segment {segment!r} was updated, and there is none")
         made.setdefault(segment, {})[row] = {
@@ -429,7 +512,7 @@ def _write_patches(sql: sqlite3.Connection, name: str, before: Patches, after: P
     gone = [(name, row) for row in before.keys() - after.keys()]
     sql.executemany("DELETE FROM patches WHERE segment = ? AND row = ?", gone)
     changed = [(name, row, _changes(new)) for row, new in after.items() if before.get(row) is not new]
-    sql.executemany("INSERT OR REPLACE INTO patches VALUES (?, ?, ?)", changed)
+    _insert(sql, "patches", changed, replace=True)
 
 
 def _changes(changes: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from nearly.arrays.words import listing
 from nearly.collection import bits
 from nearly.collection.catalogue import NAME, Catalogue
+from nearly.collection.inputs import listed
 from nearly.collection.keys import Key, Keys, as_keys, kind_of
 from nearly.collection.maintenance import Maintenance
 from nearly.collection.parts import Part
@@ -274,12 +275,20 @@ def _set_aside(writer: Writer, part: Part, path: Path | None) -> str:
 # -- erase -----------------------------------------------------------------------------------------------------------
 
 
-def erase(writer: Writer, maintenance: Maintenance, keys: Keys) -> int:
-    """Delete rows, rewrite what held them, and empty the log and the pages of the catalogue."""
+def erase(writer: Writer, maintenance: Maintenance, ids: Any) -> int:
+    """Delete rows, rewrite what held them, and empty the log and the pages of the catalogue.
+
+    What was erased is recorded first, so that an erasure that was broken off can be ended by another call.
+    """
     with maintenance.alone():
-        salts = [os.urandom(16) for _ in range(len(keys))]
-        day = dt.datetime.now(dt.UTC).date().isoformat()
-        hashes = [(_hash(key, salt), salt, day) for key, salt in zip(keys.tolist(), salts, strict=True)]
+        schema = writer.state.schema
+        keys = as_keys(listed([ids] if isinstance(ids, int | str) else ids), schema.keys or kind_of(ids))
+        _check_were_here(writer, keys)
+        if writer.catalogue is not None:
+            salt, day = os.urandom(16), dt.datetime.now(dt.UTC).date().isoformat()
+            hashes = [(_hash(key, salt), salt, day) for key in keys.tolist()]
+            with writer.mutex:
+                writer.catalogue.record_erased(hashes)
         writer.submit(lambda state: (state, [Delete(keys)], len(keys)))
         maintenance.finish(None)
         # Not only segments that held them alive: an earlier version may lie dead in any.
@@ -288,9 +297,32 @@ def erase(writer: Writer, maintenance: Maintenance, keys: Keys) -> int:
             maintenance.merge([part], None)
         if writer.catalogue is not None:
             with writer.mutex:
-                writer.catalogue.record_erased(hashes)
                 writer.catalogue.shrink()
     return len(keys)
+
+
+def _check_were_here(writer: Writer, keys: Keys) -> None:
+    """Refuse keys of which there is nothing: no row, alive or dead, and no erasure that may have been broken off."""
+    state = writer.state
+    here = state.known(keys) | state.tail.held(keys)
+    for part in state.segments:
+        here |= stored(part).rows.find(keys) >= 0
+    missing = keys.take(np.flatnonzero(~here)).tolist()
+    if missing and writer.catalogue is not None:
+        missing = _never_erased(missing, writer)
+    if missing:
+        raise IdError(f"erase: {len(missing)} of {len(keys)} ids are not in this collection: {listing(missing)}")
+
+
+def _never_erased(keys: Sequence[Key], writer: Writer) -> list[Key]:
+    """Those of some keys that no record of an erasure is about."""
+    assert writer.catalogue is not None
+    with writer.mutex:
+        records = writer.catalogue.erased()
+    digests: dict[bytes, set[bytes]] = {}  # by salt
+    for digest, salt, _ in records:
+        digests.setdefault(salt, set()).add(digest)
+    return [key for key in keys if not any(_hash(key, salt) in mine for salt, mine in digests.items())]
 
 
 def _hash(key: Key, salt: bytes) -> bytes:
@@ -299,14 +331,10 @@ def _hash(key: Key, salt: bytes) -> bytes:
 
 def _check_erased(state: State, writer: Writer, path: Path | None, erased: Any, problems: list[str]) -> int:
     """Nothing of some keys is left: neither rows, alive or dead, nor the texts of keys in any file."""
-    listed = [erased] if isinstance(erased, int | str) else erased
-    keys = as_keys(listed, state.schema.keys or kind_of(listed))
+    keys = as_keys([erased] if isinstance(erased, int | str) else listed(erased), state.schema.keys or kind_of(erased))
     if writer.catalogue is None or path is None:
         raise InputError("a collection in memory leaves nothing; verify(erased=) is for one with a path")
-    with writer.mutex:
-        records = writer.catalogue.erased()
-    never = [key for key in keys.tolist() if not any(_hash(key, salt) == digest for digest, salt, _ in records)]
-    if never:
+    if never := _never_erased(keys.tolist(), writer):
         raise IdError(f"{listing(never)} {'was' if len(never) == 1 else 'were'} never erased; call erase() first")
     for part in state.segments:
         left = np.flatnonzero(stored(part).rows.keys.find(keys) >= 0)
@@ -336,8 +364,8 @@ def _scan(path: Path, needles: Sequence[bytes], catalogue: Catalogue) -> list[st
 # -- snapshot --------------------------------------------------------------------------------------------------------
 
 
-def snapshot(state: State, writer: Writer, path: Path, target: Path) -> None:
-    """Copy the files of a moment; the new folder gets its name when all is in it and synced."""
+def snapshot(writer: Writer, path: Path, target: Path) -> None:
+    """Copy what was committed last; the new folder gets its name when all is in it and synced."""
     import shutil
 
     if target.exists():
@@ -345,16 +373,11 @@ def snapshot(state: State, writer: Writer, path: Path, target: Path) -> None:
     if target.is_relative_to(path):
         raise InputError(f"{str(target)!r} is inside the collection; pass another place")
     partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "segments").mkdir(parents=True)
     assert writer.catalogue is not None
     try:
         with writer.changing():
-            now = writer.state
-            for part in now.segments:
-                for name in names_of(stored(part).files):
-                    _copy(path / "segments" / name, partial / "segments" / name)
-            writer.catalogue.copy(partial / NAME)
+            while not _copied(writer.catalogue, path, partial):  # another process merged its segments meanwhile
+                pass
         (partial / "lock").touch()
         for folder in (partial / "segments", partial):
             sync_folder(folder)
@@ -363,6 +386,23 @@ def snapshot(state: State, writer: Writer, path: Path, target: Path) -> None:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _copied(catalogue: Catalogue, path: Path, partial: Path) -> bool:
+    """Copy the catalogue, then the files that the copy names; False where the writer removed one before that."""
+    import shutil
+
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "segments").mkdir(parents=True)
+    named = [names_of(files) for files in catalogue.copy(partial / NAME)]
+    try:
+        for name in sorted(set().union(*named)):
+            _copy(path / "segments" / name, partial / "segments" / name)
+    except FileNotFoundError:
+        if catalogue.writable or [names_of(entry.files) for entry in catalogue.read().entries] == named:
+            raise
+        return False
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -5,8 +5,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,35 +13,27 @@ from typing import Any
 import numpy as np
 
 from nearly import arrays, filters
-from nearly.arrays.words import describe, listing
-from nearly.collection import checking, inputs, paging, queries
+from nearly.arrays.words import describe
+from nearly.collection import checking, paging, queries
 from nearly.collection.catalogue import Manifest
+from nearly.collection.changing import Changes
 from nearly.collection.checking import Stats, Verification
-from nearly.collection.found import Found, FoundInRange, Joiner, Rows, locators
-from nearly.collection.inputs import Incoming, Names
-from nearly.collection.keys import Keys, as_keys, kind_of
+from nearly.collection.found import Found, FoundInRange, Rows, locators
+from nearly.collection.keys import as_keys, kind_of
 from nearly.collection.loading import follow, load
 from nearly.collection.locking import FolderLock
 from nearly.collection.maintenance import Maintenance
 from nearly.collection.many import Search, in_search, search_many
 from nearly.collection.preparing import (
-    as_documents,
     located,
-    prepared,
-    prepared_cells,
-    prepared_vectors,
-    spread,
-    vector_columns,
 )
 from nearly.collection.queries import Explanation, Question
 from nearly.collection.reading import Wanted, included, rows_passing
-from nearly.collection.records import Delete, Patch, Put
 from nearly.collection.state import State, stored
-from nearly.collection.tail import Batch
 from nearly.collection.twins import AsyncTwins
 from nearly.collection.volumes import Folder
-from nearly.collection.writing import Plan, Writer
-from nearly.errors import FormatError, IdError, InputError, StateError
+from nearly.collection.writing import Writer
+from nearly.errors import IdError, InputError, StateError
 from nearly.filters.expressions import Expression
 from nearly.indexes import names as argument_names
 
@@ -50,10 +41,10 @@ __all__ = ["Collection"]
 
 _OPEN: "weakref.WeakSet[Collection]" = weakref.WeakSet()
 _PARSED = 64  # filters in SQL that are remembered
-_OF_MANY = ("where", "parameters", "field", "include", "recall", "exact", "threads")
+_OF_MANY = ("where", "parameters", "field", "include", "recall", "exact", "threads", "embedding")
 
 
-class Collection(AsyncTwins):
+class Collection(Changes, AsyncTwins):
     """Rows with a key, vectors, metadata and a document each. Made by `nearly.open`.
 
     Threads may read while one writes, and never wait for it; each call sees one moment. Writes of several threads share
@@ -139,249 +130,6 @@ class Collection(AsyncTwins):
     def __reduce__(self) -> Any:
         raise TypeError("a Collection cannot be pickled; pass its path and call nearly.open(path, mode='r') there")
 
-    # -- writing -----------------------------------------------------------------------------------------------------
-
-    def add(
-        self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
-        document: str = "document", vector: Any = None, progress: Any = None,
-    ) -> list[Any]:  # fmt: skip
-        """Add rows whose keys are new.
-
-        Parameters
-        ----------
-        rows : array-like of shape (n, dim), table, path, or an iterator of these
-            Vectors (a dict of them where there are several fields); or whole rows: a list of dicts, a dict of columns,
-            a pandas or Polars frame, an Arrow table, the path of a Parquet file. An iterator, a file or a reader of
-            batches is taken in batches, each committed by itself.
-        ids : array-like of int or of str, optional
-            All of one kind. None continues after the largest integer ever given.
-        metadata : dict of columns, list of dicts or table, optional
-            Values bool, int, float, str, date, datetime, list of str, or JSON; None, NaN and NaT are null. The first
-            values decide the type of a column; new columns may come at any time.
-        documents : sequence of str, bytes or None, optional
-        id, document : str
-            Columns of a table that hold keys and documents.
-        vector : str or dict of str to str, optional
-            Columns that hold vectors; named as the fields by default.
-        progress : callable, optional
-            Called with rows done, and in all (0 where nobody knows).
-
-        Returns
-        -------
-        list
-            The keys.
-
-        Raises
-        ------
-        IdError
-            If a key is there, or came twice; says which. Nothing of the batch is added then.
-        InputError
-            If anything else does not fit; nothing of the batch is added.
-        """
-        return self._put(rows, ids, metadata, documents, id, document, vector, progress, fresh=True)
-
-    def upsert(
-        self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
-        document: str = "document", vector: Any = None, progress: Any = None,
-    ) -> list[Any]:  # fmt: skip
-        """Add rows, each in the place of the one with its key: vectors, metadata and document.
-
-        Parameters
-        ----------
-        rows, ids, metadata, documents, id, document, vector, progress
-            As for `add`; keys must be given.
-
-        Returns
-        -------
-        list
-            The keys.
-        """
-        return self._put(rows, ids, metadata, documents, id, document, vector, progress, fresh=False)
-
-    def _put(
-        self, rows: Any, ids: Any, metadata: Any, documents: Any, id: str, document: str, vector: Any, progress: Any,
-        *, fresh: bool,
-    ) -> list[Any]:  # fmt: skip
-        schema = self._changing().schema
-        arrays.check_callback(progress, "progress")
-        names = Names(id, document, vector_columns(schema, vector))
-        if not inputs.is_stream(rows):
-            done = self._put_batch(inputs.incoming(rows, ids, metadata, documents, names), fresh)
-            self._maintenance.wake()
-            return done
-        if ids is not None or metadata is not None or documents is not None:
-            raise InputError("ids=, metadata= and documents= go with rows that come at once; put them into the batches")
-        total = len(rows) if hasattr(rows, "__len__") and not isinstance(rows, str) else 0
-        done = []
-        try:
-            for batch in inputs.batches(rows):
-                done += self._put_batch(inputs.incoming(batch, None, None, None, names), fresh)
-                self._maintenance.make_room()
-                if progress is not None:
-                    progress(len(done), total)
-        finally:
-            self._maintenance.wake()  # graphs once for all of it
-        return done
-
-    def _put_batch(self, came: Incoming, fresh: bool) -> list[Any]:
-        vectors = prepared_vectors(came, self._state.schema)
-        if came.ids is None and not fresh:
-            raise InputError("upsert needs ids=: which rows to replace")
-
-        def planned(state: State) -> tuple[State, Batch]:
-            state, batch = prepared(state, came, vectors)
-            taken = np.flatnonzero(state.known(batch.keys)) if fresh else np.zeros(0, np.int64)
-            if len(taken):
-                shown = listing(batch.keys.take(taken).tolist())
-                if came.ids is None:
-                    raise FormatError(f"{self.path!r} is damaged: its next keys, such as {shown}, are there already")
-                raise IdError(f"{len(taken)} of the ids are taken: {shown}; pass others, or use upsert to replace")
-            return state, batch
-
-        def plan(state: State) -> Plan:
-            state, batch = planned(state)
-            return state, [Put(batch.keys, batch)] if len(batch) else [], batch.keys.tolist()
-
-        n = len(next(iter(vectors.values())))
-        if self._writer.limits.tail_is_full(n, sum(v.array.nbytes for v in vectors.values())):
-            with self._writer.changing():
-                self._writer.check_process()
-                state, batch = planned(self._writer.state)
-                self._maintenance.put_segment(state, batch)
-            keys = batch.keys.tolist()
-        else:
-            keys = self._writer.submit(plan)
-        return keys
-
-    def update(
-        self, ids: Any = None, *, where: Any = None, parameters: Any = None, metadata: Any = None, vectors: Any = None,
-        documents: Any = None,
-    ) -> int:  # fmt: skip
-        """Change some columns of rows, their documents or their vectors; everything else stays.
-
-        Parameters
-        ----------
-        ids : key or array-like of keys, optional
-        where : str, dict or expression, optional
-            The rows to change instead of ids, as in `search`.
-        parameters
-            Of a ``where`` in SQL.
-        metadata : dict of columns, optional
-            A value for each row, or one for all; None makes null.
-        vectors : array-like of shape (n, dim), or dict of these, optional
-        documents : sequence of str, bytes or None, optional
-
-        Returns
-        -------
-        int
-            Rows changed.
-
-        Raises
-        ------
-        IdError
-            If a key is not there; nothing is changed.
-
-        Notes
-        -----
-        Metadata alone is written as a patch: vectors are not touched.
-        """
-        self._changing()
-        if (ids is None) == (where is None):
-            raise InputError("update takes ids or where=, one of them")
-        if metadata is None and vectors is None and documents is None:
-            raise InputError("update changes nothing: pass metadata=, vectors= or documents=")
-        if isinstance(ids, Set):
-            raise IdError("ids is a set, which has no order; pass a list, in the order of what they are given")
-        expression, changes = self._parse(where, parameters), inputs.metadata_columns(metadata)
-
-        def plan(state: State) -> Plan:
-            keys = located(state, ids, "update")[0] if expression is None else self._matching(state, expression)
-            n = len(keys)
-            columns = {name: spread(value, n) for name, value in changes.items()}
-            schema, cells = prepared_cells(state.schema, columns, n)
-            for name in columns.keys() - cells.keys():  # all null: of columns that are there
-                if name in schema.columns:
-                    cells |= prepared_cells(schema, {name: [None] * n}, n)[1]
-            state = state if schema is state.schema else replace(state, schema=schema)
-            if not n:
-                return state, [], 0
-            if vectors is None and documents is None:
-                return state, [Patch(keys, cells)] if cells else [], n
-            batch = self._rewritten(state, keys, vectors, documents)
-            return state, [Put(keys, batch), *([Patch(keys, cells)] if cells else [])], n
-
-        changed: int = self._writer.submit(plan)
-        self._maintenance.wake()
-        return changed
-
-    def _rewritten(self, state: State, keys: Keys, vectors: Any, documents: Any) -> Batch:
-        """Rows as they are, with other vectors or documents."""
-        which, rows = state.locate(keys)
-        parts = (*state.segments, state.fresh)
-        at = rows | (which << 32)
-        joiner = Joiner(parts, list(state.schema.columns), state.schema.keys != "str")
-        made = {}
-        given = (
-            vectors
-            if isinstance(vectors, Mapping)
-            else {}
-            if vectors is None
-            else {state.schema.field_named(None): vectors}
-        )
-        if unknown := given.keys() - state.schema.fields.keys():
-            raise InputError(
-                f"vectors names {listing(sorted(unknown))}, but the fields are {', '.join(state.schema.fields)}"
-            )
-        for name, field in state.schema.fields.items():
-            if name in given:
-                made[name] = field.check(given[name], "vectors", len(keys))
-            else:
-                made[name] = field.check(np.stack(joiner.vectors(at, name)), name)
-        _, cells = prepared_cells(state.schema, {n: list(c) for n, c in joiner.metadata(at).items()}, len(keys))
-        kept = as_documents(documents, len(keys)) if documents is not None else joiner.documents(at).tolist()
-        return Batch(keys, made, cells, kept)
-
-    def delete(self, ids: Any = None, *, where: Any = None, parameters: Any = None) -> int:
-        """Delete rows.
-
-        Parameters
-        ----------
-        ids : key or array-like of keys, optional
-        where : str, dict or expression, optional
-            As in `search`.
-        parameters
-            Of a ``where`` in SQL.
-
-        Returns
-        -------
-        int
-            Rows deleted.
-
-        Raises
-        ------
-        IdError
-            If a key is not there; nothing is deleted.
-        """
-        self._changing()
-        if (ids is None) == (where is None):
-            raise InputError("delete takes ids or where=, one of them")
-        expression = self._parse(where, parameters)
-
-        def plan(state: State) -> Plan:
-            keys = located(state, ids, "delete")[0] if expression is None else self._matching(state, expression)
-            return state, [Delete(keys)] if len(keys) else [], len(keys)
-
-        deleted: int = self._writer.submit(plan)
-        self._maintenance.wake()
-        return deleted
-
-    def _changing(self) -> State:
-        state = self._state
-        self._writer.check_process()
-        if self._manifest is not None:
-            raise StateError('this collection is open with mode="r"; open it with mode="a" to change it')
-        return state
-
     # -- searching ---------------------------------------------------------------------------------------------------
 
     def search(
@@ -421,10 +169,8 @@ class Collection(AsyncTwins):
         """
         argument_names.refuse("search()", unknown, {"k", *argument_names.known_to(Collection.search)})
         state = self._state
-        if embedding is not None and embedding != state.schema.embedding:
-            raise InputError(f"the query is of {embedding!r}, but this collection holds vectors of "
-                             f"{state.schema.embedding!r}; embed it by the same model")  # fmt: skip
-        asked = self._question(state, where, parameters, field, include, recall=recall, exact=exact, threads=threads)
+        asked = self._question(state, where, parameters, field, include, embedding, recall=recall, exact=exact,
+                               threads=threads)  # fmt: skip
         if after is not None:
             return paging.next_page(
                 after, query, asked, k, len(state), lambda n: queries.search(state, query, n, asked)
@@ -462,14 +208,15 @@ class Collection(AsyncTwins):
             argument_names.refuse("search_many()", options.keys() - _OF_MANY, [*_OF_MANY, "query", "k"])
             where, parameters = options.pop("where", None), options.pop("parameters", None)
             field, include = options.pop("field", None), options.pop("include", None)
+            embedding = options.pop("embedding", None)
             with in_search(i):
-                question = self._question(state, where, parameters, field, include, **options)
+                question = self._question(state, where, parameters, field, include, embedding, **options)
                 asked.append(Search(query, arrays.check_k(k), question))
         return search_many(state, asked)
 
     def range_search(
         self, query: Any, radius: float, *, where: Any = None, parameters: Any = None, field: str | None = None,
-        include: Sequence[str] | None = None, threads: int | None = None,
+        include: Sequence[str] | None = None, threads: int | None = None, embedding: str | None = None,
     ) -> FoundInRange:  # fmt: skip
         """Return every row within a radius, in the unit of ``distances``: exact.
 
@@ -478,7 +225,7 @@ class Collection(AsyncTwins):
         query : array-like of shape (dim,) or (n_queries, dim)
         radius : float
             Inclusive.
-        where, parameters, field, include, threads
+        where, parameters, field, include, threads, embedding
             As for `search`.
 
         Returns
@@ -486,12 +233,12 @@ class Collection(AsyncTwins):
         FoundInRange
         """
         state = self._state
-        asked = self._question(state, where, parameters, field, include, threads=threads)
+        asked = self._question(state, where, parameters, field, include, embedding, threads=threads)
         return queries.range_search(state, query, radius, asked)
 
     def explain(
         self, query: Any, id: Any, k: int = 10, *, where: Any = None, parameters: Any = None, field: str | None = None,
-        recall: float | None = None,
+        recall: float | None = None, embedding: str | None = None,
     ) -> Explanation:  # fmt: skip
         """Say why a row is among the k nearest of a query, or why it is not.
 
@@ -500,7 +247,7 @@ class Collection(AsyncTwins):
         query : array-like of shape (dim,)
         id : int or str
             The key of the row.
-        k, where, parameters, field, recall
+        k, where, parameters, field, recall, embedding
             As for `search`.
 
         Returns
@@ -508,14 +255,16 @@ class Collection(AsyncTwins):
         Explanation
         """
         state = self._state
-        asked = self._question(state, where, parameters, field, None, recall=recall)
+        asked = self._question(state, where, parameters, field, None, embedding, recall=recall)
         keys = as_keys([id], state.schema.keys or kind_of([id]))
         return queries.explain(state, query, id, keys, arrays.check_k(k), asked)
 
     def _question(
-        self, state: State, where: Any, parameters: Any, field: str | None, include: Any, **options: Any
-    ) -> Question:
+        self, state: State, where: Any, parameters: Any, field: str | None, include: Any, embedding: str | None,
+        **options: Any,
+    ) -> Question:  # fmt: skip
         schema = state.schema
+        schema.check_embedding(embedding, "the query is")
         given = {name: value for name, value in options.items() if value is not None and value is not False}
         names = tuple(schema.columns) if include is None else included(schema, include)
         return Question(schema.field_named(field), self._parse(where, parameters), given, names, schema.columns)
@@ -535,15 +284,6 @@ class Collection(AsyncTwins):
                 self._parsed.pop(next(iter(self._parsed)), None)
             self._parsed[where] = parsed
         return parsed
-
-    @staticmethod
-    def _matching(state: State, where: Expression) -> Keys:
-        """The keys of all rows that pass."""
-        queries.check_columns(where, state)
-        listed: list[Any] = []
-        for part in state.parts:
-            listed += part.keys_of(rows_passing(part, where, state.schema))
-        return Keys(np.array(listed, np.int64) if state.schema.keys != "str" else listed)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -724,18 +464,19 @@ class Collection(AsyncTwins):
         Raises
         ------
         IdError
-            If a key is not there.
+            If there is nothing of a key, not even a deleted row.
 
         Notes
         -----
-        It rewrites the segments that held the rows. Snapshots taken before, and blocks that the file system or the
+        Rows that were deleted before can be erased too, and an erasure that was broken off is ended by another call. It
+        rewrites the segments that held the rows. Snapshots taken before, and blocks that the file system or the
         drive keep of removed files, are beyond its reach.
         """
         self._changing()
-        return checking.erase(self._writer, self._maintenance, located(self._state, ids, "erase")[0])
+        return checking.erase(self._writer, self._maintenance, ids)
 
     def snapshot(self, path: str | os.PathLike[str]) -> None:
-        """Write a copy of this moment into a new folder; writers wait, readers do not.
+        """Write a copy of what was committed last into a new folder; writers of this process wait, readers do not.
 
         Parameters
         ----------
@@ -744,7 +485,8 @@ class Collection(AsyncTwins):
         """
         if self._path is None:
             raise StateError("a collection in memory has no files; open one with a path and add the rows there")
-        checking.snapshot(self._state, self._writer, self._path, Path(os.fsdecode(path)).absolute())
+        self._state  # noqa: B018 - closed?
+        checking.snapshot(self._writer, self._path, Path(os.fsdecode(path)).absolute())
 
     def close(self) -> None:
         """End writing and let go of files. What was written stays written; a second call does nothing."""

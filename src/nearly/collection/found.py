@@ -246,7 +246,7 @@ class Rows(Tabular, Sequence[Row]):
     metadata : dict of str to ndarray of objects
     documents : ndarray of objects, or None where they were not asked for
     vectors : list or None
-        A vector for each row.
+        A vector for each row, or a dict of vectors where several fields were asked for.
 
     Examples
     --------
@@ -284,5 +284,7 @@ class Rows(Tabular, Sequence[Row]):
         if self.documents is not None:
             columns["document"] = self.documents.tolist()
         if self.vectors is not None:
-            columns["vector"] = [vector.tolist() for vector in self.vectors]
+            several = len(self.vectors) and isinstance(self.vectors[0], dict)
+            names = self.vectors[0] if several else ()
+            columns |= {n: [row[n] for row in self.vectors] for n in names} or {"vector": list(self.vectors)}
         return columns

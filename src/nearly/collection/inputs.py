@@ -1,7 +1,7 @@
 """The forms in which rows may come: arrays beside columns, tables of several libraries, Parquet files, generators."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from nearly.arrays.words import describe
 from nearly.errors import InputError
 
-__all__ = ["Incoming", "Names", "batches", "columns_of", "incoming", "metadata_columns"]
+__all__ = ["Incoming", "Names", "batches", "columns_of", "incoming", "listed", "metadata_columns"]
 
 _ROWS = 16384  # of a file, or of a generator of single rows, that are taken at a time
 
@@ -93,6 +93,7 @@ def _parquet_by_duckdb(path: str) -> Iterator[Any]:
 
 def incoming(data: Any, ids: Any, metadata: Any, documents: Any, names: Names) -> Incoming:
     """Sort out which form came; raises InputError where it is none, or where something is given twice."""
+    ids, documents = listed(ids), listed(documents)
     if isinstance(data, Mapping) and set(data) <= set(names.vectors) and data:
         return Incoming(dict(data), ids, metadata_columns(metadata), documents)
     table = _table(data, names)
@@ -117,10 +118,10 @@ def incoming(data: Any, ids: Any, metadata: Any, documents: Any, names: Names) -
     extra = metadata_columns(metadata)
     if twice := sorted(extra.keys() & table.keys()):
         raise InputError(f"metadata= has the columns {', '.join(twice)}, which the table has too")
-    values = {name: _values(column) for name, column in table.items()} | extra
+    values = {name: listed(column) for name, column in table.items()} | extra
     return Incoming(
-        vectors, ids if found_ids is None else _values(found_ids), values,
-        documents if found_documents is None else _values(found_documents),
+        vectors, ids if found_ids is None else listed(found_ids), values,
+        documents if found_documents is None else listed(found_documents),
     )  # fmt: skip
 
 
@@ -175,10 +176,12 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 0 and hasattr(value[0], "__len__") and not isinstance(value[0], str)
 
 
-def _values(column: Any) -> Any:
-    """A column as what `Column.from_values` reads: NumPy, pandas, or a list."""
+def listed(column: Any) -> Any:
+    """A column, ids or documents as what is read further: NumPy, pandas, a list, or what is no column at all."""
     if hasattr(column, "to_pylist"):
         return column.to_pylist()
+    if isinstance(column, Iterator | KeysView | ValuesView):  # read once; keys and values of a dict, which are in order
+        return list(column)
     origin = type(column).__module__.partition(".")[0]
     if origin == "polars":
         return column.to_list()
@@ -194,12 +197,12 @@ def metadata_columns(metadata: Any) -> dict[str, Any]:
     columns = columns_of(metadata)
     if columns is None:
         if isinstance(metadata, Iterable) and not isinstance(metadata, str | bytes):
-            listed = list(metadata)
-            if not listed:
+            rows = list(metadata)
+            if not rows:
                 return {}
-            columns = columns_of(listed)
+            columns = columns_of(rows)
         if columns is None:
             raise InputError(
                 f"metadata is {describe(metadata)}, but a dict of columns, a list of dicts or a table is wanted"
             )
-    return {name: _values(column) for name, column in columns.items()}
+    return {name: listed(column) for name, column in columns.items()}

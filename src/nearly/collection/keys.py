@@ -154,6 +154,9 @@ def as_keys(ids: Any, kind: KeyKind, *, n: int | None = None, name: str = "ids",
 def _as_integers(ids: Any, n: int | None, name: str, unique: bool) -> NDArray[np.int64]:
     if isinstance(ids, str) or (isinstance(ids, Sequence) and len(ids) and isinstance(ids[0], str)):
         raise IdError(f"{name} holds texts, but the keys of this collection are int; pass integers")
+    for i, key in enumerate(ids if isinstance(ids, list | tuple) else ()):  # NumPy would say what it made of them all
+        if isinstance(key, str | bytes) or (isinstance(key, int) and key >= 2**63):
+            raise IdError(f"{name}[{i}] is {describe(key)}, but the keys of this collection are int, below 2**63")
     return arrays.as_ids(ids, n=n, name=name, unique=unique).copy()
 
 

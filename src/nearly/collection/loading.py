@@ -14,7 +14,7 @@ from nearly.collection.state import State, stored
 from nearly.collection.volumes import Folder, names_of
 from nearly.errors import FormatError, InputError
 
-__all__ = ["follow", "load"]
+__all__ = ["follow", "load", "part_of"]
 
 _TRIES = 20  # that a reader makes while a writer replaces segments under its hands
 
@@ -24,10 +24,11 @@ def load(catalogue: Catalogue, volume: Folder, known: Mapping[str, Stored]) -> t
     for attempt in range(_TRIES):
         manifest = catalogue.read()
         try:
-            segments = tuple(_part(entry, volume, known, manifest.schema) for entry in manifest.entries)
+            segments = tuple(part_of(entry, volume, known, manifest.schema) for entry in manifest.entries)
         except FileNotFoundError as problem:  # replaced since the catalogue was read
             if catalogue.writable or attempt == _TRIES - 1:
-                raise FormatError(f"a file of the collection is missing: {problem}") from problem
+                raise FormatError(f"a file of the collection is missing: {problem}; restore it, or let "
+                                  "nearly.collection.mend set its segment aside") from problem  # fmt: skip
             continue
         except InputError as problem:
             raise _damaged(catalogue, problem) from problem
@@ -64,7 +65,8 @@ def _damaged(catalogue: Catalogue, problem: object) -> FormatError:
     return FormatError(f"{str(catalogue.path)!r} is damaged: {problem}")
 
 
-def _part(entry: Entry, volume: Folder, known: Mapping[str, Stored], schema: Schema) -> Part:
+def part_of(entry: Entry, volume: Folder, known: Mapping[str, Stored], schema: Schema) -> Part:
+    """The segment that the catalogue names; InputError or FileNotFoundError where its files are not those."""
     held = known.get(entry.name)
     source = held if held is not None else volume.open(entry.name, entry.files)
     _check_agrees(source, entry, schema)

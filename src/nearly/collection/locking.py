@@ -13,7 +13,9 @@ from typing import Any
 
 from nearly.errors import StateError
 
-__all__ = ["FolderLock", "check_file_system"]
+__all__ = ["LOCK", "FolderLock", "check_file_system"]
+
+LOCK = "lock"  # its file in the folder
 
 _HELD: dict[tuple[int, int], int] = {}  # (device, inode) of lock files held by this process, and its id
 _GUARD = threading.Lock()

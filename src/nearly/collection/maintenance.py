@@ -73,13 +73,20 @@ class Maintenance:
             with self._guard:
                 self._again = True
                 if self._thread is None and not self._stopping:
-                    self._thread = threading.Thread(target=self._run, name="nearly-maintenance", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="nearly-maintenance", daemon=True)
+                    try:
+                        thread.start()
+                        self._thread = thread
+                    except RuntimeError as problem:  # no more threads: the next write tries again
+                        self.problem = problem
 
     def make_room(self) -> None:
         """Flush the tail where nobody else does soon enough: who writes faster than segments are made waits."""
         if self._full(2) or (self._full() and not self._background):
-            self.flush_tail()
+            try:
+                self.flush_tail(draft=True)
+            except Exception as problem:  # the write that came before is there, and must not seem to have failed
+                self.problem = problem
 
     def _full(self, times: int = 1) -> bool:
         """Whether the tail is as full as it should get, or so many times."""
@@ -149,8 +156,8 @@ class Maintenance:
             due(progress)
             return True
 
-    def flush_tail(self) -> None:
-        """Make a segment of the tail, and empty the log."""
+    def flush_tail(self, *, draft: bool = False) -> None:
+        """Make a segment of the tail, and empty the log; a draft where nobody shall wait for a graph."""
         writer = self._writer
         writer.check_process()
         with writer.changing():
@@ -159,7 +166,9 @@ class Maintenance:
                 return
             segments, fresh = state.segments, state.fresh
             if fresh.n_alive:
-                segments = (*segments, Part.whole(self._made([fresh], [fresh.rows()], state, None), state.sequence))
+                draft = draft and self._deserves_a_graph(fresh.n_alive, state.schema)
+                made = self._drafted(fresh, state) if draft else self._made([fresh], [fresh.rows()], state, None)
+                segments = (*segments, Part.whole(made, state.sequence))
             segments = tuple(replace(part, applied=state.sequence) for part in segments)
             after = replace(state, segments=segments, fresh=empty_tail(state.schema, state.sequence))
             writer.commit_segments(after, flushed=state.sequence, next_id=state.next_id)
@@ -171,7 +180,7 @@ class Maintenance:
         writer, schema = self._writer, state.schema
         indexes = {name: Flat(batch.vectors[name], metric=field.metric) for name, field in schema.fields.items()}
         columns = [batch.cells[name].column for name in batch.cells]
-        draft = len(batch) >= writer.limits.draft_rows and schema.recall < 1
+        draft = self._deserves_a_graph(len(batch), schema)
         made = writer.volume.store(rows_arrays(batch.keys, columns, batch.documents), indexes, draft=draft)
         sequence = state.sequence + 1
         after = replace(state.grown(Part.whole(made, sequence), batch.keys, sequence), sequence=sequence)
@@ -229,6 +238,17 @@ class Maintenance:
             indexes[name] = self._index(schema, name, _together(vectors), progress)
         return self._writer.volume.store(rows_arrays(keys, _columns(parts, rows, schema), documents), indexes)
 
+    def _deserves_a_graph(self, n: int, schema: Schema) -> bool:
+        return n >= self._writer.limits.draft_rows and schema.recall < 1
+
+    def _drafted(self, part: Part, state: State) -> Stored:
+        """A segment of the rows of a part, which is scanned until a graph takes its place."""
+        schema, rows = state.schema, part.rows()
+        keys = Keys(_as_values(part.keys_of(rows), schema))
+        indexes = {name: Flat(part.vectors(name, rows), metric=field.metric) for name, field in schema.fields.items()}
+        arrays = rows_arrays(keys, _columns([part], [rows], schema), part.documents(rows))
+        return self._writer.volume.store(arrays, indexes, draft=True)
+
     def _index(self, schema: Schema, name: str, vectors: Vectors, progress: Progress | None) -> Index:
         def report(done: int, total: int) -> None:
             if self._stopping and threading.current_thread() is self._thread:
@@ -278,7 +298,7 @@ class Maintenance:
             catalogue = self._writer.catalogue
             if catalogue is not None:
                 with self._writer.mutex, suppress(Exception):
-                    catalogue.checkpoint()
+                    catalogue.shrink()
 
 
 def _size(n: int, smallest: int) -> int:

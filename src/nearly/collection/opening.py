@@ -11,17 +11,15 @@ from nearly.arrays.words import describe, listing
 from nearly.collection.catalogue import NAME, Catalogue
 from nearly.collection.collection import Collection
 from nearly.collection.loading import load
-from nearly.collection.locking import FolderLock, check_file_system
+from nearly.collection.locking import LOCK, FolderLock, check_file_system
 from nearly.collection.schema import DEFAULT_FIELD, RESERVED, Field, Schema
 from nearly.collection.state import State
-from nearly.collection.volumes import Folder, Memory, sync_folder
+from nearly.collection.volumes import SEGMENTS, Folder, Memory, sync_folder
 from nearly.collection.writing import Writer
 from nearly.errors import InputError
 from nearly.filters.columns import TYPES
 
 __all__ = ["open"]
-
-_SEGMENTS, _LOCK = "segments", "lock"
 
 
 def open(
@@ -172,7 +170,7 @@ def _open_to_read(folder: Path, wanted: Schema, given: Mapping[str, Any]) -> Col
     check_file_system(folder)
     catalogue = Catalogue(folder / NAME, writable=False)
     try:
-        volume = Folder(folder / _SEGMENTS)
+        volume = Folder(folder / SEGMENTS)
         state, manifest = load(catalogue, volume, {})
         _check_same(folder, state.schema, wanted, given)
         if unknown := sorted(wanted.columns.keys() - state.schema.columns.keys()):
@@ -193,23 +191,24 @@ def _open_to_write(
         )
     if not made and mode == "x":
         raise FileExistsError(f"{str(folder)!r} is there already; pass another path, or open it with mode='a'")
-    if not made and not (folder / _LOCK).exists() and any(folder.iterdir()):
+    if not made and not (folder / LOCK).exists() and not (folder / NAME).exists() and any(folder.iterdir()):
         raise InputError(f"{str(folder)!r} holds other files and no collection; pass a folder that is new or empty")
     folder.mkdir(parents=True, exist_ok=True)
     check_file_system(folder)
-    lock = FolderLock(folder / _LOCK)
+    lock = FolderLock(folder / LOCK)
     catalogue = None
     try:
-        (folder / _SEGMENTS).mkdir(exist_ok=True)
-        volume = Folder(folder / _SEGMENTS)
+        (folder / SEGMENTS).mkdir(exist_ok=True)
+        volume = Folder(folder / SEGMENTS)
         new = not (folder / NAME).exists()
         catalogue = Catalogue(folder / NAME, writable=True, durable=durable)
         if new or catalogue.is_blank():  # a blank one is left by a process that died while it made the collection
             catalogue.create(wanted)
-            for path in (folder / _SEGMENTS, folder, folder.parent):
+            for path in (folder / SEGMENTS, folder, folder.parent):
                 sync_folder(path)
         state, _ = load(catalogue, volume, {})
         _check_same(folder, state.schema, wanted, given)
+        catalogue.seal()
         writer = Writer(state, catalogue, volume)
         writer.clean()
         declared = state.schema.with_columns(wanted.columns)

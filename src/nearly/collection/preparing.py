@@ -11,7 +11,7 @@ from nearly import arrays
 from nearly.arrays import Vectors
 from nearly.arrays.words import describe, listing
 from nearly.collection.cells import Cells, as_cells
-from nearly.collection.inputs import Incoming
+from nearly.collection.inputs import Incoming, listed
 from nearly.collection.keys import Keys, as_keys, kind_of
 from nearly.collection.rows import Document
 from nearly.collection.schema import RESERVED, Schema
@@ -44,9 +44,12 @@ def prepared(state: State, came: Incoming, vectors: Mapping[str, Vectors]) -> tu
         if n:
             schema.fields[name].check(made, name)
     kind = schema.keys or ("int" if came.ids is None else kind_of(came.ids))
-    if came.ids is None and kind != "int":
+    if came.ids is None and kind != "int" and n:
         raise IdError("the keys of this collection are str; pass ids=, one for each row")
-    keys = Keys(arrays.next_ids(state.next_id, n)) if came.ids is None else as_keys(came.ids, kind, n=n)
+    if came.ids is None:
+        keys = Keys(arrays.next_ids(state.next_id, n) if kind == "int" else [])
+    else:
+        keys = as_keys(came.ids, kind, n=n)
     schema, cells = prepared_cells(schema, came.metadata, n)
     if n:
         schema = schema.with_dims({name: each.dim for name, each in vectors.items()}, kind)
@@ -74,10 +77,10 @@ def as_documents(documents: Any, n: int) -> list[Document] | None:
         return None
     if isinstance(documents, str | bytes | Set) or not isinstance(documents, Iterable):
         raise InputError(f"documents is {describe(documents)}, but one str, bytes or None for each row is wanted")
-    listed = [None if _is_missing(each) else each for each in documents]
-    if len(listed) != n:
-        raise InputError(f"documents has {len(listed)} entries, but there are {n} rows; pass one for each")
-    for i, each in enumerate(listed):
+    entries = [None if _is_missing(each) else each for each in documents]
+    if len(entries) != n:
+        raise InputError(f"documents has {len(entries)} entries, but there are {n} rows; pass one for each")
+    for i, each in enumerate(entries):
         if each is not None and not isinstance(each, str | bytes):
             raise InputError(f"documents[{i}] is {describe(each)}, but str, bytes or None is wanted")
         if isinstance(each, str):
@@ -87,7 +90,7 @@ def as_documents(documents: Any, n: int) -> list[Document] | None:
                 raise InputError(
                     f"documents[{i}] is not valid Unicode ({problem.reason}); mend it, or pass bytes"
                 ) from None
-    return [str(each) if isinstance(each, str) else each for each in listed]
+    return [each if each is None else str(each) if isinstance(each, str) else bytes(each) for each in entries]
 
 
 def _is_missing(value: Any) -> bool:
@@ -96,17 +99,14 @@ def _is_missing(value: Any) -> bool:
 
 def located(state: State, ids: Any, what: str, unique: bool = True) -> tuple[Keys, NDArray[np.int64]]:
     """Keys that are all there, and the locators of their rows; IdError that lists those that are not."""
-    keys = as_keys(ids, state.schema.keys or kind_of(_listed(ids)), unique=unique)
+    ids = listed(ids)
+    keys = as_keys(ids, state.schema.keys or kind_of([ids] if isinstance(ids, int | str) else ids), unique=unique)
     which, rows = state.locate(keys)
     unknown = np.flatnonzero(which < 0)
     if len(unknown):
         shown = listing(keys.take(unknown).tolist())
         raise IdError(f"{what}: {len(unknown)} of {len(keys)} ids are not in this collection: {shown}")
     return keys, rows | (which << 32)
-
-
-def _listed(ids: Any) -> Any:
-    return [ids] if isinstance(ids, int | str) else ids
 
 
 def spread(value: Any, n: int) -> Any:

@@ -28,7 +28,8 @@ def included(schema: Schema, include: Any) -> tuple[str, ...]:
         raise InputError(f"include is {describe(include)}, but a list of columns is wanted")
     if unknown := [name for name in include if not isinstance(name, str) or name not in schema.columns]:
         shown = listing([str(name) for name in unknown])
-        raise InputError(f"include names {shown}, but the columns are: {', '.join(schema.columns) or 'none'}")
+        hint = "; documents are hits.documents" if unknown[0] in ("document", "documents") else ""
+        raise InputError(f"include names {shown}, but the columns are: {', '.join(schema.columns) or 'none'}{hint}")
     return tuple(include)
 
 
@@ -39,14 +40,16 @@ class Wanted:
     ----------
     schema : Schema
     include : sequence of str
-        "metadata" (all columns), "document", "vector" (of the only field), names of columns, names of fields.
+        "metadata" (all columns), "document", "vector" (of the only field), names of columns, names of fields; of
+        several fields a row has a dict of vectors.
     """
 
     def __init__(self, schema: Schema, include: Any) -> None:
         if isinstance(include, str) or not isinstance(include, Sequence):
             raise InputError(f"include is {describe(include)}, but a list is wanted, such as ['metadata', 'vector']")
         self.integer_keys = schema.keys != "str"
-        self.document, self.field = "document" in include, None
+        self.document = "document" in include
+        fields: list[str] = []
         names: list[str] = list(schema.columns) if "metadata" in include else []
         for name in include:
             if not isinstance(name, str):
@@ -54,7 +57,8 @@ class Wanted:
             if name in ("metadata", "document"):
                 continue
             if name == "vector" or name in schema.fields:
-                self.field = schema.field_named(None if name not in schema.fields else name)
+                field = schema.field_named(None if name not in schema.fields else name)
+                fields += [] if field in fields else [field]
             elif name in schema.columns:
                 names += [] if name in names else [name]
             else:
@@ -62,12 +66,19 @@ class Wanted:
                     f"include names {name!r}; choose among 'metadata', 'document', 'vector', the columns "
                     f"({', '.join(schema.columns) or 'none'}) and the fields ({', '.join(schema.fields)})"
                 )
-        self.names = names
+        self.names, self.fields = names, fields
 
     def read(self, parts: Sequence[Part], at: Any) -> Rows:
         """Rows of locators."""
         joiner = Joiner(parts, self.names, self.integer_keys)
         return Rows(
             joiner.keys(at), joiner.metadata(at), joiner.documents(at) if self.document else None,
-            None if self.field is None else joiner.vectors(at, self.field),
+            self._vectors(joiner, at),
         )  # fmt: skip
+
+    def _vectors(self, joiner: Joiner, at: Any) -> list[Any] | None:
+        """A vector for each row, a dict of them where several fields were named."""
+        columns = [joiner.vectors(at, name) for name in self.fields]
+        if len(columns) < 2:
+            return columns[0] if columns else None
+        return [dict(zip(self.fields, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -109,6 +109,18 @@ class Schema:
             raise InputError(f"field is {describe(name)}, but this collection has {', '.join(self.fields)}")
         return name
 
+    def check_embedding(self, embedding: Any, what: str) -> None:
+        """Refuse vectors of another model than those that are here; nothing is asked where None came."""
+        if embedding is None or embedding == self.embedding:
+            return
+        if not isinstance(embedding, str):
+            raise InputError(f"embedding is {describe(embedding)}, but a str is wanted, as nearly.open was told")
+        if self.embedding is None:
+            raise InputError(f"{what} of {embedding!r}, but this collection was made without embedding=, so nobody "
+                             "knows what made its vectors; leave it out, or make another collection")  # fmt: skip
+        raise InputError(f"{what} of {embedding!r}, but this collection holds vectors of {self.embedding!r}; embed "
+                         "all by the same model")  # fmt: skip
+
     def with_columns(self, types: Mapping[str, str]) -> "Schema":
         """This schema with columns that came for the first time."""
         new = {name: type for name, type in types.items() if name not in self.columns}

@@ -136,6 +136,10 @@ class Tail:
             rows[i] = row
         return rows
 
+    def held(self, keys: Keys) -> NDArray[np.bool_]:
+        """Whether a row of each key ever came, alive or not."""
+        return np.fromiter((key in self._latest for key in keys.tolist()), bool, len(keys))
+
     def keys_of(self, rows: Array) -> list[Any]:
         return [self._keys[row] for row in rows.tolist()]
 

@@ -18,7 +18,9 @@ from nearly.collection.rows import Rows
 from nearly.errors import FormatError, InputError
 from nearly.indexes import Index, restore
 
-__all__ = ["Folder", "Memory", "Volume", "names_of", "sync_folder"]
+__all__ = ["SEGMENTS", "Folder", "Memory", "Volume", "names_of", "sync_folder"]
+
+SEGMENTS = "segments"  # the folder of their files
 
 Array = NDArray[Any]
 Files = dict[str, Any]
@@ -128,7 +130,8 @@ class Folder:
         path = self.path / name
         file = storage.read(path)
         if file.n_bytes != described["bytes"] or _checksum(path) != described["checksum"]:
-            raise FormatError(f"{str(path)!r} is not the file that the catalogue names; restore a copy")
+            raise FormatError(f"{str(path)!r} is not the file that the catalogue names; restore a copy, or let "
+                              "nearly.collection.mend set its segment aside")  # fmt: skip
         return file
 
     def remove(self, names: set[str]) -> None:

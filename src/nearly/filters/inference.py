@@ -294,5 +294,8 @@ _OF: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} of lists in lists"
     return text if len(text) <= 40 else f"{text[:37]}..."

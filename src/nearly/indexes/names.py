@@ -40,6 +40,8 @@ def refuse(what: str, unknown: Iterable[str], known: Collection[str]) -> None:
         ]
         hints = [f"; use {meant}=" for meant in ours if meant is not None]
         hints += [f"; {said}" for said, words in _ELSEWHERE.items() if plain in words.split()]
+        if "exact" in known and "effort" not in known and plain in ("effort", *_OURS[("effort",)].split()):
+            hints = ["; use recall="]  # of a collection, which finds the effort by itself
         raise TypeError(f"{what} has no argument {name!r}{(hints or [''])[0]}")
 
 
