@@ -5,6 +5,7 @@ as its documentation advises for bulk loading and filters; `settings` says how, 
 """
 
 import json
+import operator
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ ASKED = (0.80, 0.85, 0.90, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
 BREADTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640)
 PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 FILTERED = ("published", "severity", "vendor", "product")  # columns that get an index where a database has them
+SIGNS = {"=": operator.eq, ">=": operator.ge, "<=": operator.le}
 
 
 class Database:
@@ -38,6 +40,7 @@ class Database:
     project = ""  # its name in the package index, where it is another
     settings = ""  # how it is set up
     asks = False  # whether efforts are recalls that are asked for
+    filtered: tuple[str, ...] = FILTERED  # the columns that filters will be on
 
     def __init__(self, metric: str, **config: Any) -> None:
         self.metric, self.config = metric, config
@@ -115,13 +118,13 @@ class Exact(Database):
 
     def add(self, folder: Path, rows: Rows) -> None:
         np.save(folder / "vectors.npy", rows.vectors)
-        for name in FILTERED:
+        for name in self.filtered:
             np.save(folder / f"{name}.npy", np.array([_filled(value) for value in rows.columns[name]]))
 
     def open(self, folder: Path) -> None:
         self.vectors = np.load(folder / "vectors.npy")
         self.norms = np.einsum("ij,ij->i", self.vectors, self.vectors)
-        self.columns = {name: np.load(folder / f"{name}.npy") for name in FILTERED}
+        self.columns = {name: np.load(folder / f"{name}.npy") for name in self.filtered}
 
     def where(self, conditions: Conditions) -> Conditions:
         return conditions
@@ -129,8 +132,7 @@ class Exact(Database):
     def one(self, query: Floats, k: int, where: Any) -> Any:
         found = (self.norms if self.metric == "l2" else 0) - 2 * (self.vectors @ query)
         for condition in where or ():
-            column = self.columns[condition.column]
-            found[~(column == condition.value if condition.sign == "=" else column >= condition.value)] = np.inf
+            found[~SIGNS[condition.sign](self.columns[condition.column], condition.value)] = np.inf
         best = np.argpartition(found, k - 1)[:k]
         return best[found[best] < np.inf]
 
@@ -166,7 +168,7 @@ class Lance(Database):
         else:
             config = HnswSq(distance_type=self.metric, num_partitions=1)
         self.table.create_index("vector", config=config)
-        for name in FILTERED:
+        for name in self.filtered:
             self.table.create_index(name, config=Bitmap() if name == "severity" else BTree())
         self.table.optimize()
 
@@ -243,7 +245,8 @@ class Chroma(Database):
             self.set_to = self.effort
 
     def where(self, conditions: Conditions) -> Any:
-        parts = [{c.column: {"$eq" if c.sign == "=" else "$gte": c.value}} for c in conditions]
+        signs = {"=": "$eq", ">=": "$gte", "<=": "$lte"}
+        parts = [{c.column: {signs[c.sign]: c.value}} for c in conditions]
         return parts[0] if len(parts) == 1 else {"$and": parts}
 
     def one(self, query: Floats, k: int, where: Any) -> Any:
@@ -284,7 +287,8 @@ class Qdrant(Database):
         def field(c: Condition) -> Any:
             if c.sign == "=":
                 return models.FieldCondition(key=c.column, match=models.MatchValue(value=c.value))
-            return models.FieldCondition(key=c.column, range=models.Range(gte=c.value))
+            bound = {"gte" if c.sign == ">=" else "lte": c.value}
+            return models.FieldCondition(key=c.column, range=models.Range(**bound))
 
         return models.Filter(must=[field(condition) for condition in conditions])
 
@@ -325,7 +329,7 @@ class Milvus(Database):
         build = {"M": 16, "efConstruction": 200} if self.config["kind"] == "HNSW" else {"nlist": round(4 * n**0.5)}
         how = {"index_type": self.config["kind"], "metric_type": self.metric.upper(), "params": build}
         self.collection.create_index("vector", how)
-        for name in FILTERED:
+        for name in self.filtered:
             self.collection.create_index(name, {"index_type": "INVERTED"})
         self.collection.load()
 
@@ -343,7 +347,7 @@ class Milvus(Database):
         return [[(effort,) for effort in (BREADTHS if self.config["kind"] == "HNSW" else PROBES)]]
 
     def where(self, conditions: Conditions) -> str:
-        signs = {"=": "==", ">=": ">="}
+        signs = {"=": "==", ">=": ">=", "<=": "<="}
         return " and ".join(f"{c.column} {signs[c.sign]} {json.dumps(c.value)}" for c in conditions)
 
     def one(self, query: Floats, k: int, where: Any) -> Any:
@@ -424,6 +428,36 @@ class SqliteVec(Database):
         return [key for (key,) in found]
 
 
+class Duckdb(Database):
+    """duckdb's own arrays: exact. Its extension vss does not use its index where a condition stands."""
+
+    package = "duckdb"
+    settings = "exact: array_distance or array_cosine_distance over the rows that pass, in order of it; SQL"
+
+    def add(self, folder: Path, rows: Rows) -> None:
+        import duckdb
+        import pyarrow as pa
+
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.reshape(-1)), rows.vectors.shape[1])
+        given = pa.table({"id": np.arange(len(rows)), "vector": vectors, **rows.columns, "text": rows.texts})
+        with duckdb.connect(folder / "rows.duckdb") as connection:
+            connection.register("given", given)
+            connection.execute("CREATE TABLE rows AS SELECT * FROM given")
+
+    def open(self, folder: Path) -> None:
+        import duckdb
+
+        self.connection = duckdb.connect(folder / "rows.duckdb", read_only=True, config={"threads": 1})
+        kind = self.connection.execute("SELECT typeof(vector) FROM rows LIMIT 1").fetchall()[0][0]
+        distance = "array_distance" if self.metric == "l2" else "array_cosine_distance"
+        self.nearest = f"ORDER BY {distance}(vector, $1::{kind})"
+
+    def one(self, query: Floats, k: int, where: Any) -> Any:
+        passing = "" if where is None else f"WHERE {where} "
+        found = self.connection.execute(f"SELECT id FROM rows {passing}{self.nearest} LIMIT {k}", [query])
+        return found.fetchnumpy()["id"]
+
+
 def _batches(n: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, n)) for start in range(0, n, size))
 
@@ -448,6 +482,7 @@ DATABASES: dict[str, tuple[type[Database], dict[str, Any]]] = {
     "milvus-lite-ivf": (Milvus, {"kind": "IVF_FLAT"}),
     "sqlite-vec": (SqliteVec, {"bits": False}),
     "sqlite-vec-bits": (SqliteVec, {"bits": True}),
+    "duckdb": (Duckdb, {}),
     "exact": (Exact, {}),
 }
 
