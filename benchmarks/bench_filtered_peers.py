@@ -1,23 +1,25 @@
 """How fast are searches under a filter at recall 0.95, beside the peers?   python benchmarks/bench_filtered_peers.py
 
-Predicates over real attributes let a half, a tenth, a hundredth, a thousandth of all rows pass (predicates.py). Two tables:
-`ready` gives indexes filters that were made beforehand, `--filters` different ones, one query a call, and all queries of
-a filter in one batch; `raw` has a new predicate for every query, evaluated within the timed call: databases by their own
-`where`, indexes by NumPy, ours by `nearly.filters`. Each peer's least effort that reaches the recall is found under each
-filter; then all take turns on one core, and ratios are formed within each round. nearly is asked for `recall=0.95`, and
-what it delivered stands beside. Who never reaches it is named with the best it did.
+Predicates over real attributes let a half, a tenth, a hundredth, a thousandth of all rows pass (predicates.py). Two
+tables: `ready` gives indexes filters that were made beforehand, `--filters` different ones, one query a call, and all
+queries of a filter in one batch; `raw` has a new predicate for every query, evaluated within the timed call: databases
+by their own `where`, indexes by NumPy, ours by `nearly.filters`. Each peer's least effort that reaches the recall is
+found under each filter; then all take turns on one core, and ratios are formed within each round. nearly is asked for
+`recall=0.95`, and what it delivered stands beside. Who never reaches it is named with the best it did.
 
-Traps: recall and speed are means over predicates, some of which go along with a query and some against it. What passes is
-judged by an exact scan of it, wrong answers do not count. Forms of a filter (faiss: bitmap, array, batch; hnswlib: list,
-set) are all tried at the chosen effort. Databases are filled by one process and opened by another, in `--folder`, which
-with `--keep` is used again: filling takes most of the time, and files in memory (/dev/shm) spare qdrant its fsyncs. SIFT has
-no attributes but its images (`sift_bsds_128_l2/image`) and numbers at random. Slow peers answer the first queries only.
+Traps: recall and speed are means over predicates, some of which go along with a query and some against it. What passes
+is judged by an exact scan of it, wrong answers do not count. Forms of a filter (faiss: bitmap, array, batch; hnswlib:
+list, set) are all tried at the chosen effort. Databases are filled by one process and opened by another. Building takes
+most of the time: with `--keep` what is in `--folder` is used again, and a folder in memory (/dev/shm) spares qdrant its
+fsyncs. SIFT has no attributes but its images (`sift_bsds_128_l2/image`) and numbers at random. Slow peers answer the
+first queries only.
 """
 
 import argparse
 import importlib.util
 import itertools
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -66,9 +68,10 @@ def main() -> None:
         rows, by_share = predicates.load(
             name, n_queries=arguments.queries, n_filters=arguments.queries, limit=arguments.limit
         )
-        facts = {"data": {**rows.data.describe(), "filters": name.partition("/")[2]}, "machine": measure.machine()}
+        of_them = "".join(name.partition("/")[1:])  # /image
+        facts = {"data": {**rows.data.describe(), "name": rows.data.name + of_them}, "machine": measure.machine()}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        for record in compare(name, rows, by_share, arguments):
+        for record in compare(rows, by_share, arguments):
             with arguments.out.open("a") as file:
                 now = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "load": os.getloadavg()[0]}
                 file.write(measure.line({**record, **facts, **now}) + "\n")
@@ -119,7 +122,7 @@ def names_for(wanted: list[str] | None) -> list[str]:
 # ---------------------------------------------------------------- builds
 
 
-def compare(name: str, rows: Records, by_share: dict[str, Any], arguments: argparse.Namespace) -> Iterator[Record]:
+def compare(rows: Records, by_share: dict[str, Any], arguments: argparse.Namespace) -> Iterator[Record]:
     """Yield what every peer took to build, then what they did under each filter."""
     table = predicates.Table(rows.columns)
     with shared(rows.data) as folder, ExitStack() as stack:
@@ -135,7 +138,7 @@ def compare(name: str, rows: Records, by_share: dict[str, Any], arguments: argpa
                 continue
             about["version"] = version(peer)
             try:
-                took, contender = started(peer, name, folder, rows, arguments, stack)
+                took, contender = started(peer, folder, rows, arguments, stack)
             except PeerError as error:
                 yield {**about, "error": str(error)}
                 continue
@@ -150,11 +153,12 @@ def compare(name: str, rows: Records, by_share: dict[str, Any], arguments: argpa
                 judge = predicates.truth(rows.data, table, filters[:n_filters])
                 for way in ("single", "batch") if kind_of_table == "ready" else ("single",):
                     about = {"table": kind_of_table, "way": way, **shown, "rounds": arguments.rounds}
-                    yield from under_filters(ready, f"{kind_of_table}/{way}/{share}/{n_filters}", judge, about, arguments)
+                    mode = f"{kind_of_table}/{way}/{share}/{n_filters}"
+                    yield from under_filters(ready, mode, judge, about, arguments)
 
 
 def started(
-    peer: str, name: str, folder: Path, rows: Records, arguments: argparse.Namespace, stack: ExitStack
+    peer: str, folder: Path, rows: Records, arguments: argparse.Namespace, stack: ExitStack
 ) -> tuple[Record, Contender]:
     """Let a process build an index, or one fill a database and another open it."""
 
@@ -162,37 +166,37 @@ def started(
         how = {"script": "filtering.py", "environment": keeper.environment(threads)}
         return stack.enter_context(closing(Worker(folder, peer, rows.data.metric, arguments.core, **how)))
 
+    path = _folder_of(peer, rows, arguments, stack)
     if peer in filtering.FILTERING:
         one = worker(arguments.threads)
-        took = one.ask("build", threads=arguments.threads, timeout=arguments.timeout)
+        took = one.ask("build", path=str(path), threads=arguments.threads, timeout=arguments.timeout)
         parts = [took.pop(part) for part in ("efforts", "ways", "asks", "batches")]
         return took, Contender(peer, one, *parts)
-    path = _folder_of(peer, name, rows, arguments, stack)
     took = {}
     if not (path / "filled").exists():
         filler = worker(arguments.threads)
-        took = filler.ask("fill", path=str(path / "rows"), threads=arguments.threads, timeout=arguments.timeout)
+        found = filler.ask("fill", path=str(path / "rows"), threads=arguments.threads, timeout=arguments.timeout)
         filler.close()
         (path / "filled").touch()
+        steps = ("add", "index", "close")
+        took = {"seconds": sum(found[f"{step}_seconds"] for step in steps), "cpu_seconds": found["cpu_seconds"]}
     opener = worker(1)
     opened = opener.ask("open", path=str(path / "rows"))
-    if opened["asks"]:
-        opened["efforts"] = [[[TARGET]]]
-    return {
-        "seconds": sum(took.get(f"{step}_seconds", 0.0) for step in ("add", "index", "close")) if took else None,
-        "cpu_seconds": took.get("cpu_seconds"),
-    }, Contender(peer, opener, opened["efforts"], [""], opened["asks"], batches=False)
+    efforts = [[[TARGET]]] if opened["asks"] else opened["efforts"]
+    return took, Contender(peer, opener, efforts, [""], opened["asks"], batches=False)
 
 
-def _folder_of(peer: str, name: str, rows: Records, arguments: argparse.Namespace, stack: ExitStack) -> Path:
+def _folder_of(peer: str, rows: Records, arguments: argparse.Namespace, stack: ExitStack) -> Path:
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True, exist_ok=True)
     if arguments.keep:
-        path = arguments.folder / f"{name.replace('/', '-')}-{len(rows.texts)}-{peer}"
+        path = arguments.folder / f"{rows.data.name}-{peer}"
         path.mkdir(exist_ok=True)
     else:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearly-bench-", dir=arguments.folder)))
-    (path / "rows").mkdir(exist_ok=True)
+    if peer in filtering.DATABASES and not (path / "filled").exists():
+        shutil.rmtree(path / "rows", ignore_errors=True)  # what was left half filled
+        (path / "rows").mkdir()
     return path
 
 
@@ -217,7 +221,8 @@ def under_filters(
     table, way = mode.split("/")[:2]
     taking_part = []
     for contender in ready:
-        if table == "ready" and contender.label in filtering.DATABASES or way == "batch" and not contender.batches:
+        alone = contender.label in filtering.DATABASES or (way == "batch" and not contender.batches)
+        if table == "ready" and alone:
             continue
         said: Record = {"bench": "filtered-peers", **about, "peer": contender.label}
         try:
@@ -268,9 +273,7 @@ def affordable(contender: Contender, mode: str, arguments: argparse.Namespace) -
     return min(arguments.queries, max(fewest, int(n * arguments.pass_seconds / seconds)))
 
 
-def settle(
-    contender: Contender, mode: str, judge: Judge, arguments: argparse.Namespace
-) -> list[tuple[Effort, float]]:
+def settle(contender: Contender, mode: str, judge: Judge, arguments: argparse.Namespace) -> list[tuple[Effort, float]]:
     """Choose the quickest effort that reaches the recall, what is asked for by `recall=` as it is; return all tried."""
     worker, n, tried, good = contender.worker, contender.n_queries, [], []
     for series in contender.series_of_efforts:

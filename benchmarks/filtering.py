@@ -1,10 +1,11 @@
 """One adapter per library whose index takes a filter, and the process that searches one: FILTERING.
 
 A filter comes as a bool a row (`selector`), made beforehand or within the timed call, or, for ours, as conditions.
-usearch, scann, svs, ngt, voyager, kannolo, pynndescent and rabitqlib take none by their Python packages. Where a library takes
+usearch, scann, svs, ngt, voyager, kannolo, pynndescent and rabitqlib take none by their Python packages. Where one takes
 filters in several forms, each is a way, tried at the effort that was chosen, and the quickest stands.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ class Filtering(Peer):
         """Return sweeps of the effort, each rising."""
         return [[(effort,) for effort in WIDE]]
 
+    def load(self, folder: Path, vectors: Floats) -> None:
+        """Read what `save` wrote; here nothing, as nothing is built."""
+        self.build(vectors, 1)
+
     def tune(self, effort: Effort, threads: int) -> None:
         super().tune(effort[:-1], threads)
         self.way = self.ways[int(effort[-1])]
@@ -78,6 +83,11 @@ class Nearly(Filtering, peers.Nearly):
     def tune(self, effort: Effort, threads: int) -> None:
         how: dict[str, Any] = {"exact": True} if self.exact else {"recall": TARGET}
         self.how = {**how, "threads": threads}
+
+    def load(self, folder: Path, vectors: Floats) -> None:
+        import nearly
+
+        self.index = nearly.load(folder / "index.nearly")
 
     def know(self, columns: Columns) -> None:
         from nearly.filters import Column, F, Filter, parse, select
@@ -128,6 +138,12 @@ class Hnswlib(Filtering, peers.Hnswlib):
     ways = ("list", "set")
     batches = False
 
+    def load(self, folder: Path, vectors: Floats) -> None:
+        import hnswlib
+
+        self.index = hnswlib.Index(space=self.metric, dim=vectors.shape[1])
+        self.index.load_index(str(folder / "index"))
+
     def selector(self, mask: Mask) -> Any:
         return mask.tolist().__getitem__ if self.way == "list" else set(np.flatnonzero(mask).tolist()).__contains__
 
@@ -154,6 +170,11 @@ class Faiss(Filtering, peers.Faiss):
         probes = [probes for probes in ALL_PROBES[1:] if probes <= self._lists()]
         refines = (4, 10, 25, 60) if "RFlat" in self.config["factory"] else (1,)
         return [[(one, refine) for one in probes] for refine in refines]
+
+    def load(self, folder: Path, vectors: Floats) -> None:
+        import faiss
+
+        self.faiss, self.index = faiss, faiss.read_index(str(folder / "index"))
 
     def _lists(self) -> int:
         return int(self.faiss.extract_index_ivf(self.index).nlist)
@@ -215,7 +236,10 @@ NAMES = [*FILTERING, *DATABASES]
 
 
 class IndexSession:
-    """What the process of an index can be asked for. A mode is a table, a way of asking, a share and a number of filters."""
+    """What the process of an index can be asked for.
+
+    A mode of searching is a table, a way of asking, a share and a number of filters.
+    """
 
     def __init__(self, folder: Path, name: str, metric: str, core: int) -> None:
         kind, config = FILTERING[name]
@@ -223,15 +247,21 @@ class IndexSession:
         self.vectors, self.queries = np.load(folder / "vectors.npy"), np.load(folder / "queries.npy")
         self.filters = records.read_filters(folder)
 
-    def build(self, threads: int) -> dict[str, Any]:
-        """Build on so many threads, and take in the columns."""
+    def build(self, path: str, threads: int) -> dict[str, Any]:
+        """Build on so many threads and save, or load what was saved; take in the columns."""
+        folder, saved = Path(path), (Path(path) / "saved").exists()
         use_threads(threads, self.core)
-        took = measure.timed(lambda: self.index.build(self.vectors, threads))
+        index, vectors = self.index, self.vectors
+        took = measure.timed(lambda: index.load(folder, vectors) if saved else index.build(vectors, threads))
+        if not saved:
+            index.save(folder)
+            (folder / "saved").touch()
         columns = records.read_rows(self.folder).columns
-        self.index.know(columns)
+        index.know(columns)
         self.masks = Table(columns)
-        about = {"efforts": self.index.efforts(), "ways": self.index.ways, "batches": self.index.batches}
-        return {"seconds": took.seconds, "cpu_seconds": took.cpu_seconds, "asks": self.index.asks, **about}
+        about = {"efforts": index.efforts(), "ways": index.ways, "batches": index.batches}
+        spent = {} if saved else {"seconds": took.seconds, "cpu_seconds": took.cpu_seconds}
+        return {**spent, "asks": index.asks, **about}
 
     def search(self, mode: str, effort: list[float], n_queries: int, keep: bool) -> dict[str, Any]:
         """Make one pass over the first queries; query i has filter i modulo their number."""
@@ -267,7 +297,7 @@ class DatabaseSession(keeper.Session):
 
     def __init__(self, folder: Path, name: str, metric: str, core: int) -> None:
         super().__init__(folder, name, metric, core)
-        self.database.filtered = tuple(sorted({c.column for one in self.filters.values() for c in one}))
+        self.database.filtered = tuple(json.loads((folder / "columns.json").read_text()))
 
     def search(self, mode: str, effort: list[float], n_queries: int, keep: bool) -> dict[str, Any]:
         use_threads(1, self.core)

@@ -77,7 +77,7 @@ class Truth:
     radius: NDArray[np.float64]
 
     def recall(self, ids: NDArray[Any]) -> float:
-        """Return mean recall@10 by distance of the answers to the first ``len(ids)`` queries; wrong ones do not count."""
+        """Return mean recall@10 by distance of the answers to the first ``len(ids)`` queries; wrong ones count not."""
         data, right = self.data, np.where(self.allowed(ids), ids, -1)
         found = measure.recalls_by_distance(right, data.vectors, data.queries, data.metric, self.radius, K)
         return float(found.mean())
@@ -149,8 +149,13 @@ class _Pool:
 # ---------------------------------------------------------------- sources
 
 
-def load(name: str, *, n_queries: int, n_filters: int, limit: int | None) -> tuple[Records, dict[str, list[Conditions]]]:
-    """Load a data set of KINDS and make its predicates; those of the records are named as `named` says."""
+def load(
+    name: str, *, n_queries: int, n_filters: int, limit: int | None
+) -> tuple[Records, dict[str, list[Conditions]]]:
+    """Load a data set of KINDS, with the columns that predicates are on, and make these.
+
+    The filters of the records are all of them, named as `named` says.
+    """
     if name not in KINDS:
         raise SystemExit(f"no predicates for {name!r}; there are {', '.join(KINDS)}")
     base = name.split("/")[0]
@@ -166,8 +171,9 @@ def load(name: str, *, n_queries: int, n_filters: int, limit: int | None) -> tup
         data, columns, texts = found.data, found.columns, found.texts
     chosen = make(columns, KINDS[name], n_filters)
     filters = {named(share, i): one for share, of_share in chosen.items() for i, one in enumerate(of_share)}
-    used = sorted({condition.column for one in filters.values() for condition in one})
-    return Records(data, {column: columns[column] for column in used}, texts, filters), chosen
+    used = {column for other in KINDS if other.split("/")[0] == base for kinds in KINDS[other].values()
+            for kind in kinds for column in kind}  # fmt: skip
+    return Records(data, {name: column for name, column in columns.items() if name in used}, texts, filters), chosen
 
 
 def named(share: str, number: int) -> str:

@@ -399,7 +399,7 @@ def finalist_panels(records: list[Record], mode: str) -> dict[str, dict[str, lis
 
 
 def filtered_peers(records: list[Record]) -> str:
-    """Return queries a second under filters at recall 0.95, and how each of ours compares with the best of the others."""
+    """Return queries a second under filters at recall 0.95, and how each of ours compares with the best of others."""
     found = newest(records, "filtered-peers", "table", "way", "filter", "peer")
     ratios = newest(records, "filtered-peers-ratio", "table", "way", "filter", "a", "b")
     where = {(*_place(r), r["filter"], r["a"], r["b"]): r for r in ratios}
@@ -423,8 +423,8 @@ def filtered_peers(records: list[Record]) -> str:
 
 
 def _place(record: Record) -> tuple[str, str, str]:
-    name = title(record)
-    kind = record["data"].get("filters")
+    name, _, kind = record["data"]["name"].partition("/")
+    name = TITLES.get(name, name)
     return (f"{name} by {kind}" if kind else name), record["table"], record["way"]
 
 
