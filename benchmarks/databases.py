@@ -428,6 +428,71 @@ class SqliteVec(Database):
         return [key for (key,) in found]
 
 
+class Zvec(Database):
+    """zvec: an index of vectors, an inverted one of each column that filters are on, optimized for ranges."""
+
+    package = "zvec"
+
+    def __init__(self, metric: str, *, kind: str) -> None:
+        super().__init__(metric, kind=kind)
+        how = {"hnsw": "HNSW, m 16, ef_construction 200; ef", "ivf": "IVF, n_list 4 sqrt(n); nprobe"}[kind]
+        self.settings = f"{how}; inverted indexes with range optimization; inserts of 1,000, optimize; one query thread"
+
+    def _init(self, threads: int) -> Any:
+        import zvec
+
+        zvec.init(log_level=zvec.LogLevel.ERROR, query_threads=1, optimize_threads=threads)
+        return zvec
+
+    def add(self, folder: Path, rows: Rows) -> None:
+        zvec = self._init(1)
+        types = {"text": zvec.DataType.STRING, "integer": zvec.DataType.INT64, "float": zvec.DataType.DOUBLE}
+        inverted = zvec.InvertIndexParam(enable_range_optimization=True)
+        fields = []
+        for name, column in {**rows.columns, "text": rows.texts}.items():
+            index = {"index_param": inverted} if name in self.filtered else {}
+            fields.append(zvec.FieldSchema(name, types[_sql_type(column)], nullable=True, **index))
+        metric = zvec.MetricType.L2 if self.metric == "l2" else zvec.MetricType.COSINE
+        if self.config["kind"] == "hnsw":
+            built = zvec.HnswIndexParam(metric_type=metric, m=16, ef_construction=200)
+        else:
+            built = zvec.IVFIndexParam(metric_type=metric, n_list=round(4 * len(rows) ** 0.5))
+        vector = zvec.VectorSchema("vector", zvec.DataType.VECTOR_FP32, rows.vectors.shape[1], built)
+        schema = zvec.CollectionSchema(name="rows", fields=fields, vectors=vector)
+        self.collection = zvec.create_and_open(str(folder / "rows"), schema)
+        for start, stop in _batches(len(rows), 1000):
+            fields = rows.dicts(start, stop, text=rows.texts)
+            vectors = rows.vectors[start:stop].tolist()
+            self.collection.insert(
+                [zvec.Doc(id=str(start + i), vectors={"vector": v}, fields=fields[i]) for i, v in enumerate(vectors)]
+            )
+
+    def index(self, n: int, threads: int) -> None:
+        import zvec
+
+        self.collection.optimize(zvec.OptimizeOption(concurrency=threads))
+        self.collection.flush()
+
+    def close(self) -> None:
+        self.collection.close()
+
+    def open(self, folder: Path) -> None:
+        self.zvec = self._init(1)
+        self.collection = self.zvec.open(str(folder / "rows"))
+
+    def efforts(self) -> list[list[Effort]]:
+        return [[(effort,) for effort in (BREADTHS if self.config["kind"] == "hnsw" else PROBES)]]
+
+    def tune(self, effort: Effort) -> None:
+        super().tune(effort)
+        kind = self.zvec.HnswQueryParam if self.config["kind"] == "hnsw" else self.zvec.IVFQueryParam
+        self.how = kind(self.effort[0])
+
+    def one(self, query: Floats, k: int, where: Any) -> Any:
+        asked = self.zvec.Query("vector", vector=query, param=self.how)
+        return [int(doc.id) for doc in self.collection.query(asked, topk=k, filter=where, output_fields=[])]
+
+
 class Duckdb(Database):
     """duckdb's own arrays: exact. Its extension vss does not use its index where a condition stands."""
 
@@ -482,6 +547,8 @@ DATABASES: dict[str, tuple[type[Database], dict[str, Any]]] = {
     "milvus-lite-ivf": (Milvus, {"kind": "IVF_FLAT"}),
     "sqlite-vec": (SqliteVec, {"bits": False}),
     "sqlite-vec-bits": (SqliteVec, {"bits": True}),
+    "zvec-hnsw": (Zvec, {"kind": "hnsw"}),
+    "zvec-ivf": (Zvec, {"kind": "ivf"}),
     "duckdb": (Duckdb, {}),
     "exact": (Exact, {}),
 }

@@ -1,8 +1,8 @@
 """One adapter per library whose index takes a filter, and the process that searches one: FILTERING.
 
 A filter comes as a bool a row (`selector`), made beforehand or within the timed call, or, for ours, as conditions.
-usearch, scann, svs, ngt, voyager, kannolo, pynndescent and rabitqlib take none by their Python packages. Where one takes
-filters in several forms, each is a way, tried at the effort that was chosen, and the quickest stands.
+usearch, scann, svs, ngt, voyager, kannolo, pynndescent and rabitqlib take none by their Python packages. Where one
+takes filters in several forms, each is a way, tried at the effort that was chosen, and the quickest stands.
 """
 
 import json
