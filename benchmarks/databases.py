@@ -494,7 +494,7 @@ class Zvec(Database):
 
 
 class Duckdb(Database):
-    """duckdb's own arrays: exact. Its extension vss does not use its index where a condition stands."""
+    """duckdb's own arrays: exact. Its extension vss, whose graph takes filters of late, was not to be had for 2.0."""
 
     package = "duckdb"
     settings = "exact: array_distance or array_cosine_distance over the rows that pass, in order of it; SQL"
