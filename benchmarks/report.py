@@ -2,8 +2,8 @@
 
 Files of bench_peers (sweeps and finalists), bench_flat, bench_contract, bench_overhead, bench_quantizers,
 bench_collections and bench_filtered_peers; the newest record of each kind counts. `--into PAGE.md` writes what matters
-most between the lines `<!-- figures -->` and `<!-- end of figures -->` of a page, `--quantizers PAGE.md` the same of what
-quantizers lose, `--tables FILE.md` every table, as printed.
+most between the lines `<!-- figures -->` and `<!-- end of figures -->` of a page, `--quantizers PAGE.md` the same of
+what quantizers lose, `--tables FILE.md` every table, as printed.
 """
 
 import argparse
