@@ -252,7 +252,8 @@ def under_filters(
             pairs = [(_speeds(turn, a), _speeds(turn, b)) for turn in rounds]
             found = measure.quartiles(x[0] / y[0] for x, y in pairs)
             found |= measure.quartiles((x[1] / y[1] for x, y in pairs), "cpu_")
-            yield {"bench": "filtered-peers-ratio", **about, "a": a.label, "b": b.label, **found}
+            kind = "database" if b.label in filtering.DATABASES else "index"
+            yield {"bench": "filtered-peers-ratio", **about, "a": a.label, "b": b.label, "kind": kind, **found}
 
 
 def form(contender: Contender) -> str:
@@ -268,7 +269,7 @@ def affordable(contender: Contender, mode: str, arguments: argparse.Namespace) -
         return int(arguments.queries)
     n = min(FEWEST, arguments.queries)
     contender.worker.search(mode, least, 1)  # the first call is slow
-    seconds = contender.worker.search(mode, least, n)["seconds"]
+    seconds = contender.worker.search(mode, least, n)["cpu_seconds"]
     fewest = FEWEST if contender.series_of_efforts == [[least]] else FEWEST_TO_JUDGE
     return min(arguments.queries, max(fewest, int(n * arguments.pass_seconds / seconds)))
 

@@ -55,7 +55,7 @@ def test_a_run_writes_speeds_and_ratios_and_uses_what_it_kept(tmp_path):
         assert record["recall"] >= 0.9, record
         assert record["qps"] > 0
     assert all(r["b"] == "numpy" for r in found["filtered-peers-ratio"])
-    assert "| nearly / the best |" in printed
+    assert "| nearly / the best index |" in printed
 
 
 def test_predicates_let_the_wanted_share_pass_and_are_not_the_same(columns):
@@ -112,13 +112,14 @@ def test_the_table_names_the_best_peer_and_who_does_not_reach_the_recall():
         {**one, "peer": "numpy", "qps": 3.0},
         {"bench": "filtered-peers", **about, "peer": "faiss", "best_recall": 0.5},
     ]
-    for b, ratio in (("numpy", 400.0), ("other", 2.0)):
-        pair = {"ratio": ratio, "q25": ratio, "q75": ratio}
+    found += [{**found[1], "peer": name} for name in ("other", "lancedb")]
+    for b, kind, ratio in (("numpy", "index", 400.0), ("other", "index", 2.0), ("lancedb", "database", 9.0)):
+        pair = {"kind": kind, "ratio": ratio, "q25": ratio, "q75": ratio}
         found.append({"bench": "filtered-peers-ratio", **about, "a": "nearly", "b": b, **pair})
-    found[1]["peer"] = "other"
     text = tables.filtered_peers(json.loads(json.dumps(found)))
     assert "SIFT 128 l2 by image" in text
     assert "| nearly | 1,234 (0.970) |" in text
     assert "| other | 3.0 (0.970) |" in text
     assert "| faiss | – (0.500) |" in text
-    assert "| nearly / the best | **2.00** 2.00–2.00 (other) |" in text
+    assert "| nearly / the best index | **2.00** 2.00–2.00 (other) |" in text
+    assert "| nearly / the best database | **9.00** 9.00–9.00 (lancedb) |" in text
