@@ -277,6 +277,7 @@ def affordable(contender: Contender, mode: str, arguments: argparse.Namespace) -
 def settle(contender: Contender, mode: str, judge: Judge, arguments: argparse.Namespace) -> list[tuple[Effort, float]]:
     """Choose the quickest effort that reaches the recall, what is asked for by `recall=` as it is; return all tried."""
     worker, n, tried, good = contender.worker, contender.n_queries, [], []
+    longest = 10 * arguments.pass_seconds
     for series in contender.series_of_efforts:
         for effort in series:
             took = worker.search(mode, effort, n, keep=True)
@@ -285,7 +286,8 @@ def settle(contender: Contender, mode: str, judge: Judge, arguments: argparse.Na
             if recall >= TARGET or contender.asks:
                 good.append((took["cpu_seconds"], recall, effort))
                 break
-            if took["cpu_seconds"] > 10 * arguments.pass_seconds:  # who is so slow will not be the best
+            longest = max(longest, 5 * took["cpu_seconds"]) if len(tried) == 1 else longest
+            if took["cpu_seconds"] > longest:  # who is so slow by its effort will not be the best
                 break
     contender.effort = None
     if good:

@@ -407,7 +407,11 @@ class SqliteVec(Database):
         self._connect(folder)
 
     def efforts(self) -> list[list[Effort]]:
-        return [[(factor,) for factor in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)]] if self.config["bits"] else [[()]]
+        return (
+            [[(factor,) for factor in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 400)]]
+            if self.config["bits"]
+            else [[()]]
+        )
 
     def where(self, conditions: Conditions) -> Any:
         return "".join(f" and {c.column} {c.sign} ?" for c in conditions), [c.value for c in conditions]
