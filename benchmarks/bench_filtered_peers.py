@@ -11,8 +11,8 @@ Traps: recall and speed are means over predicates, some of which go along with a
 is judged by an exact scan of it, wrong answers do not count. Forms of a filter (faiss: bitmap, array, batch; hnswlib:
 list, set) are all tried at the chosen effort. Databases are filled by one process and opened by another. Building takes
 most of the time: with `--keep` what is in `--folder` is used again, and a folder in memory (/dev/shm) spares qdrant its
-fsyncs. SIFT has no attributes but its images (`sift_bsds_128_l2/image`) and numbers at random. Slow peers answer the
-first queries only.
+fsyncs; after a change of nearly, remove what it kept. SIFT has no attributes but its images (`sift_bsds_128_l2/image`)
+and numbers at random. Slow peers answer the first queries only.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=min(2, len(measure.CPUS)), help="to build with (default 2)")
     parser.add_argument("--core", type=int, default=measure.CPUS[-1], help="CPU that searches run on")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds to build or fill one")
-    parser.add_argument("--folder", type=Path, help="where databases are filled (default: a temporary one)")
+    parser.add_argument("--folder", type=Path, help="for what is built and filled (default: a temporary one)")
     parser.add_argument("--keep", action="store_true", help="use what --folder holds already, and leave it there")
     parser.add_argument("--out", type=Path, default=Path("build/bench/filtered_peers.jsonl"), help="JSON lines")
     given = parser.parse_args()
@@ -149,7 +149,8 @@ def compare(rows: Records, by_share: dict[str, Any], arguments: argparse.Namespa
                 continue
             shown = {"filter": share, "examples": [predicates.records.sql(one) for one in filters[:3]]}
             for kind_of_table in arguments.tables:
-                n_filters = arguments.filters if kind_of_table == "ready" else len(rows.data.queries)
+                n_queries = len(rows.data.queries)
+                n_filters = min(arguments.filters, n_queries) if kind_of_table == "ready" else n_queries
                 judge = predicates.truth(rows.data, table, filters[:n_filters])
                 for way in ("single", "batch") if kind_of_table == "ready" else ("single",):
                     about = {"table": kind_of_table, "way": way, **shown, "rounds": arguments.rounds}

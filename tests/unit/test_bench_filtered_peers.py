@@ -99,6 +99,29 @@ def test_truth_is_that_of_the_rows_that_pass_the_filter_of_each_query(columns):
     assert truth.recall(worse) == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("name", filtering.FILTERING)
+def test_adapters_find_what_passes_in_every_form_of_a_filter(name, columns):
+    kind, config = filtering.FILTERING[name]
+    pytest.importorskip(kind.package)
+    rng = np.random.default_rng(2)
+    vectors, queries = rng.standard_normal((2000, 8), np.float32), rng.standard_normal((12, 8), np.float32)
+    table, kinds = predicates.Table(columns), {"10 %": [("vendor", "published")]}
+    filters = predicates.make(columns, kinds, 1)["10 %"]
+    truth = predicates.truth(Dataset("some", "l2", vectors, queries, np.zeros(12)), table, filters)
+    index = kind("l2", **config)
+    index.build(vectors, 1)
+    index.know(columns)
+    best = index.efforts()[-1][-1]
+    for way in range(len(index.ways)):
+        index.tune((*best[:-1], way), 1)
+        for selector in (index.selector(table.mask(filters[0])), index.selector_of(filters[0])):
+            found = [np.stack([index.one_of(query, K, selector) for query in queries])]
+            found += [index.batch_of(queries, K, selector)] if index.batches else []
+            for ids in found:
+                assert truth.allowed(ids).all()
+                assert truth.recall(ids) >= 0.9
+
+
 def test_a_predicate_is_spelled_as_a_dict_of_ours():
     assert filtering.spelled(tuple(ALLOWED)) == {"vendor": {"$eq": "b"}, "published": {"$gte": 10, "$lte": 70}}
     assert records.sql(tuple(ALLOWED)) == "vendor = 'b' AND published >= 10 AND published <= 70"
