@@ -40,7 +40,7 @@ lint: $(VENV)/.dev  ## ruff: mistakes and format
 types: $(VENV)/.dev  ## mypy --strict
 	@$(BIN)/mypy
 
-bench: $(VENV)/.nearly $(if $(filter all collections flat peers,$(Q)),$(VENV)/.peers)  ## one benchmark: Q=name of benchmarks/bench_NAME.py, DATA="data sets", ARGS=more
+bench: $(VENV)/.nearly $(if $(filter all collections filtered_peers flat peers,$(Q)),$(VENV)/.peers)  ## one benchmark: Q=name of benchmarks/bench_NAME.py, DATA="data sets", ARGS=more
 	@if [ ! -f "benchmarks/bench_$(Q).py" ]; then \
 	  echo "make bench Q=NAME; there are:" `ls benchmarks | sed -n 's/^bench_\(.*\)\.py$$/\1/p'`; exit 1; fi
 	@$(BIN)/python benchmarks/bench_$(Q).py $(if $(DATA),--data $(DATA)) $(ARGS)

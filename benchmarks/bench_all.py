@@ -26,7 +26,7 @@ FINALISTS = {
     "wordvec_trivia_64_cosine": ["scann", "rabitqlib-symqg0-l2", "svs-f16"],
     "wordvec_trivia_64_ip": ["svs-f16", "scann"],
 }
-PARTS = ("finalists", "flat", "contract", "overhead", "kernels", "quantizers", "collections")
+PARTS = ("finalists", "flat", "contract", "overhead", "kernels", "quantizers", "collections", "filtered_peers")
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
         elif part == "quantizers":
             names = [name for name in arguments.data if name in datasets.CODED] or arguments.data
             found[part] = [part, "--data", *names, *limit, *rounds]
-        elif part == "collections":  # of the one set that has records
+        elif part in ("collections", "filtered_peers"):  # have sets of their own
             found[part] = [part, *rounds, *limit]
         else:
             found[part] = [part, *rounds, *(limit if part == "overhead" else [])]
@@ -98,7 +98,11 @@ def run(command: list[str], path: Path) -> bool:
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     print("$", *command, file=sys.stderr, flush=True)
-    if part in ("peers", "collections"):  # write a file, and tables and a chart beside it that nobody asked for
+    if part in (
+        "peers",
+        "collections",
+        "filtered_peers",
+    ):  # write a file, and tables and a chart beside it that nobody asked for
         done = subprocess.run([*script, "--out", str(fresh)], stdout=sys.stderr)
         fresh.with_suffix(".md").unlink(missing_ok=True)
         fresh.with_suffix(".svg").unlink(missing_ok=True)

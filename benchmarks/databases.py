@@ -5,6 +5,7 @@ as its documentation advises for bulk loading and filters; `settings` says how, 
 """
 
 import json
+import operator
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ ASKED = (0.80, 0.85, 0.90, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
 BREADTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640)
 PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 FILTERED = ("published", "severity", "vendor", "product")  # columns that get an index where a database has them
+SIGNS = {"=": operator.eq, ">=": operator.ge, "<=": operator.le}
 
 
 class Database:
@@ -38,6 +40,7 @@ class Database:
     project = ""  # its name in the package index, where it is another
     settings = ""  # how it is set up
     asks = False  # whether efforts are recalls that are asked for
+    filtered: tuple[str, ...] = FILTERED  # the columns that filters will be on
 
     def __init__(self, metric: str, **config: Any) -> None:
         self.metric, self.config = metric, config
@@ -115,13 +118,13 @@ class Exact(Database):
 
     def add(self, folder: Path, rows: Rows) -> None:
         np.save(folder / "vectors.npy", rows.vectors)
-        for name in FILTERED:
+        for name in self.filtered:
             np.save(folder / f"{name}.npy", np.array([_filled(value) for value in rows.columns[name]]))
 
     def open(self, folder: Path) -> None:
         self.vectors = np.load(folder / "vectors.npy")
         self.norms = np.einsum("ij,ij->i", self.vectors, self.vectors)
-        self.columns = {name: np.load(folder / f"{name}.npy") for name in FILTERED}
+        self.columns = {name: np.load(folder / f"{name}.npy") for name in self.filtered}
 
     def where(self, conditions: Conditions) -> Conditions:
         return conditions
@@ -129,8 +132,7 @@ class Exact(Database):
     def one(self, query: Floats, k: int, where: Any) -> Any:
         found = (self.norms if self.metric == "l2" else 0) - 2 * (self.vectors @ query)
         for condition in where or ():
-            column = self.columns[condition.column]
-            found[~(column == condition.value if condition.sign == "=" else column >= condition.value)] = np.inf
+            found[~SIGNS[condition.sign](self.columns[condition.column], condition.value)] = np.inf
         best = np.argpartition(found, k - 1)[:k]
         return best[found[best] < np.inf]
 
@@ -166,7 +168,7 @@ class Lance(Database):
         else:
             config = HnswSq(distance_type=self.metric, num_partitions=1)
         self.table.create_index("vector", config=config)
-        for name in FILTERED:
+        for name in self.filtered:
             self.table.create_index(name, config=Bitmap() if name == "severity" else BTree())
         self.table.optimize()
 
@@ -243,7 +245,8 @@ class Chroma(Database):
             self.set_to = self.effort
 
     def where(self, conditions: Conditions) -> Any:
-        parts = [{c.column: {"$eq" if c.sign == "=" else "$gte": c.value}} for c in conditions]
+        signs = {"=": "$eq", ">=": "$gte", "<=": "$lte"}
+        parts = [{c.column: {signs[c.sign]: c.value}} for c in conditions]
         return parts[0] if len(parts) == 1 else {"$and": parts}
 
     def one(self, query: Floats, k: int, where: Any) -> Any:
@@ -284,7 +287,8 @@ class Qdrant(Database):
         def field(c: Condition) -> Any:
             if c.sign == "=":
                 return models.FieldCondition(key=c.column, match=models.MatchValue(value=c.value))
-            return models.FieldCondition(key=c.column, range=models.Range(gte=c.value))
+            bound = {"gte" if c.sign == ">=" else "lte": c.value}
+            return models.FieldCondition(key=c.column, range=models.Range(**bound))
 
         return models.Filter(must=[field(condition) for condition in conditions])
 
@@ -325,7 +329,7 @@ class Milvus(Database):
         build = {"M": 16, "efConstruction": 200} if self.config["kind"] == "HNSW" else {"nlist": round(4 * n**0.5)}
         how = {"index_type": self.config["kind"], "metric_type": self.metric.upper(), "params": build}
         self.collection.create_index("vector", how)
-        for name in FILTERED:
+        for name in self.filtered:
             self.collection.create_index(name, {"index_type": "INVERTED"})
         self.collection.load()
 
@@ -343,7 +347,7 @@ class Milvus(Database):
         return [[(effort,) for effort in (BREADTHS if self.config["kind"] == "HNSW" else PROBES)]]
 
     def where(self, conditions: Conditions) -> str:
-        signs = {"=": "==", ">=": ">="}
+        signs = {"=": "==", ">=": ">=", "<=": "<="}
         return " and ".join(f"{c.column} {signs[c.sign]} {json.dumps(c.value)}" for c in conditions)
 
     def one(self, query: Floats, k: int, where: Any) -> Any:
@@ -403,7 +407,11 @@ class SqliteVec(Database):
         self._connect(folder)
 
     def efforts(self) -> list[list[Effort]]:
-        return [[(factor,) for factor in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)]] if self.config["bits"] else [[()]]
+        return (
+            [[(factor,) for factor in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 400)]]
+            if self.config["bits"]
+            else [[()]]
+        )
 
     def where(self, conditions: Conditions) -> Any:
         return "".join(f" and {c.column} {c.sign} ?" for c in conditions), [c.value for c in conditions]
@@ -422,6 +430,101 @@ class SqliteVec(Database):
             statement = f"select id from vectors where embedding match ? and k = ?{condition}"
             found = self.connection.execute(statement, (vector, k, *values))
         return [key for (key,) in found]
+
+
+class Zvec(Database):
+    """zvec: an index of vectors, an inverted one of each column that filters are on, optimized for ranges."""
+
+    package = "zvec"
+
+    def __init__(self, metric: str, *, kind: str) -> None:
+        super().__init__(metric, kind=kind)
+        how = {"hnsw": "HNSW, m 16, ef_construction 200; ef", "ivf": "IVF, n_list 4 sqrt(n); nprobe"}[kind]
+        self.settings = f"{how}; inverted indexes with range optimization; inserts of 1,000, optimize; one query thread"
+
+    def _init(self, threads: int) -> Any:
+        import zvec
+
+        zvec.init(log_level=zvec.LogLevel.ERROR, query_threads=1, optimize_threads=threads)
+        return zvec
+
+    def add(self, folder: Path, rows: Rows) -> None:
+        zvec = self._init(1)
+        types = {"text": zvec.DataType.STRING, "integer": zvec.DataType.INT64, "float": zvec.DataType.DOUBLE}
+        inverted = zvec.InvertIndexParam(enable_range_optimization=True)
+        fields = []
+        for name, column in {**rows.columns, "text": rows.texts}.items():
+            index = {"index_param": inverted} if name in self.filtered else {}
+            fields.append(zvec.FieldSchema(name, types[_sql_type(column)], nullable=True, **index))
+        metric = zvec.MetricType.L2 if self.metric == "l2" else zvec.MetricType.COSINE
+        if self.config["kind"] == "hnsw":
+            built = zvec.HnswIndexParam(metric_type=metric, m=16, ef_construction=200)
+        else:
+            built = zvec.IVFIndexParam(metric_type=metric, n_list=round(4 * len(rows) ** 0.5))
+        vector = zvec.VectorSchema("vector", zvec.DataType.VECTOR_FP32, rows.vectors.shape[1], built)
+        schema = zvec.CollectionSchema(name="rows", fields=fields, vectors=vector)
+        self.collection = zvec.create_and_open(str(folder / "rows"), schema)
+        for start, stop in _batches(len(rows), 1000):
+            fields = rows.dicts(start, stop, text=rows.texts)
+            vectors = rows.vectors[start:stop].tolist()
+            self.collection.insert(
+                [zvec.Doc(id=str(start + i), vectors={"vector": v}, fields=fields[i]) for i, v in enumerate(vectors)]
+            )
+
+    def index(self, n: int, threads: int) -> None:
+        import zvec
+
+        self.collection.optimize(zvec.OptimizeOption(concurrency=threads))
+        self.collection.flush()
+
+    def close(self) -> None:
+        self.collection.close()
+
+    def open(self, folder: Path) -> None:
+        self.zvec = self._init(1)
+        self.collection = self.zvec.open(str(folder / "rows"))
+
+    def efforts(self) -> list[list[Effort]]:
+        return [[(effort,) for effort in (BREADTHS if self.config["kind"] == "hnsw" else PROBES)]]
+
+    def tune(self, effort: Effort) -> None:
+        super().tune(effort)
+        kind = self.zvec.HnswQueryParam if self.config["kind"] == "hnsw" else self.zvec.IVFQueryParam
+        self.how = kind(self.effort[0])
+
+    def one(self, query: Floats, k: int, where: Any) -> Any:
+        asked = self.zvec.Query("vector", vector=query, param=self.how)
+        return [int(doc.id) for doc in self.collection.query(asked, topk=k, filter=where, output_fields=[])]
+
+
+class Duckdb(Database):
+    """duckdb's own arrays: exact. Its extension vss, whose graph takes filters of late, was not to be had for 2.0."""
+
+    package = "duckdb"
+    settings = "exact: array_distance or array_cosine_distance over the rows that pass, in order of it; SQL"
+
+    def add(self, folder: Path, rows: Rows) -> None:
+        import duckdb
+        import pyarrow as pa
+
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.reshape(-1)), rows.vectors.shape[1])
+        given = pa.table({"id": np.arange(len(rows)), "vector": vectors, **rows.columns, "text": rows.texts})
+        with duckdb.connect(folder / "rows.duckdb") as connection:
+            connection.register("given", given)
+            connection.execute("CREATE TABLE rows AS SELECT * FROM given")
+
+    def open(self, folder: Path) -> None:
+        import duckdb
+
+        self.connection = duckdb.connect(folder / "rows.duckdb", read_only=True, config={"threads": 1})
+        kind = self.connection.execute("SELECT typeof(vector) FROM rows LIMIT 1").fetchall()[0][0]
+        distance = "array_distance" if self.metric == "l2" else "array_cosine_distance"
+        self.nearest = f"ORDER BY {distance}(vector, $1::{kind})"
+
+    def one(self, query: Floats, k: int, where: Any) -> Any:
+        passing = "" if where is None else f"WHERE {where} "
+        found = self.connection.execute(f"SELECT id FROM rows {passing}{self.nearest} LIMIT {k}", [query])
+        return found.fetchnumpy()["id"]
 
 
 def _batches(n: int, size: int) -> Iterator[tuple[int, int]]:
@@ -448,6 +551,9 @@ DATABASES: dict[str, tuple[type[Database], dict[str, Any]]] = {
     "milvus-lite-ivf": (Milvus, {"kind": "IVF_FLAT"}),
     "sqlite-vec": (SqliteVec, {"bits": False}),
     "sqlite-vec-bits": (SqliteVec, {"bits": True}),
+    "zvec-hnsw": (Zvec, {"kind": "hnsw"}),
+    "zvec-ivf": (Zvec, {"kind": "ivf"}),
+    "duckdb": (Duckdb, {}),
     "exact": (Exact, {}),
 }
 

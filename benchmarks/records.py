@@ -27,13 +27,15 @@ class Condition:
     """A column compared with a value; what has no value does not pass."""
 
     column: str
-    sign: str  # = or >=
+    sign: str  # = or >= or <=
     value: Any
 
     def passes(self, values: Sequence[Any]) -> NDArray[np.bool_]:
         """Return which values pass."""
         if self.sign == "=":
             return np.array([value == self.value for value in values])
+        if self.sign == "<=":
+            return np.array([value is not None and value <= self.value for value in values])
         return np.array([value is not None and value >= self.value for value in values])
 
     def sql(self) -> str:

@@ -1,9 +1,9 @@
 """JSON lines of the benchmarks to tables and a chart.   python benchmarks/report.py FILE.jsonl ... [--chart A.svg]
 
-Files of bench_peers (sweeps and finalists), bench_flat, bench_contract, bench_overhead, bench_quantizers and
-bench_collections; the newest record of each kind counts. `--into PAGE.md` writes what matters most between the lines
-`<!-- figures -->` and `<!-- end of figures -->` of a page, `--quantizers PAGE.md` the same of what quantizers lose,
-`--tables FILE.md` every table, as printed.
+Files of bench_peers (sweeps and finalists), bench_flat, bench_contract, bench_overhead, bench_quantizers,
+bench_collections and bench_filtered_peers; the newest record of each kind counts. `--into PAGE.md` writes what matters
+most between the lines `<!-- figures -->` and `<!-- end of figures -->` of a page, `--quantizers PAGE.md` the same of
+what quantizers lose, `--tables FILE.md` every table, as printed.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def markdown(records: list[Record], *, brief: bool = False) -> str:
     machines = {tables.machine(record): None for record in records if "machine" in record}
     detailed = [tables.sweep, tables.finalists, tables.asked]
     common = [tables.builds, tables.flat, tables.contract, tables.overhead]
-    last = [tables.collections_middle if brief else tables.collections, tables.ingest]
+    last = [tables.collections_middle if brief else tables.collections, tables.ingest, tables.filtered_peers]
     parts = [part(records) for part in ([tables.summary] if brief else [*detailed, tables.quantizers]) + common + last]
     return "\n\n".join([*machines, *filter(None, parts)]) + "\n"
 

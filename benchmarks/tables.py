@@ -1,5 +1,6 @@
 """Markdown tables of benchmark records, and the points that a chart draws. A dash: not measured or not reached."""
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
@@ -393,3 +394,46 @@ def finalist_panels(records: list[Record], mode: str) -> dict[str, dict[str, lis
                 if point not in lines.setdefault(record[side], []):
                     lines[record[side]].append(point)
     return found
+
+
+# ---------------------------------------------------------------- filters beside peers
+
+
+def filtered_peers(records: list[Record]) -> str:
+    """Return queries a second under filters at recall 0.95, and how each of ours compares with the best."""
+    found = newest(records, "filtered-peers", "table", "way", "filter", "peer")
+    ratios = newest(records, "filtered-peers-ratio", "table", "way", "filter", "a", "b")
+    where = {(*_place(r), r["filter"], r["a"], r["b"]): r for r in ratios}
+    parts = []
+    for place, group in _groups(found, _place):
+        shares = list(dict.fromkeys(r["filter"] for r in group))
+        cells = {(r["peer"], r["filter"]): r for r in group}
+        names = list(dict.fromkeys(r["peer"] for r in group))
+        names.sort(key=lambda name: not name.startswith(OURS))
+        rows = [[name, *(_filtered_cell(cells.get((name, share))) for share in shares)] for name in names]
+        kinds = dict.fromkeys(r["kind"] for r in where.values() if _place(r) == place)
+        for a, kind in itertools.product((name for name in names if name.startswith(OURS)), kinds):
+            pairs = [[where.get((*place, share, a, b)) for b in names] for share in shares]
+            best = [
+                min((r for r in of_share if r and r["kind"] == kind), key=_worst, default=None) for of_share in pairs
+            ]
+            rows.append([f"{a} / the best {kind}", *("–" if r is None else f"{spread(r)} ({r['b']})" for r in best)])
+        name, table_name, way = place
+        heading = f"{name}, filters {table_name}, {way}: queries a second at recall@10 0.95"
+        parts.append(section(heading, table(["rows that pass", *shares], rows, words=1)))
+    return "\n\n".join(filter(None, parts))
+
+
+def _place(record: Record) -> tuple[str, str, str]:
+    name, _, kind = record["data"]["name"].partition("/")
+    name = TITLES.get(name, name)
+    return (f"{name} by {kind}" if kind else name), record["table"], record["way"]
+
+
+def _filtered_cell(record: Record | None) -> str:
+    if record is None or "error" in record:
+        return "–"
+    if "qps" not in record:
+        return f"– ({record['best_recall']:.3f})"
+    qps = record["qps"]
+    return f"{qps:.1f} ({record['recall']:.3f})" if qps < 10 else f"{number(qps)} ({record['recall']:.3f})"
