@@ -627,8 +627,10 @@ class GraphIndex(Index):
         """The degree of wide lists for so many times the degree of the others."""
         times = arrays.check_int(filter_expansion, "filter_expansion", low=1, high=512)
         if times * degree > _WIDEST:
-            raise InputError(f"filter_expansion is {times}, but {times} times {degree} neighbors are more than {_WIDEST}"
-                             f"; pass at most {_WIDEST // degree}")  # fmt: skip
+            most = _WIDEST // degree
+            raise InputError(
+                f"filter_expansion is {times}, but lists hold at most {_WIDEST} neighbors; pass at most {most}"
+            )
         return times * degree if times > 1 else 0
 
     def _describe_graph(self) -> str:
