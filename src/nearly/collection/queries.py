@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nearly import arrays, metrics
 from nearly.arrays.words import listing
 from nearly.collection.found import Found, FoundInRange, Joiner, locators
-from nearly.collection.parts import Part, Stored
+from nearly.collection.parts import Part, Stored, skipped
 from nearly.collection.schema import RESERVED, Schema
 from nearly.collection.state import State
 from nearly.errors import DimensionError, InputError
@@ -60,20 +60,23 @@ class Question:
 class _Together:
     """The context of an answer that parts gave together."""
 
-    __slots__ = ("_found", "_state", "_where", "metric")
+    __slots__ = ("_found", "_n_skipped", "_state", "_where", "metric")
 
     def __init__(
-        self, metric: AnyMetric, found: Sequence[tuple[Part, int, Context]], state: State, where: Expression | None
-    ) -> None:
+        self, metric: AnyMetric, found: Sequence[tuple[Part, int, Context]], state: State, where: Expression | None,
+        n_skipped: int = 0,
+    ) -> None:  # fmt: skip
         self.metric, self._found, self._state, self._where = metric, found, state, where
+        self._n_skipped = n_skipped
 
     @property
     def plan(self) -> str:
         total = len(self._state)
+        skipped = f"; {self._n_skipped} of {len(self._state.segments)} segments skipped" if self._n_skipped else ""
         if not self._found:
-            return f"nothing to search: none of {total} rows passes" if total else "nothing to search: no rows"
+            return f"nothing to search: none of {total} rows passes{skipped}" if total else "nothing to search: no rows"
         passing = sum(count for _, count, _ in self._found)
-        head = f"{passing} of {total} rows pass {self._where!r}; " if self._where is not None else ""
+        head = f"{passing} of {total} rows pass {self._where!r}{skipped}; " if self._where is not None else ""
         plans = [f"{_name(part)} ({count} rows): {context.plan}" for part, count, context in self._found]
         return head + "; ".join(plans)
 
@@ -125,14 +128,14 @@ def search(state: State, queries: Any, k: int, asked: Question, workload: bool =
     rows, single = as_rows(state, queries, asked.field)
     columns = min(arrays.check_k(k), max(len(state), 1 << 16))
     check_columns(asked.where, state)
-    found = _ask(
+    found, n_skipped = _ask(
         parts,
         asked,
         len(rows),
         lambda part, options: _searched(part.source.index(asked.field), workload)(rows, k, **options),
     )
     ids, distances = _merged(found, len(rows), columns)
-    context = _Together(metric, [(part, n, hits._context) for _, part, n, hits in found], state, asked.where)
+    context = _Together(metric, [(part, n, hits._context) for _, part, n, hits in found], state, asked.where, n_skipped)
     return Found(ids, distances, single, context, _work([hits for *_, hits in found]), joiner)
 
 
@@ -156,11 +159,16 @@ def _searched(index: Any, workload: bool) -> Callable[..., Hits]:
 
 def _ask(
     parts: Sequence[Part], asked: Question, n_queries: int, ask: Callable[[Part, dict[str, Any]], Any]
-) -> list[tuple[int, Part, int, Any]]:
-    """The answer of every part in which rows pass: its number, itself, how many pass, and the answer."""
+) -> tuple[list[tuple[int, Part, int, Any]], int]:
+    """The answer of every part in which rows pass: its number, itself, how many pass, and the answer.
+
+    With them how many parts were skipped without a look at their rows.
+    """
     tasks: list[tuple[int, Part, int, dict[str, Any]]] = []
+    n_skipped = 0
     for number, part in enumerate(parts):
         allowed = part.passing(asked.where, asked.types)
+        n_skipped += skipped(allowed)
         if allowed.n:
             options = dict(asked.options)
             if allowed.n < part.n or not isinstance(part.source, Stored):
@@ -171,7 +179,8 @@ def _ask(
         answers = list(_pool().map(lambda task: ask(task[1], task[3]), tasks))
     else:
         answers = [ask(part, options) for _, part, _, options in tasks]
-    return [(number, part, n, answer) for (number, part, n, _), answer in zip(tasks, answers, strict=True)]
+    found = [(number, part, n, answer) for (number, part, n, _), answer in zip(tasks, answers, strict=True)]
+    return found, n_skipped
 
 
 def _pool() -> "ThreadPoolExecutor":
@@ -216,7 +225,7 @@ def range_search(state: State, queries: Any, radius: float, asked: Question) -> 
     check_columns(asked.where, state)
     arrays.check_real(radius, "radius")
     parts = state.parts
-    found = _ask(
+    found, n_skipped = _ask(
         parts,
         asked,
         len(rows),
@@ -230,7 +239,7 @@ def range_search(state: State, queries: Any, radius: float, asked: Question) -> 
     order = np.lexsort((far, query))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=n))]).astype(np.int64)
     metric = metrics.named(state.schema.fields[asked.field].metric)
-    context = _Together(metric, [(part, m, hits._context) for _, part, m, hits in found], state, asked.where)
+    context = _Together(metric, [(part, m, hits._context) for _, part, m, hits in found], state, asked.where, n_skipped)
     joiner = Joiner(parts, asked.names, state.schema.keys != "str")
     work = _work([hits for *_, hits in found])
     return FoundInRange(at[order], far[order], offsets, single, context, work, joiner)

@@ -14,6 +14,7 @@ from nearly.collection.cells import column_from_arrays, column_to_arrays
 from nearly.collection.keys import KeyKind, Keys, Mapped, joined
 from nearly.errors import FormatError, InputError
 from nearly.filters.columns import Column, Dictionary
+from nearly.filters.evaluating import Test, run
 
 __all__ = ["DAMAGE", "Document", "Rows", "rows_arrays"]
 
@@ -178,6 +179,8 @@ class Rows:
                 used = column.values if column.offsets is not None else column.values[column.mask()]
                 if len(used) and not 0 <= int(used.min()) <= int(used.max()) < len(column.dictionary):
                     raise FormatError(f"{self._where!r} is damaged: column {name!r} points past its texts")
+            if run(Test(column, column.cover.opposite(nulls=False)), self.n, {}).any():
+                raise FormatError(f"{self._where!r} is damaged: column {name!r} has values past its ends")
         self.documents(rows)
 
 
