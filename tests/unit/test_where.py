@@ -628,10 +628,10 @@ def test_spans_are_sets(rng, dtype):
     [
         ([3, None, 900, 3], ["x = 3", "x >= 900", "x IS NULL", "x <> 3"], ["x = 4", "x > 900", "x IN (1, 5, 1000)"]),
         ([0.5, -2.0], ["x < 0", "x IS NOT NULL"], ["x > 0.5", "x = 0", "x IS NULL", "x < -2"]),
-        (["b", "d"], ["x > 'c'", "x LIKE 'd%'"], ["x = 'c'", "x LIKE '%a%'", "x IN ('a', 'e')", "x <> 'b' AND x < 'd'"]),
+        (["b", "d"], ["x > 'c'", "x LIKE 'd%'"], ["x = 'c'", "x LIKE '%a%'", "x IN ('a', 'e')"]),
         ([True, True], ["x"], ["NOT x", "x IS NULL"]),
         ([["a"], []], ["list_contains(x, 'a')", "NOT list_contains(x, 'a')"], ["list_contains(x, 'b')", "x IS NULL"]),
-        ([dt.date(2020, 1, 1), None], ["x = '2020-01-01'"], ["x > '2020-01-01'", "x < '2020-01-01' OR x > '2021-01-01'"]),
+        ([dt.date(2020, 1, 1), None], ["x = '2020-01-01'"], ["x > '2020-01-01'", "x < '2020-01-01'"]),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, list) else "",
 )  # fmt: skip

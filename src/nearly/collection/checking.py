@@ -52,6 +52,9 @@ class Stats:
         Of a search at the target of the collection; None where nothing is known.
     problem : str or None
         What the background thread could not do.
+    promised, read : float or None
+        The share of rows in segments that a search could not skip, on the mean: as `partition_for` foretold, and of all
+        searches since the collection was opened. Once the second is half as much again, learn from newer searches.
 
     Examples
     --------
@@ -68,6 +71,8 @@ class Stats:
     memory_bytes: int
     expected_recall: float | None
     problem: str | None = None
+    promised: float | None = None
+    read: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ def stats(state: State, path: Path | None, problem: BaseException | None) -> Sta
         len(state), state.fresh.n_alive, tuple(part.n_alive for part in state.segments),
         1 - alive / total if total else 0.0, sum(size for _, size in _files(path)), memory, recall,
         None if problem is None else repr(problem),
+        *((None, None) if state.layout is None else (state.layout.promised, state.layout.meter.share)),
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def load(catalogue: Catalogue, volume: Folder, known: Mapping[str, Stored]) -> t
         raise _damaged(catalogue, "two segments have one file")
     if catalogue.writable:
         catalogue.knows(segments)
-    state = State.empty(manifest.schema, segments, manifest.sequence, manifest.next_id)
+    state = State.empty(manifest.schema, segments, manifest.sequence, manifest.next_id, manifest.layout)
     return _replayed(state, manifest, catalogue), manifest
 
 

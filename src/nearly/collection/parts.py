@@ -45,7 +45,7 @@ class Stored:
     openers : mapping of str to callable
         What makes the index of each field.
     files : mapping
-        What the catalogue says of its files, and whether its indexes are drafts.
+        What the catalogue says of its files, whether its indexes are drafts, and its leaf in the layout.
     opened : sequence of storage.File
         Those files.
     """
@@ -67,6 +67,11 @@ class Stored:
     def draft(self) -> bool:
         """Whether its indexes are scans that quicker ones are to replace."""
         return bool(self.files.get("draft"))
+
+    @property
+    def leaf(self) -> int | None:
+        """Its leaf in the layout (layout.py); None where its rows are of any."""
+        return self.files.get("leaf")
 
     @property
     def fields(self) -> tuple[str, ...]:

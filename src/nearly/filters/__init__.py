@@ -10,4 +10,15 @@ from nearly.filters.expressions import Expression
 from nearly.filters.fields import F
 from nearly.filters.parsing import parse
 
-__all__ = ["Column", "Dictionary", "Expression", "F", "Filter", "bits_if_any", "evaluate", "evaluate_bits", "parse", "select"]
+__all__ = [
+    "Column",
+    "Dictionary",
+    "Expression",
+    "F",
+    "Filter",
+    "bits_if_any",
+    "evaluate",
+    "evaluate_bits",
+    "parse",
+    "select",
+]

@@ -295,8 +295,8 @@ class Column:
 
     def _between(self, present: Array, nulls: bool) -> Spans:
         dtype = "float64" if self.type == "float" else "int64"
-        ends = [[present.min()], [present.max()]] if len(present) else [[], []]
-        return Spans.of(*ends, dtype, nulls)
+        least, greatest = ([present.min()], [present.max()]) if len(present) else ([], [])
+        return Spans.of(least, greatest, dtype, nulls)
 
     def outline(self) -> Array | None:
         """Return the ends of spans that hold every value, closer than `cover` finds them: each where they are few.

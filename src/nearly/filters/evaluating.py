@@ -165,7 +165,8 @@ def possible(made: Plan, leaf: Callable[[Plan], Any]) -> Any:
     ----------
     made : Plan
     leaf : callable
-        Given a part that is not `Joined`, whether it may be true: a bool, or an array of them, one for each set of rows.
+        Given a part that is not `Joined`, whether it may be true: a bool, or an array of one for each set of
+        rows.
     """
     if isinstance(made, Joined):
         return reduce(operator.and_ if made.all else operator.or_, (possible(p, leaf) for p in made.parts), made.all)
