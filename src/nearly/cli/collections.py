@@ -395,8 +395,8 @@ def layout(
     if json:
         print(output.as_json(vars(found)))
         return
-    print(output.table(["rows", "segment"], [[f"{n:,}", what] for n, what in zip(found.rows, found.leaves, strict=True)],
-                       indent=""))  # fmt: skip
+    lines = [[f"{n:,}", what] for n, what in zip(found.rows, found.leaves, strict=True)]
+    print(output.table(["rows", "segment"], lines, indent=""))
     learned = f"searches learned from read {found.train_before:.1%} of all rows before, {found.train_after:.1%} by this"
     print(f"{'laid out' if found.applied else 'not laid out'}: {found.reason}; {learned}")
 

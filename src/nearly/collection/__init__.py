@@ -12,8 +12,8 @@ Files of segments are written, synced and named before the transaction that name
 into the log and the tail in memory (`tail`); a full tail becomes a segment, segments are merged (`maintenance`).
 A snapshot (`state`) is immutable: segments, the rows alive in each as bits, patches, and how far into the tail it sees.
 Readers take the snapshot that was published last; the writer makes the next one, commits, publishes it (`writing`).
-A segment in which nothing can pass a filter, by what it knows of its columns, is skipped; segments may be laid out so that
-searches skip much (`layout`, `partitioning`, `learning`, `space`, `balls`).
+A segment in which nothing can pass a filter, by what it knows of its columns, is skipped; segments may be laid out so
+that searches skip much (`layout`, `partitioning`, `learning`, `space`, `balls`).
 Opening reads the catalogue, maps files, and applies the log (`loading`, `records`): there is nothing to repair.
 
 Rows lie in mapped arrays rather than Parquet: filters read columns where they lie, ten rows are read in a fraction of a
