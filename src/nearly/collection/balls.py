@@ -81,6 +81,10 @@ class Balls(NamedTuple):
         """The least distance of any vector from each query, in the unit of the metric."""
         return as_distances(metric, self.bounds(placed(metric, queries)).min(axis=1))
 
+    def hold(self, metric: AnyMetric, vectors: Floats) -> bool:
+        """Whether every vector is in a ball, as nearly as bounds are kept."""
+        return bool((self.bounds(placed(metric, vectors)).min(axis=1, initial=np.inf) == 0).all())
+
 
 def as_distances(metric: AnyMetric, bounds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distances in space in the unit of the metric, a little less."""

@@ -411,9 +411,10 @@ class Collection(Changes, AsyncTwins):
         field : str, optional
             Which vectors the queries are of, where rows have several.
         min_rows : int, optional
-            Of a segment; a quarter of an even share of the rows and at least 1,000 by default.
+            Of a segment, and what a search of one more is taken to cost; a quarter of an even share of the rows and at
+            least 5,000 by default.
         max_parts : int, default 16
-            Segments at most. A search that can skip none pays for each.
+            Segments at most.
         cells : int, optional
             In which vectors are told apart, where the workload has queries and the metric is l2 or cosine; up to 64 by
             default, none when 0.
@@ -426,8 +427,8 @@ class Collection(Changes, AsyncTwins):
         -------
         Partition or None
             What was learned, and whether it was applied: a fifth of the workload is held out, and where these searches
-            would not be spared at least a twentieth of what they read, and half as much as the others, all stays as it
-            was. None for a workload of None.
+            would not be spared at least a twentieth of their cost, and half as much as the others, all stays as it was.
+            None for a workload of None.
 
         Raises
         ------
@@ -438,7 +439,8 @@ class Collection(Changes, AsyncTwins):
         -----
         HQI (Mohoney et al., PACMMOD 2023, https://arxiv.org/abs/2304.01926), with the tree of Yang et al. (SIGMOD 2020,
         section 4). Cells are never skipped on suspicion, as lists of an inverted file are, but by the triangle
-        inequality: that spares much where vectors lie in clusters, and little elsewhere.
+        inequality: that spares much where vectors lie in clusters, and little elsewhere. The catalogue keeps the tree,
+        and with it constants of filters, until the layout is forgotten or another takes its place.
 
         Examples
         --------

@@ -75,14 +75,14 @@ class Known:
             found &= self._reach @ there[self._n_tests :].astype(np.float32) > 0
         return found
 
-    def read(self, sets: Sequence[Array], weights: Array) -> float:
-        """The share of rows in the sets that a search cannot skip, on the weighted mean."""
+    def read(self, sets: Sequence[Array], weights: Array, each: int = 0) -> float:
+        """The share of rows in the sets that a search cannot skip, on the weighted mean; each as so many more."""
         there = np.zeros((len(self.facts), len(sets)), bool)
         for i, rows in enumerate(sets):
             mask = np.zeros(self.n, bool)
             mask[rows] = True
             there[:, i] = (self.facts & bits.pack(mask)).any(axis=1)
-        sizes = np.array([len(rows) for rows in sets], np.float64)
+        sizes = np.array([len(rows) + each for rows in sets], np.float64)
         return float(weights @ (self.may(there) @ sizes) / weights.sum() / max(1, self.n))
 
 
@@ -115,7 +115,10 @@ class _Node:
 
 
 def learned(known: Known, cuts: Sequence[Cut], weights: Array, min_rows: int, max_parts: int) -> Tree:
-    """The tree by which searches of some weights are spared most, with leaves of at least so many rows."""
+    """The tree by which searches of some weights are spared most, with leaves of at least so many rows.
+
+    So many rows is also what a segment is taken to cost that is searched at all.
+    """
     if not known.n or not cuts:
         return None
     return _Learner(known, cuts, weights, min_rows).tree(max_parts)
@@ -174,7 +177,8 @@ class _Learner:
         now = self._known.may(tests.max(axis=1, keepdims=True) > 0)
         n_passing = cuts.sum(axis=1).astype(np.float64)
         after = (self._weights @ these) * n_passing + (self._weights @ others) * (len(sample) - n_passing)
-        gains: Array = step * ((self._weights @ now) * len(sample) - after)
+        searched = self._weights @ (these.astype(np.int8) + others - now)  # segments more, of all searches
+        gains: Array = step * ((self._weights @ now) * len(sample) - after) - self._min_rows * searched
         return gains
 
 

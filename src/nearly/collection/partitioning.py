@@ -27,7 +27,8 @@ from nearly.filters.expressions import Expression
 __all__ = ["Limits", "Partition", "partition", "read_workload"]
 
 _HELD_OUT = 5  # one search of so many
-_SPARED = 0.05  # of what they read, that held-out searches must be spared, and half as much as those learned from
+_SPARED = 0.05  # of their cost, that held-out searches must be spared, and half as much as those learned from
+_WORTH = 5000  # rows that are worth a segment, unless told otherwise: from so many on it is a graph
 _SEARCHES = 2000  # with queries, of a workload, that are learned from
 
 Array = NDArray[Any]
@@ -120,7 +121,7 @@ class Limits:
 
     def least(self, n: int) -> int:
         """The rows of the smallest segment, of n in all."""
-        return max(1000, n // (4 * self.max_parts)) if self.min_rows is None else self.min_rows
+        return max(_WORTH, n // (4 * self.max_parts)) if self.min_rows is None else self.min_rows
 
 
 class _Learned(NamedTuple):
@@ -167,25 +168,30 @@ def _learned(state: State, asked: Sequence[Asked], name: str, limits: Limits) ->
     cuts = candidates(list(filters.values()), np.bincount(which, train, len(filters)))
     cuts += [] if space is None else space.cuts(train)
     tree = learned(known, cuts, train, limits.least(known.n), limits.max_parts)
-    return _judged(Layout(tree, 1.0, name), known, weights.astype(np.float64), rows)
+    return _judged(Layout(tree, 1.0, name), known, weights.astype(np.float64), rows, limits.least(known.n))
 
 
-def _judged(layout: Layout, known: Known, weights: Array, rows: Sequence[Array]) -> _Learned:
-    """Whether a layout pays: what searches would have to read by it, beside what they have to read now."""
+def _judged(layout: Layout, known: Known, weights: Array, rows: Sequence[Array], each: int) -> _Learned:
+    """Whether a layout pays: what searches would have to read by it, beside what they have to read now.
+
+    A segment that is searched counts as so many rows more than it has.
+    """
     ends = np.cumsum([len(each) for each in rows]).tolist()
     now = [np.arange(end - len(each), end) for end, each in zip(ends, rows, strict=True)]
     leaves = layout.leaves(known.columns, known.n, known.cells)
     then = [np.flatnonzero(leaves == leaf) for leaf in range(layout.n_leaves)]
-    read = [(known.read(now, each), known.read(then, each)) for each in weights if each.any()]
+    some = [counts for counts in weights if counts.any()]
+    read = [(known.read(now, counts), known.read(then, counts)) for counts in some]
+    cost = [(known.read(now, counts, each), known.read(then, counts, each)) for counts in some]
     (before, after), tested = read[0], read[1] if len(read) > 1 else (None, None)
-    spared, spared_held = (1 - b / a if a else 0.0 for a, b in (read[0], read[-1]))
+    spared, spared_held = (1 - b / a if a else 0.0 for a, b in (cost[0], cost[-1]))
     pays = layout.tree is not None and spared_held >= max(_SPARED, spared / 2)
     if layout.tree is None:
         reason = "no cut spares enough to be worth a segment"
     elif len(read) < 2:
-        reason = f"searches read {spared:.1%} less"
+        reason = f"searches cost {spared:.1%} less"
     else:
-        reason = f"searches that were held out read {spared_held:.1%} less, those learned from {spared:.1%}"
+        reason = f"searches that were held out cost {spared_held:.1%} less, those learned from {spared:.1%}"
     reason += "" if pays or layout.tree is None else ": the present layout stays"
     report = Partition(False, reason, tuple(layout.conditions()), tuple(map(len, then)), before, after, *tested)
     layout = Layout(layout.tree, read[-1][1], layout.field if layout.by_cells else None)

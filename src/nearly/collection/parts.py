@@ -27,6 +27,7 @@ NO_PATCHES: Patches = {}
 _KEPT = 32  # filters whose bits a part remembers
 _BARREN = 4096  # filters that a segment remembers that nothing in it passes
 _NONE: Bits = np.zeros(0, np.uint64)  # of a filter that nothing passes: its values were not looked at
+_SKIPPED = Allowed(_NONE, 0)
 
 
 class Opener(Protocol):
@@ -231,6 +232,8 @@ class Part:
             while len(self._filters) >= _KEPT:
                 self._filters.pop(next(iter(self._filters)), None)
             self._filters[key] = found
+        if found is _NONE:
+            return _SKIPPED
         passing = found & self.alive[: len(found)]
         return Allowed(passing, bits.count(passing))
 
@@ -251,4 +254,4 @@ class Part:
 
 def skipped(allowed: Allowed) -> bool:
     """Whether a part was not looked at, as what is known of its columns tells that nothing in it passes."""
-    return not len(allowed.bits)
+    return allowed is _SKIPPED

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,6 +149,6 @@ def _farthest(state: State, asked: Sequence[Asked], name: str) -> NDArray[np.flo
         first = asked[members[0]]
         together = np.stack([np.asarray(asked[i].query) for i in members])
         question = Question(name, first.where, {}, (), state.schema.columns)
-        hits = queries.search(state, together, first.k, question, workload=True)
+        hits = queries.search(replace(state, layout=None), together, first.k, question, workload=True)
         found[members] = hits.distances[:, first.k - 1] if hits.distances.shape[1] >= first.k else np.inf
     return found
