@@ -43,11 +43,16 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--filters", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--equal", metavar="COLUMN", help="filters are the values of a column instead, as of tenants")
     parser.add_argument("--parts", type=int, help="beside a copy that is laid out in so many segments at most")
+    parser.add_argument("--min-rows", type=int, help="rows of each of these segments")
     parser.add_argument("--limit", type=int, help="keep only the first rows")
     arguments = parser.parse_args()
     rows = records.load(arguments.data, n_queries=1000, limit=arguments.limit)
     filters = make_filters(rows.columns, arguments.filters)
+    if arguments.equal:
+        values = {value for value in rows.columns[arguments.equal] if value is not None}
+        filters = [(Condition(arguments.equal, "=", value),) for value in sorted(values)]
     with tempfile.TemporaryDirectory(prefix="nearly-bench-") as folder:
         docs = {"": filled(rows, Path(folder) / "rows")}
         found = {}
@@ -107,7 +112,7 @@ def laid_out(
     past = [records.sql(filters[rng.integers(len(filters))]) for _ in range(arguments.queries)]
     docs.snapshot(path)
     copy = nearly.open(path)
-    report = copy.partition_for(past, max_parts=arguments.parts)
+    report = copy.partition_for(past, max_parts=arguments.parts, min_rows=arguments.min_rows)
     return copy, {"parts": {name: value for name, value in vars(report).items() if name != "leaves"}}
 
 

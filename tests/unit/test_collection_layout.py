@@ -146,6 +146,24 @@ def test_searches_need_only_their_leaves():
     assert all("segments skipped" in hits.plan for hits in laid_out)
 
 
+@pytest.mark.parametrize("kind", ["str", "date", "float", "int"])
+def test_rows_of_many_tenants_are_divided_between_their_names(kind):
+    rng = np.random.default_rng(0)
+    tenants = {"str": [f"tenant {i:02d}" for i in range(60)], "int": list(range(60)),
+               "date": [dt.date(2020, 1, 1) + dt.timedelta(i) for i in range(60)],
+               "float": [i / 7 for i in range(60)]}[kind]  # fmt: skip
+    docs = nearly.open(background=False)
+    which = rng.integers(60, size=1500)
+    docs.add(rng.random((1500, 4)), metadata={"tenant": [None if i == 7 else tenants[i] for i in which.tolist()]})
+    found = docs.partition_for([F.tenant == tenants[i] for i in range(60)] * 2, min_rows=150, max_parts=8)
+    assert len(found.rows) > 4
+    assert found.test_after < 0.25
+    for i in (0, 7, 59):
+        assert docs.count(F.tenant == tenants[i]) == int((which == i).sum()) * (i != 7)
+        plan = docs.search(np.zeros(4), where=F.tenant == tenants[i]).plan
+        assert f"{len(found.rows) - (i != 7)} of {len(found.rows)} segments skipped" in plan
+
+
 def test_vectors_in_clusters_are_divided_by_where_they_lie():
     for metric in ("l2", "cosine"):
         docs = opened(clusters=12, metric=metric)

@@ -7,7 +7,7 @@ searches need either. The node whose cut spares most is divided first.
 import heapq
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +19,13 @@ from nearly.collection.layout import Cut, Tree, as_cut, passing, tests_of
 from nearly.collection.space import Space
 from nearly.filters.columns import Column
 from nearly.filters.evaluating import Element, Joined, Plan, Test, plan, possible, run
-from nearly.filters.expressions import Expression
+from nearly.filters.expressions import Expression, Field
 
 __all__ = ["Known", "candidates", "learned"]
 
 _STEP = 0.01  # of the rows that all searches would read, that a cut must spare
 _CUTS = 256  # candidates, the most frequent of the workload
+_PARTS = 32  # of about equal size, that comparisons with a column's values make
 _SAMPLE = 1 << 16  # rows of a node that cuts are compared on
 
 Array = NDArray[Any]
@@ -189,12 +190,29 @@ def _as_floats(found: Array, rows: Array) -> NDArray[np.float32]:
     return made
 
 
-def candidates(filters: Sequence[Expression | None], weights: Array) -> list[Cut]:
-    """Tests of one column by which a filter asks, the most frequent first."""
+def candidates(filters: Sequence[Expression | None], weights: Array, columns: Mapping[str, Column]) -> list[Cut]:
+    """Tests of one column by which a filter asks, the most frequent first; and places that divide these columns evenly.
+
+    Filters that ask for single values, of a tenant or a year, would else be cut one value after the other.
+    """
     counted: Counter[str] = Counter()
     for where, weight in zip(filters, weights.tolist(), strict=True):
         for test in tests_of(where) if where is not None and weight else ():
             cut = as_cut(test)
             if cut is not None:
                 counted[json.dumps(cut)] += weight
-    return [json.loads(text) for text, _ in counted.most_common(_CUTS)]
+    frequent = [json.loads(text) for text, _ in counted.most_common(_CUTS)]
+    names = dict.fromkeys(name for cut in frequent for name in cut)
+    return frequent + [cut for name in names for cut in _evenly(columns[name])]
+
+
+def _evenly(column: Column) -> Iterator[Cut]:
+    """Comparisons with values that divide the rows of a column into about equal parts."""
+    present = np.flatnonzero(column.mask())
+    if column.type in ("list[str]", "json", "bool") or not len(present):
+        return
+    order = present[np.argsort(column.values[present], kind="stable")]
+    for value in dict.fromkeys(column.to_list(order[len(order) * np.arange(1, _PARTS) // _PARTS])):
+        cut = as_cut(Field(column.name) >= value)
+        if cut is not None:
+            yield cut

@@ -165,7 +165,7 @@ def _learned(state: State, asked: Sequence[Asked], name: str, limits: Limits) ->
         weights = np.stack([~held, held])
     known = Known(list(filters.values()), which, columns, sum(map(len, rows)), space)
     train = weights[0].astype(np.float64)
-    cuts = candidates(list(filters.values()), np.bincount(which, train, len(filters)))
+    cuts = candidates(list(filters.values()), np.bincount(which, train, len(filters)), columns)
     cuts += [] if space is None else space.cuts(train)
     tree = learned(known, cuts, train, limits.least(known.n), limits.max_parts)
     return _judged(Layout(tree, 1.0, name), known, weights.astype(np.float64), rows, limits.least(known.n))
