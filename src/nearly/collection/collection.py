@@ -437,6 +437,9 @@ class Collection(Changes, AsyncTwins):
 
         Notes
         -----
+        It is for searches that each need one part, as of one tenant; those without a filter are much slower afterwards,
+        as each segment is searched by itself, and those in batches gain little (benchmarks/README.md).
+
         HQI (Mohoney et al., PACMMOD 2023, https://arxiv.org/abs/2304.01926), with the tree of Yang et al. (SIGMOD 2020,
         section 4). Cells are never skipped on suspicion, as lists of an inverted file are, but by the triangle
         inequality: that spares much where vectors lie in clusters, and little elsewhere. The catalogue keeps the tree,
