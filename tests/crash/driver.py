@@ -49,6 +49,8 @@ def operations(seed: int) -> list[tuple[str, Any]]:
         )[0]
         if kind in ("update", "delete", "erase", "upsert") and not keys:
             kind = "add"
+        if kind == "partition" and not serial:  # there is no column yet
+            kind = "add"
         if kind in ("add", "bulk"):
             n = rng.randint(1, 5) if kind == "add" else rng.randint(12, 30)
             chosen = [f"key {serial + i:06d}" for i in range(n)]
