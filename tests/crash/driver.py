@@ -44,10 +44,12 @@ def operations(seed: int) -> list[tuple[str, Any]]:
     serial = 0
     for _ in range(N_OPERATIONS):
         kind = rng.choices(
-            ["add", "bulk", "upsert", "update", "delete", "flush", "compact", "reopen", "erase"],
-            [8, 2, 4, 4, 4, 3, 1, 2, 1],
+            ["add", "bulk", "upsert", "update", "delete", "flush", "compact", "reopen", "erase", "partition"],
+            [8, 2, 4, 4, 4, 3, 1, 2, 1, 2],
         )[0]
         if kind in ("update", "delete", "erase", "upsert") and not keys:
+            kind = "add"
+        if kind == "partition" and not serial:  # there is no column yet
             kind = "add"
         if kind in ("add", "bulk"):
             n = rng.randint(1, 5) if kind == "add" else rng.randint(12, 30)
@@ -57,6 +59,8 @@ def operations(seed: int) -> list[tuple[str, Any]]:
             keys |= set(chosen)
         elif kind in ("flush", "compact", "reopen"):
             made.append((kind, None))
+        elif kind == "partition":
+            made.append((kind, _workload(rng)))
         else:
             chosen = rng.sample(sorted(keys), rng.randint(1, min(4, len(keys))))
             if kind == "upsert":
@@ -71,6 +75,15 @@ def operations(seed: int) -> list[tuple[str, Any]]:
 
 def _row(rng: random.Random) -> tuple[tuple[int, ...], int, str]:
     return tuple(rng.randint(-3, 3) for _ in range(DIM)), rng.randint(0, 9), f"text {rng.random()}"
+
+
+def _workload(rng: random.Random) -> list[Any] | None:
+    """Filters that divide the rows, with vectors or without; None to forget what they came to."""
+    choice = rng.randint(0, 3)
+    if not choice:
+        return None
+    below = [{"number": {"$lt": rng.randint(2, 8)}} for _ in range(3)]
+    return [(_row(rng)[0], where) for where in below] if choice == 1 else below
 
 
 def after(held: Held, operation: tuple[str, Any]) -> Held:
@@ -100,6 +113,8 @@ def perform(docs: Any, operation: tuple[str, Any], folder: Path, how: tuple[bool
         put(vectors, ids=[key for key, _ in what], metadata={"number": numbers}, documents=texts)
     elif kind == "update":
         docs.update([key for key, _ in what], metadata={"number": [number for _, number in what]})
+    elif kind == "partition":
+        docs.partition_for(what, **({} if what is None else {"min_rows": 3, "max_parts": 4}))
     elif kind == "reopen":
         docs.close()
         return opened(folder, *how)

@@ -163,8 +163,24 @@ class Machine(RuleBasedStateMachine):
     def compact(self) -> None:
         self.docs.compact()
         stats = self.docs.stats()
-        assert len(stats.segments) <= 1
+        layout = self.docs._state.layout
+        assert len(stats.segments) <= (1 if layout is None else layout.n_leaves)
         assert stats.deleted == 0
+
+    @rule(years=st.lists(st.integers(2000, 2004), min_size=1, max_size=6), v=st.none() | vector, at=st.integers(1, 6))
+    def partition_for(self, years: list[int], v: Any, at: int) -> None:
+        wheres = [{"year": {"$gt": year}} if i % 2 else {"lang": {"$in": ["de", ""]}} for i, year in enumerate(years)]
+        workload = wheres if v is None else [(np.array(v, np.float32), where) for where in (*wheres, None)]
+        found = self.docs.partition_for(workload, min_rows=at, max_parts=4)
+        assert sum(found.rows) == len(self.held)
+        if found.applied:
+            assert sorted(found.rows) == sorted(self.docs.stats().segments)
+            assert min(found.rows) >= at
+
+    @rule()
+    def forget_layout(self) -> None:
+        assert self.docs.partition_for(None) is None
+        assert self.docs.stats().promised is None
 
     @precondition(lambda self: not self.in_memory)
     @rule()

@@ -13,7 +13,8 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given, settings
 
-from nearly.filters import Column, F, evaluate, parse
+from nearly.collection.cells import column_from_arrays, column_to_arrays
+from nearly.filters import Column, F, bits_if_any, evaluate, evaluate_bits, parse
 
 OPERATORS = {"$eq": "=", "$ne": "<>", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 TEXTS = st.sampled_from(
@@ -180,6 +181,20 @@ def test_three_spellings_mean_what_the_oracle_says(rows, tree):
     for where in (parse(as_dict(tree)), parse(as_python(tree)), parse(sql, parameters)):
         assert evaluate(where, table, len(rows)).tolist() == expected, where
         assert evaluate(~where, table, len(rows)).tolist() == [oracle(tree, row) is False for row in rows], where
+
+
+@settings(max_examples=60)
+@given(rows=ROWS, tree=TREES)
+def test_rows_are_spared_only_where_none_passes(rows, tree):
+    where, plain = parse(as_dict(tree)), columns(rows)
+    stored = {name: column_from_arrays(name, each.type, column_to_arrays(each)) for name, each in plain.items()}
+    for table in (plain, stored):
+        for asked in (where, ~where):
+            found, expected = bits_if_any(asked, table, len(rows)), evaluate_bits(asked, table, len(rows))
+            if found is None:
+                assert not expected.any()
+            else:
+                assert found.tolist() == expected.tolist()
 
 
 _connection = duckdb.connect(":memory:")

@@ -101,6 +101,28 @@ def test_rows_are_read_by_key_and_by_filter(run_json, run, docs):
     assert "text 7" in run("get", docs, "doc-7")[1]
 
 
+def test_segments_are_laid_out_for_a_workload(run_json, run, docs, tmp_path):
+    filters = ["lang = 'de'", {"lang": "en"}, {"where": "lang = 'de'", "k": 3}, None] * 5
+    (tmp_path / "past.jsonl").write_text("\n".join([json.dumps(each) for each in filters] + [""]))
+    workload = ("--workload", "past.jsonl", "--min-rows", 10)
+    tried = run_json("layout", docs, *workload, "--dry-run")
+    assert not tried["applied"]
+    assert len(run_json("stats", docs)["segments"]) == 1
+    found = run_json("layout", docs, *workload)
+    assert found == {**tried, "applied": True}
+    assert found["train_after"] < 1
+    assert sorted(run_json("stats", docs)["segments"]) == sorted(found["rows"])
+    status, out, _ = run("layout", docs, *workload, "--dry-run")
+    assert status == 0
+    assert "not laid out: " in out
+    assert run_json("layout", docs, "--forget") == {"forgotten": True}
+    (tmp_path / "wrong.jsonl").write_text('"year > 3"\n{"lang"')
+    status, _, err = run("layout", docs, "--workload", "wrong.jsonl")
+    assert status == 1
+    assert "line 2 of wrong.jsonl is no JSON" in err
+    assert run("layout", docs)[0] == run("layout", docs, "--forget", *workload)[0] == 2
+
+
 def test_adding_refuses_keys_that_are_there_unless_told_to_replace(run_json, run, docs):
     status, _, err = run("add", docs, "b.parquet", *COLUMNS)
     assert status == 1

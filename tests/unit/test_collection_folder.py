@@ -345,10 +345,10 @@ def test_segments_and_write_amplification_are_bounded(folder, rng):
     docs._writer.limits = Limits(tail_rows=16, draft_rows=10**6)
     store = docs._writer.volume.store
 
-    def counted(rows, indexes, *, draft=False):
+    def counted(rows, indexes, **how):
         nonlocal written
         written += rows[1]["n"]
-        return store(rows, indexes, draft=draft)
+        return store(rows, indexes, **how)
 
     docs._writer.volume.store = counted
     for i in range(120):

@@ -14,7 +14,7 @@ import pytest
 import nearly
 from nearly import filters
 from nearly.errors import InputError
-from nearly.filters import Column, Dictionary, F, asking, evaluate, evaluate_bits, parse
+from nearly.filters import Column, Dictionary, F, asking, bits_if_any, evaluate, evaluate_bits, parse
 from nearly.filters.functions import FUNCTIONS
 from nearly.filters.spans import Spans
 
@@ -621,3 +621,43 @@ def test_spans_are_sets(rng, dtype):
         for spans in (first | second, first & second, first.opposite(nulls=True)):
             assert (spans.low <= spans.high).all()
             assert (spans.low[1:] > spans.high[:-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "inside", "outside"),
+    [
+        ([3, None, 900, 3], ["x = 3", "x >= 900", "x IS NULL", "x <> 3"], ["x = 4", "x > 900", "x IN (1, 5, 1000)"]),
+        ([0.5, -2.0], ["x < 0", "x IS NOT NULL"], ["x > 0.5", "x = 0", "x IS NULL", "x < -2"]),
+        (["b", "d"], ["x > 'c'", "x LIKE 'd%'"], ["x = 'c'", "x LIKE '%a%'", "x IN ('a', 'e')"]),
+        ([True, True], ["x"], ["NOT x", "x IS NULL"]),
+        ([["a"], []], ["list_contains(x, 'a')", "NOT list_contains(x, 'a')"], ["list_contains(x, 'b')", "x IS NULL"]),
+        ([dt.date(2020, 1, 1), None], ["x = '2020-01-01'"], ["x > '2020-01-01'", "x < '2020-01-01'"]),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_is_outside_of_all_values_is_told_without_a_look_at_rows(values, inside, outside):
+    column = Column.from_values("x", values)
+    n = len(values)
+    column = Column("x", column.type, column.values, valid=column.valid, dictionary=column.dictionary,
+                    offsets=column.offsets, cover=column.outline())  # fmt: skip
+    for where in inside:
+        assert bits_if_any(parse(where), {"x": column}, n).any(), where
+    for where in outside:
+        assert bits_if_any(parse(where), {"x": column}, n) is None, where
+
+
+def test_many_values_are_covered_by_their_ends_and_few_by_themselves():
+    many, few = (Column.from_values("x", [*range(0, 10 * n, 10), None]) for n in (100, 64))
+    assert many.outline().tolist() == [[0, 990]]
+    assert few.outline().tolist() == [[value, value] for value in range(0, 640, 10)]
+    assert Column.from_values("x", [None, None], "float").outline().shape == (0, 2)
+    assert Column.from_values("x", ["a"]).outline() is None
+    for wrong in ([[1, 0]], [[0, 3], [3, 4]], [0, 990], [[0.5, 990]]):
+        with pytest.raises(InputError, match="do not ascend"):
+            Column("x", "int", many.values, valid=many.valid, cover=np.array(wrong))
+
+
+@pytest.mark.parametrize("where", ["year > 3000 AND lower(year) = 'x'", "year > 3000 AND lang < year"])
+def test_a_filter_that_means_nothing_is_refused_where_no_row_could_pass_anyway(where):
+    with pytest.raises(InputError, match=r"cannot be evaluated|do not compare"):
+        bits_if_any(parse(where), TABLE, 4)

@@ -16,6 +16,7 @@ import nearly
 from nearly.cli import output
 from nearly.cli.base import (
     DocumentColumn,
+    FieldName,
     Folder,
     IdColumn,
     Json,
@@ -24,7 +25,7 @@ from nearly.cli.base import (
     Where,
     app,
 )
-from nearly.cli.inputs import parse_vectors, read_queries
+from nearly.cli.inputs import parse_vectors, read_json_lines, read_queries
 from nearly.errors import FormatError, InputError
 
 __all__ = ["build", "search", "stats"]
@@ -364,6 +365,40 @@ def compact(collection: Folder, json: Json = False) -> None:
         print(output.as_json({"disk_bytes_before": before, "disk_bytes": after}))
     else:
         print(f"{collection}: {output.as_bytes(before)} before, {output.as_bytes(after)} now")
+
+
+@app.command()
+def layout(
+    collection: Folder,
+    workload: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON lines: a filter each (SQL in quotes, or an object), or {"query": [...], "where": ...}.'
+        ),
+    ] = None,
+    field: FieldName = None,
+    min_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a segment at least.")] = None,
+    max_parts: Annotated[int, typer.Option(min=2, help="Segments at most.")] = 16,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Merge segments again as if there were no layout.")] = False,
+    json: Json = False,
+) -> None:
+    """Lay segments out for searches like those of a past workload, so that each reads less."""
+    if forget == (workload is not None):
+        raise typer.BadParameter("pass --workload FILE or --forget, one of them")
+    searches = None if workload is None else read_json_lines(workload)
+    with _reading(collection) if dry_run else _writing(collection) as docs:
+        found = docs.partition_for(searches, field=field, min_rows=min_rows, max_parts=max_parts, dry_run=dry_run)
+    if found is None:
+        print(output.as_json({"forgotten": True}) if json else f"{collection}: no layout any more")
+        return
+    if json:
+        print(output.as_json(vars(found)))
+        return
+    lines = [[f"{n:,}", what] for n, what in zip(found.rows, found.leaves, strict=True)]
+    print(output.table(["rows", "segment"], lines, indent=""))
+    learned = f"searches learned from read {found.train_before:.1%} of all rows before, {found.train_after:.1%} by this"
+    print(f"{'laid out' if found.applied else 'not laid out'}: {found.reason}; {learned}")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What commands read: files by the part they play, sizes, vectors typed by hand; and the index they build."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "make_index",
     "parse_size",
     "parse_vectors",
+    "read_json_lines",
     "read_queries",
     "read_truth",
     "read_vectors",
@@ -67,6 +69,18 @@ def read_truth(path: Path, *, metric: str, name: str | None = None) -> NDArray[n
     if truth.dtype.kind not in "iu":
         raise InputError(f"{path.name} holds {truth.dtype} values, but ids of neighbors (integers) are wanted as truth")
     return truth.astype(np.int64)
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Return what each line of a file says; lines without a word are passed over."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError as problem:
+                raise InputError(f"line {number} of {path.name} is no JSON: {problem}") from problem
+    return found
 
 
 def _is_dataset(path: Path) -> bool:

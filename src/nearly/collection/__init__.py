@@ -12,6 +12,8 @@ Files of segments are written, synced and named before the transaction that name
 into the log and the tail in memory (`tail`); a full tail becomes a segment, segments are merged (`maintenance`).
 A snapshot (`state`) is immutable: segments, the rows alive in each as bits, patches, and how far into the tail it sees.
 Readers take the snapshot that was published last; the writer makes the next one, commits, publishes it (`writing`).
+A segment in which nothing can pass a filter, by what it knows of its columns, is skipped; segments may be laid out so
+that searches skip much (`layout`, `partitioning`, `learning`, `space`, `balls`).
 Opening reads the catalogue, maps files, and applies the log (`loading`, `records`): there is nothing to repair.
 
 Rows lie in mapped arrays rather than Parquet: filters read columns where they lie, ten rows are read in a fraction of a
@@ -23,6 +25,7 @@ from nearly.collection.collection import Collection
 from nearly.collection.found import Found, FoundInRange, Row, Rows
 from nearly.collection.mending import mend
 from nearly.collection.opening import open
+from nearly.collection.partitioning import Partition
 from nearly.collection.queries import Explanation
 from nearly.collection.schema import Field
 
@@ -32,6 +35,7 @@ __all__ = [
     "Field",
     "Found",
     "FoundInRange",
+    "Partition",
     "Row",
     "Rows",
     "Stats",

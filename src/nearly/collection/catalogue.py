@@ -23,6 +23,7 @@ import numpy as np
 from nearly.collection import bits
 from nearly.collection.bits import Bits
 from nearly.collection.cells import from_json, to_json
+from nearly.collection.layout import Layout
 from nearly.collection.locking import LOCK
 from nearly.collection.parts import NO_PATCHES, Part, Patches
 from nearly.collection.records import Record
@@ -85,6 +86,7 @@ class Manifest:
     next_id: int
     entries: list[Entry]
     log: list[tuple[int, str, str, bytes | None]]
+    layout: Layout | None = None
 
 
 class Catalogue:
@@ -317,7 +319,10 @@ class Catalogue:
             raise FormatError(f"{str(self.path)!r} is damaged: its next key is none")
         patches = _patches(sql, schema, {name: rows for name, rows, *_ in segments})
         entries = [Entry.read(row, patches.get(row[0], NO_PATCHES)) for row in segments]
-        return Manifest(schema, configured["sequence"], configured["next_id"], entries, log)
+        layout = Layout.from_json(configured.get("layout"))
+        if layout is not None and not layout.columns <= schema.columns.keys():
+            raise FormatError(f"{str(self.path)!r} is damaged: its layout names columns that there are not")
+        return Manifest(schema, configured["sequence"], configured["next_id"], entries, log, layout)
 
     def knows(self, parts: Iterable[Part]) -> None:
         """These parts are as the catalogue names them: `write_segments` writes what differs."""
@@ -339,6 +344,7 @@ class Catalogue:
         schema: Schema | None = None,
         flushed: int | None = None,
         next_id: int | None = None,
+        **configured: Any,
     ) -> None:
         """Commit which segments there are: new ones, those that are gone, and what changed in the others.
 
@@ -354,6 +360,8 @@ class Catalogue:
             The log up to this record has become segments, dead rows and patches, so it is emptied.
         next_id : int, optional
             The next integer key, where rows came without passing through the log.
+        **configured
+            What else of the configuration changed, as JSON.
         """
         named = {stored(part).name: part for part in parts}
         with self._surely(), self.transaction() as sql:
@@ -367,7 +375,7 @@ class Catalogue:
             if flushed is not None:
                 sql.execute("DELETE FROM log")
                 _configure(sql, sequence=flushed)
-            _configure(sql, **({} if next_id is None else {"next_id": next_id}))
+            _configure(sql, **({} if next_id is None else {"next_id": next_id}), **configured)
         before = self._known
         self.knows(parts)
         if flushed is None:  # of those that were there before nothing was written

@@ -130,7 +130,7 @@ _FROM_ISO: Mapping[str, Any] = {"date": dt.date.fromisoformat, "datetime": dt.da
 
 def column_to_arrays(column: Column) -> dict[str, Array]:
     """What a column consists of, by the names that `column_from_arrays` knows."""
-    found = {"values": column.values, "valid": column.valid, "offsets": column.offsets}
+    found = {"values": column.values, "valid": column.valid, "offsets": column.offsets, "cover": column.outline()}
     if column.dictionary is not None:
         found |= {"text_offsets": column.dictionary.offsets, "text_octets": column.dictionary.octets}
     return {name: array for name, array in found.items() if array is not None}
@@ -146,8 +146,9 @@ def column_from_arrays(name: str, type: str, parts: Mapping[str, Array]) -> Colu
     if "values" not in parts:
         raise InputError(f"column {name!r} has no values")
     return Column(
-        name, type, parts["values"], valid=parts.get("valid"), dictionary=dictionary, offsets=parts.get("offsets")
-    )
+        name, type, parts["values"], valid=parts.get("valid"), dictionary=dictionary, offsets=parts.get("offsets"),
+        cover=parts.get("cover"),
+    )  # fmt: skip
 
 
 def concatenated(name: str, type: str, parts: Sequence[tuple[Column | None, Array]]) -> Column:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nearly import metrics
 from nearly.arrays.words import listing
 from nearly.collection import bits
 from nearly.collection.catalogue import NAME, Catalogue
@@ -52,6 +53,9 @@ class Stats:
         Of a search at the target of the collection; None where nothing is known.
     problem : str or None
         What the background thread could not do.
+    promised, read : float or None
+        The share of rows in segments that a search could not skip, on the mean: as `partition_for` foretold, and of all
+        searches since the collection was opened. Once the second is half as much again, learn from newer searches.
 
     Examples
     --------
@@ -68,6 +72,8 @@ class Stats:
     memory_bytes: int
     expected_recall: float | None
     problem: str | None = None
+    promised: float | None = None
+    read: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,12 @@ def stats(state: State, path: Path | None, problem: BaseException | None) -> Sta
         name = next(iter(state.schema.fields))
         field_ = state.schema.fields[name]
         probe = np.zeros((1, field_.dim or 1), np.uint8 if field_.bits else np.float32)
-        recall = search(state, probe, 10, Question(name, None, {}, (), {})).expected_recall
+        recall = search(replace(state, layout=None), probe, 10, Question(name, None, {}, (), {})).expected_recall
     return Stats(
         len(state), state.fresh.n_alive, tuple(part.n_alive for part in state.segments),
         1 - alive / total if total else 0.0, sum(size for _, size in _files(path)), memory, recall,
         None if problem is None else repr(problem),
+        *((None, None) if state.layout is None else (state.layout.promised, state.layout.meter.share)),
     )  # fmt: skip
 
 
@@ -181,6 +188,9 @@ def _part_problems(state: State, part: Part) -> list[str]:
             index.verify()
             if len(index) != source.n:
                 raise FormatError(f"segment {source.name} has {source.n} rows and {len(index)} vectors of {name!r}")
+            balls, metric = source.rows.balls.get(name), metrics.named(state.schema.fields[name].metric)
+            if balls is not None and not balls.hold(metric, part.vectors(name, np.arange(part.n)).as_float32()):
+                raise FormatError(f"segment {source.name} has vectors of {name!r} outside of their balls")
 
         _note(problems, check)
     if bits.count(part.alive) != part.n_alive:
@@ -197,6 +207,7 @@ def _sampled_recall(state: State, sample: int, problems: list[str]) -> float | N
     if not sample or not len(state):
         return None
     worst: float | None = None
+    state = replace(state, layout=None)  # these are no searches of anybody
     rng = np.random.default_rng(state.schema.seed)
     for name in state.schema.fields:
         large = [part for part in state.segments if type(stored(part).index(name)).__name__ != "Flat" and part.n_alive]

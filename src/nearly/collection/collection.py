@@ -14,7 +14,7 @@ import numpy as np
 
 from nearly import arrays, filters
 from nearly.arrays.words import describe
-from nearly.collection import checking, paging, queries
+from nearly.collection import checking, paging, partitioning, queries
 from nearly.collection.catalogue import Manifest
 from nearly.collection.changing import Changes
 from nearly.collection.checking import Stats, Verification
@@ -24,6 +24,7 @@ from nearly.collection.loading import follow, load
 from nearly.collection.locking import FolderLock
 from nearly.collection.maintenance import Maintenance
 from nearly.collection.many import Search, in_search, search_many
+from nearly.collection.partitioning import Partition
 from nearly.collection.preparing import (
     located,
 )
@@ -389,6 +390,84 @@ class Collection(Changes, AsyncTwins):
         """
         self._changing()
         self._maintenance.compact(progress)
+
+    def partition_for(
+        self, workload: Any, *, field: str | None = None, min_rows: int | None = None, max_parts: int = 16,
+        cells: int | None = None, dry_run: bool = False, progress: Any = None,
+    ) -> Partition | None:  # fmt: skip
+        """Lay segments out for searches like those of a workload, so that each need only look at a part of the rows.
+
+        Rows are divided by tests of the filters in the workload, and by where their vectors lie, and each part becomes
+        a segment. A search skips segments in which nothing can pass its filter, or all is farther than what it has
+        found: answers stay as good as they were. Later merges keep parts apart; rows that come later are divided once
+        they are a quarter of all.
+
+        Parameters
+        ----------
+        workload : iterable, or None
+            Filters of past searches, in any spelling, each as often as it was asked; or searches: dicts as
+            `search_many` takes them (with ``query`` or ``where``), or pairs of a query and a filter. A filter of None
+            is none. Instead of all, None forgets the layout: segments are merged again as they would be without.
+        field : str, optional
+            Which vectors the queries are of, where rows have several.
+        min_rows : int, optional
+            Of a segment, and what a search of one more is taken to cost; a quarter of an even share of the rows and at
+            least 5,000 by default.
+        max_parts : int, default 16
+            Segments at most.
+        cells : int, optional
+            In which vectors are told apart, where the workload has queries and the metric is l2 or cosine; up to 64 by
+            default, none when 0.
+        dry_run : bool, default False
+            Only say what would become of it.
+        progress : callable, optional
+            As for `flush`.
+
+        Returns
+        -------
+        Partition or None
+            What was learned, and whether it was applied: a fifth of the workload is held out, and where these searches
+            would not be spared at least a twentieth of their cost, and half as much as the others, all stays as it was.
+            None for a workload of None.
+
+        Raises
+        ------
+        InputError
+            If the workload is empty, or a search in it would be refused; nothing is changed.
+
+        Notes
+        -----
+        It is for searches that each need one part, as of one tenant; those without a filter are much slower afterwards,
+        as each segment is searched by itself, and those in batches gain little (benchmarks/README.md).
+
+        HQI (Mohoney et al., PACMMOD 2023, https://arxiv.org/abs/2304.01926), with the tree of Yang et al. (SIGMOD 2020,
+        section 4). Cells are never skipped on suspicion, as lists of an inverted file are, but by the triangle
+        inequality: that spares much where vectors lie in clusters, and little elsewhere. The catalogue keeps the tree,
+        and with it constants of filters, until the layout is forgotten or another takes its place.
+
+        Examples
+        --------
+        >>> import numpy as np, nearly
+        >>> docs = nearly.open()
+        >>> vectors = np.random.default_rng(0).random((4000, 8))
+        >>> _ = docs.add(vectors, metadata={"lang": ["de", "en", "fr", "ja"] * 1000})
+        >>> found = docs.partition_for([f"lang = '{lang}'" for lang in ("de", "en", "fr", "ja")] * 10, min_rows=500)
+        >>> found.applied, found.rows, found.test_before, found.test_after
+        (True, (1000, 1000, 1000, 1000), 1.0, 0.25)
+        >>> "3 of 4 segments skipped" in docs.search(vectors[0], where="lang = 'de'").plan
+        True
+        """
+        state = self._state if dry_run else self._changing()
+        arrays.check_flag(dry_run, "dry_run")
+        arrays.check_callback(progress, "progress")
+        if workload is None:
+            self._changing()
+            self._maintenance.forget_layout()
+            return None
+        name, limits = state.schema.field_named(field), partitioning.Limits(min_rows, max_parts, cells)
+        asked = partitioning.read_workload(state, workload, name, self._parse)
+        return partitioning.partition(self._maintenance, lambda: self._state, asked, name, limits, dry_run=dry_run,
+                                      progress=progress)  # fmt: skip
 
     def refresh(self) -> bool:
         """See what another process has written since; of use with ``mode="r"``, and in a forked child.

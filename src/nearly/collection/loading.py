@@ -38,7 +38,7 @@ def load(catalogue: Catalogue, volume: Folder, known: Mapping[str, Stored]) -> t
         raise _damaged(catalogue, "two segments have one file")
     if catalogue.writable:
         catalogue.knows(segments)
-    state = State.empty(manifest.schema, segments, manifest.sequence, manifest.next_id)
+    state = State.empty(manifest.schema, segments, manifest.sequence, manifest.next_id, manifest.layout)
     return _replayed(state, manifest, catalogue), manifest
 
 
@@ -83,6 +83,8 @@ def _check_agrees(source: Stored, entry: Entry, schema: Schema) -> None:
         "fields": (sorted(schema.fields), sorted(indexes)),
         **{f"column {name!r}": (schema.columns.get(name), type) for name, type in rows.types.items()},
     }
+    for name, balls in rows.balls.items():
+        said[f"columns of balls of {name!r}"] = (getattr(schema.fields.get(name), "dim", None), balls.centers.shape[1])
     for name, file in indexes.items():
         field = schema.fields.get(name)
         if field is not None:

@@ -2,13 +2,15 @@
 
 Segments are of sizes that grow fourfold; four of one size become one of the next. So a row is rewritten once a size,
 log4(n / 4096) times in all, and there are at most three segments of each size. A segment with many dead rows is
-written anew without them, and one with many patches gets its columns written anew. All of it runs while others read and
+written anew without them, and one with many patches gets its columns written anew. Where the collection has a layout
+(layout.py), segments of different leaves are not joined; what came since is in segments of no leaf, and once these are
+a part of all worth it, all rows are laid out anew by the same tree. All of it runs while others read and
 write: what happened meanwhile is carried over in the commit that exchanges segments.
 """
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,22 +23,25 @@ from nearly.arrays import Vectors
 from nearly.collection import bits
 from nearly.collection.cells import concatenated
 from nearly.collection.keys import Keys
+from nearly.collection.layout import Layout
 from nearly.collection.parts import Part, Stored
 from nearly.collection.records import Delete
 from nearly.collection.rows import Document, rows_arrays
 from nearly.collection.schema import Schema
+from nearly.collection.space import Cells
 from nearly.collection.state import State, empty_tail, stored
 from nearly.collection.tail import Batch, Tail
 from nearly.collection.writing import Writer
 from nearly.filters.columns import Column
 from nearly.indexes import Flat, Index, build
 
-__all__ = ["Maintenance"]
+__all__ = ["Maintenance", "every_column"]
 
 _FAN_IN = 4
 _DEAD = 0.3  # share of dead rows at which a segment is written anew
 _PATCHED = 1 / 16  # share of patched rows at which columns are
 _FEW_DEAD, _FEW_PATCHES = 64, 1024  # fewer are not worth a step
+_NEWER = 0.25  # share of rows in segments of no leaf at which all are laid out anew: each row 5 times in all, at most
 
 Array = NDArray[Any]
 Progress = Callable[[int, int], None]
@@ -140,9 +145,12 @@ class Maintenance:
                 return partial(self._replace_draft, part)
             if len(part.patches) > max(_FEW_PATCHES, _PATCHED * part.n):
                 return partial(self._merge_patches, part)
-        sizes: dict[int, list[Part]] = {}
-        for part in state.segments:
-            sizes.setdefault(_size(part.n_alive, self._writer.limits.tail_rows), []).append(part)
+        if state.layout is not None and _newer(state) > _NEWER * sum(part.n_alive for part in state.segments):
+            return partial(self.lay_out, state.layout)
+        sizes: dict[tuple[int, int], list[Part]] = {}
+        for part, leaf in zip(state.segments, _leaves(state), strict=True):
+            size = _size(part.n_alive, self._writer.limits.tail_rows)
+            sizes.setdefault((size, -1 if leaf is None else leaf), []).append(part)
         for _, parts in sorted(sizes.items()):
             if len(parts) >= _FAN_IN:
                 return partial(self.merge, parts)
@@ -198,8 +206,45 @@ class Maintenance:
             target = np.full(part.n, -1, np.int64)
             target[mine] = np.arange(start, start + len(mine))
             targets.append(target)
-        made = self._made(parts, rows, state, progress) if starts[-1] else None
-        self._exchange(parts, made, targets)
+        leaves = {*_leaves(state, parts)}
+        leaf = leaves.pop() if len(leaves) == 1 else None
+        self._exchange(parts, [self._made(parts, rows, state, progress, leaf)] if starts[-1] else [], targets)
+
+    def lay_out(self, layout: Layout, progress: Progress | None, cells: Cells | None = None) -> None:
+        """Make a segment of each leaf of a layout, of all rows that segments hold.
+
+        Where it divides by cells they are given, or those by which segments are laid out already.
+        """
+        state = self._writer.state
+        parts, rows = state.segments, [part.rows() for part in state.segments]
+        n = sum(map(len, rows))
+        columns = every_column(parts, rows, state.schema, layout.columns)
+        cells, labels = cells or _cells(state, layout), None
+        if layout.field is not None and cells is not None:
+            found = [
+                cells.find(part.vectors(layout.field, mine).as_float32())
+                for part, mine in zip(parts, rows, strict=True)
+            ]
+            labels = np.concatenate(found)
+        leaves = np.split(layout.leaves(columns, n, labels), np.cumsum([len(mine) for mine in rows])[:-1])
+        targets, made, at = [np.full(part.n, -1, np.int64) for part in parts], [], 0
+        try:
+            for leaf in range(layout.n_leaves):
+                chosen = [mine[where == leaf] for mine, where in zip(rows, leaves, strict=True)]
+                for target, mine in zip(targets, chosen, strict=True):
+                    target[mine] = np.arange(at, at + len(mine))
+                    at += len(mine)
+                if any(map(len, chosen)):
+                    made.append(self._made(parts, chosen, replace(state, layout=layout), progress, leaf, cells))
+        except BaseException:
+            self._writer.discard(made)
+            raise
+        self._exchange(parts, made, targets, layout=layout)
+
+    def forget_layout(self) -> None:
+        """Keep segments as they are, to be merged like any."""
+        with self._working, self._writer.changing():
+            self._writer.commit_segments(replace(self._writer.state, layout=None), layout=None)
 
     def _merge_patches(self, part: Part, progress: Progress | None) -> None:
         """Write the columns of a segment anew, with the values that patches gave; its vectors stay as they are."""
@@ -207,8 +252,9 @@ class Maintenance:
         everything = np.arange(part.n)
         keys = Keys(_as_values(source.keys_of(everything), schema))
         columns = _columns([part], [everything], schema)
-        made = self._writer.volume.replaced(source, rows=rows_arrays(keys, columns, source.documents(everything)))
-        self._exchange([part], made, [everything], part.alive)
+        rows = rows_arrays(keys, columns, source.documents(everything), source.rows.balls)
+        made = self._writer.volume.replaced(source, rows=rows)
+        self._exchange([part], [made], [everything], part.alive)
 
     def _replace_draft(self, part: Part, progress: Progress | None) -> None:
         """Build the graphs of a segment that was committed without."""
@@ -219,7 +265,7 @@ class Maintenance:
     def exchange_indexes(self, part: Part, indexes: Mapping[str, Index]) -> None:
         """Give a segment other indexes of the same vectors."""
         made = self._writer.volume.replaced(stored(part), indexes=indexes)
-        self._exchange([part], made, [np.arange(part.n)], part.alive, keep_patches=True)
+        self._exchange([part], [made], [np.arange(part.n)], part.alive, keep_patches=True)
 
     def alone(self) -> Any:
         """Held, no other step begins."""
@@ -227,16 +273,23 @@ class Maintenance:
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
-    def _made(self, parts: Sequence[Part], rows: Sequence[Array], state: State, progress: Progress | None) -> Stored:
-        """A segment of some rows of some parts."""
+    def _made(
+        self, parts: Sequence[Part], rows: Sequence[Array], state: State, progress: Progress | None,
+        leaf: int | None = None, cells: Cells | None = None,
+    ) -> Stored:  # fmt: skip
+        """A segment of some rows of some parts, with balls around its vectors where it is a leaf of cells."""
         schema = state.schema
         keys = Keys(_as_values([k for p, mine in zip(parts, rows, strict=True) for k in p.keys_of(mine)], schema))
         documents: list[Document] = [d for p, mine in zip(parts, rows, strict=True) for d in p.documents(mine)]
-        indexes = {}
+        indexes, balls = {}, {}
+        cells = cells or (None if leaf is None else _cells(state, state.layout))
         for name in schema.fields:
-            vectors = [part.vectors(name, mine) for part, mine in zip(parts, rows, strict=True) if len(mine)]
-            indexes[name] = self._index(schema, name, _together(vectors), progress)
-        return self._writer.volume.store(rows_arrays(keys, _columns(parts, rows, schema), documents), indexes)
+            vectors = _together([part.vectors(name, mine) for part, mine in zip(parts, rows, strict=True) if len(mine)])
+            indexes[name] = self._index(schema, name, vectors, progress)
+            if cells is not None and state.layout is not None and name == state.layout.field:
+                balls[name] = cells.around(vectors.as_float32())
+        columns = _columns(parts, rows, schema)
+        return self._writer.volume.store(rows_arrays(keys, columns, documents, balls), indexes, leaf=leaf)
 
     def _deserves_a_graph(self, n: int, schema: Schema) -> bool:
         return n >= self._writer.limits.draft_rows and schema.recall < 1
@@ -261,40 +314,47 @@ class Maintenance:
                      progress=report if watched else None)  # fmt: skip
 
     def _exchange(
-        self, parts: Sequence[Part], made: Stored | None, targets: Sequence[Array], alive: bits.Bits | None = None,
-        *, keep_patches: bool = False,
+        self, parts: Sequence[Part], made: Sequence[Stored], targets: Sequence[Array], alive: bits.Bits | None = None,
+        *, keep_patches: bool = False, layout: Layout | None = None,
     ) -> None:  # fmt: skip
-        """Let a segment take the place of others, with what happened to their rows since it was begun.
+        """Let segments take the place of others, with what happened to their rows since they were begun.
 
-        `targets` says for each old segment where its rows are now; rows that stayed where they were come with the bits
-        of those `alive`, and with their patches where the new segment does not contain them.
+        `targets` says for each old segment where its rows are now, counted through all that were made; rows that stayed
+        where they were come with the bits of those `alive`, and with their patches where the new segment does not
+        contain them.
         """
         writer = self._writer
         with writer.changing():
             state = writer.state
             kept = [part for part in state.segments if not any(part.source is old.source for old in parts)]
-            if made is not None:
-                part = Part.whole(made, state.sequence)
-                if alive is not None:
-                    part = replace(part, alive=alive, n_alive=bits.count(alive))
-                for old, target in zip(parts, targets, strict=True):
-                    now = writer.current(old)
-                    assert now is not None
-                    died = bits.rows_of(old.alive & ~now.alive)
-                    part = part.without(target[died])
-                    contained = {} if keep_patches else old.patches
-                    late = [row for row, new in now.patches.items() if contained.get(row) is not new]
-                    part = part.patched(target[np.array(late, np.int64)], [now.patches[row] for row in late])
-                kept.append(part)
-            writer.commit_segments(replace(state, segments=tuple(kept)))
+            fresh = [Part.whole(each, state.sequence) for each in made]
+            if alive is not None:
+                fresh = [replace(part, alive=alive, n_alive=bits.count(alive)) for part in fresh]
+            starts = np.cumsum([0, *(part.n for part in fresh)]).tolist()
+            for old, target in zip(parts, targets, strict=True):
+                now = writer.current(old)
+                assert now is not None
+                died = target[bits.rows_of(old.alive & ~now.alive)]
+                contained = {} if keep_patches else old.patches
+                late = {int(target[row]): new for row, new in now.patches.items() if contained.get(row) is not new}
+                for i, (start, part) in enumerate(zip(starts[:-1], fresh, strict=True)):
+                    mine = [row for row in late if start <= row < start + part.n]
+                    part = part.without(died[(died >= start) & (died < start + part.n)] - start)
+                    fresh[i] = part.patched(np.array(mine, np.int64) - start, [late[row] for row in mine])
+            after = replace(state, segments=(*kept, *fresh), layout=layout or state.layout)
+            writer.commit_segments(after, **({} if layout is None else {"layout": layout.to_json()}))
 
     def compact(self, progress: Progress | None) -> None:
-        """One segment, without anything dead in it."""
+        """One segment, or one of each leaf of the layout, without anything dead in it."""
         with self._working:
             self.finish(progress)
-            parts = self._writer.state.segments
-            if len(parts) > 1 or any(part.n_alive < part.n or part.patches for part in parts):
+            state = self._writer.state
+            parts = state.segments
+            due = any(part.n_alive < part.n or part.patches for part in parts)
+            if state.layout is None and (due or len(parts) > 1):
                 self.merge(parts, progress)
+            elif state.layout is not None and (due or _newer(state) or len({*_leaves(state)}) < len(parts)):
+                self.lay_out(state.layout, progress)
             catalogue = self._writer.catalogue
             if catalogue is not None:
                 with self._writer.mutex, suppress(Exception):
@@ -303,6 +363,21 @@ class Maintenance:
 
 def _size(n: int, smallest: int) -> int:
     return math.floor(math.log(n / smallest, _FAN_IN) + 1e-9) if n > smallest else 0
+
+
+def _leaves(state: State, parts: Sequence[Part] | None = None) -> list[int | None]:
+    """The leaf of each segment in the layout that there is."""
+    return [None if state.layout is None else stored(part).leaf for part in (parts or state.segments)]
+
+
+def _cells(state: State, layout: Layout | None) -> Cells | None:
+    """The cells that a layout divides by, as far as segments know them."""
+    return None if layout is None or layout.field is None else Cells.of(state, layout.field)
+
+
+def _newer(state: State) -> int:
+    """Rows of segments of no leaf."""
+    return sum(part.n_alive for part, leaf in zip(state.segments, _leaves(state), strict=True) if leaf is None)
 
 
 def _as_values(keys: list[Any], schema: Schema) -> Any:
@@ -316,10 +391,22 @@ def _together(vectors: Sequence[Vectors]) -> Vectors:
     return Vectors(np.concatenate([v.as_float32() for v in vectors]), "float32")
 
 
-def _columns(parts: Sequence[Part], rows: Sequence[Array], schema: Schema) -> list[Column]:
-    """All columns that have a value, over some rows of some parts."""
+def every_column(parts: Sequence[Part], rows: Sequence[Array], schema: Schema, names: Set[str]) -> dict[str, Column]:
+    """Some columns over some rows of some parts, by name."""
+    n = sum(map(len, rows))
+    made = {each.name: each for each in _columns(parts, rows, schema, names)}
+    absent = {name: concatenated(name, schema.columns[name], [(None, np.arange(n))]) for name in names - made.keys()}
+    return made | absent
+
+
+def _columns(
+    parts: Sequence[Part], rows: Sequence[Array], schema: Schema, names: Set[str] | None = None
+) -> list[Column]:
+    """All columns that have a value, or those of some names, over some rows of some parts."""
     made = []
     for name, type in schema.columns.items():
+        if names is not None and name not in names:
+            continue
         if any(isinstance(p.source, Tail) or any(name in new for new in p.patches.values()) for p in parts):
             values = [v for part, mine in zip(parts, rows, strict=True) for v in part.values(name, mine)]
             if any(value is not None for value in values):

@@ -11,6 +11,7 @@ from nearly import filters, storage
 from nearly.arrays import Vectors
 from nearly.collection import bits
 from nearly.collection.bits import Bits
+from nearly.collection.cells import concatenated
 from nearly.collection.keys import Keys
 from nearly.collection.rows import DAMAGE, Document, Rows
 from nearly.collection.tail import Tail
@@ -18,12 +19,15 @@ from nearly.filters.columns import Column
 from nearly.filters.expressions import Expression
 from nearly.indexes import Allowed, Index
 
-__all__ = ["NO_PATCHES", "Part", "Patches", "Source", "Stored"]
+__all__ = ["NO_PATCHES", "Part", "Patches", "Source", "Stored", "skipped"]
 
 Array = NDArray[Any]
 Patches = Mapping[int, Mapping[str, Any]]  # by row: the columns that changed, and their values
 NO_PATCHES: Patches = {}
 _KEPT = 32  # filters whose bits a part remembers
+_BARREN = 4096  # filters that a segment remembers that nothing in it passes
+_NONE: Bits = np.zeros(0, np.uint64)  # of a filter that nothing passes: its values were not looked at
+_SKIPPED = Allowed(_NONE, 0)
 
 
 class Opener(Protocol):
@@ -42,7 +46,7 @@ class Stored:
     openers : mapping of str to callable
         What makes the index of each field.
     files : mapping
-        What the catalogue says of its files, and whether its indexes are drafts.
+        What the catalogue says of its files, whether its indexes are drafts, and its leaf in the layout.
     opened : sequence of storage.File
         Those files.
     """
@@ -53,6 +57,8 @@ class Stored:
     ) -> None:  # fmt: skip
         self.name, self.rows, self.files, self.opened, self._openers = name, rows, files, opened, openers
         self._indexes: dict[str, Index] = {}
+        self._absent: dict[str, Column] = {}
+        self._barren: set[str] = set()
 
     @property
     def n(self) -> int:
@@ -62,6 +68,11 @@ class Stored:
     def draft(self) -> bool:
         """Whether its indexes are scans that quicker ones are to replace."""
         return bool(self.files.get("draft"))
+
+    @property
+    def leaf(self) -> int | None:
+        """Its leaf in the layout (layout.py); None where its rows are of any."""
+        return self.files.get("leaf")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -88,7 +99,28 @@ class Stored:
 
     def column(self, name: str, type: str, n: int) -> Column:
         found = self.rows.column(name)
-        return _nulls(name, type, n) if found is None else found
+        if found is None:
+            found = self._absent.get(name)
+        if found is None:
+            found = self._absent[name] = concatenated(name, type, [(None, np.arange(n))])
+        return found
+
+    def passing(self, where: Expression, types: Mapping[str, str], n: int) -> Bits | None:
+        """Rows that passed a filter when they were stored, dead ones too; None where what is known of columns tells
+        that there are none."""
+        key = where.key
+        if key in self._barren:
+            return None
+        columns = {name: self.column(name, types[name], n) for name in where.columns if name in types}
+        try:
+            found = filters.bits_if_any(where, columns, n)
+        except DAMAGE as problem:
+            raise self.rows.damaged(problem) from problem
+        if found is None:
+            if len(self._barren) >= _BARREN:
+                self._barren.clear()
+            self._barren.add(key)
+        return found
 
 
 Source = Stored | Tail
@@ -190,7 +222,7 @@ class Part:
         return Vectors(made, "bits" if index._store.kind == "bits" else str(made.dtype))  # type: ignore[arg-type]
 
     def passing(self, where: Expression | None, types: Mapping[str, str]) -> Allowed:
-        """The rows alive that pass a filter, as bits."""
+        """The rows alive that pass a filter, as bits; no word of them where it is `skipped`."""
         if where is None:
             return Allowed(self.alive, self.n_alive)
         key = where.key
@@ -200,21 +232,19 @@ class Part:
             while len(self._filters) >= _KEPT:
                 self._filters.pop(next(iter(self._filters)), None)
             self._filters[key] = found
+        if found is _NONE:
+            return _SKIPPED
         passing = found & self.alive[: len(found)]
         return Allowed(passing, bits.count(passing))
 
     def _evaluate(self, where: Expression, types: Mapping[str, str]) -> Bits:
-        columns = {name: self.source.column(name, types[name], self.n) for name in where.columns if name in types}
-        try:
-            found = filters.evaluate_bits(where, columns, self.n)
-        except DAMAGE as problem:
-            if isinstance(self.source, Tail):
-                raise
-            raise self.source.rows.damaged(problem) from problem
         touched = [row for row, changes in self.patches.items() if not where.columns.isdisjoint(changes)]
+        found = self.source.passing(where, types, self.n)
+        if found is None:
+            found = np.zeros((self.n + 63) // 64, np.uint64) if touched else _NONE
         if touched:  # the same question to the rows that were patched, with their new values
             rows = np.array(touched, np.int64)
-            renewed = {n: Column.from_values(n, self.values(n, rows), types[n]) for n in columns}
+            renewed = {n: Column.from_values(n, self.values(n, rows), types[n]) for n in where.columns if n in types}
             passes = filters.evaluate(where, renewed, len(rows))
             mask = bits.unpack(found, self.n).copy()
             mask[rows] = passes
@@ -222,6 +252,6 @@ class Part:
         return found
 
 
-def _nulls(name: str, type: str, n: int) -> Column:
-    """A column without any value."""
-    return Column.from_values(name, [None] * n, type)
+def skipped(allowed: Allowed) -> bool:
+    """Whether a part was not looked at, as what is known of its columns tells that nothing in it passes."""
+    return allowed is _SKIPPED

@@ -6,7 +6,7 @@ A part is scanned where few of its rows pass a filter, which its index decides b
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from nearly import arrays, metrics
 from nearly.arrays.words import listing
 from nearly.collection.found import Found, FoundInRange, Joiner, locators
-from nearly.collection.parts import Part, Stored
+from nearly.collection.parts import Part, Stored, skipped
 from nearly.collection.schema import RESERVED, Schema
 from nearly.collection.state import State
 from nearly.errors import DimensionError, InputError
 from nearly.filters.expressions import Expression, did_you_mean
-from nearly.hits import Context, Hits
+from nearly.hits import Hits
 from nearly.indexes import Allowed
 from nearly.metrics import AnyMetric
 from nearly.runtime import get_threads
@@ -62,26 +62,33 @@ class _Together:
 
     __slots__ = ("_found", "_state", "_where", "metric")
 
-    def __init__(
-        self, metric: AnyMetric, found: Sequence[tuple[Part, int, Context]], state: State, where: Expression | None
-    ) -> None:
-        self.metric, self._found, self._state, self._where = metric, found, state, where
+    def __init__(self, metric: AnyMetric, found: Sequence["_Answer"], state: State, where: Expression | None) -> None:
+        self.metric, self._state, self._where = metric, state, where
+        self._found = {each.task.number: (each.task.part, each.task.n, each.hits._context) for each in found}
 
     @property
     def plan(self) -> str:
         total = len(self._state)
+        if not total:
+            return "nothing to search: no rows"
+        passing = [part.passing(self._where, self._state.schema.columns) for part in self._state.parts]
+        n_skipped = sum(
+            skipped(allowed) or (allowed.n > 0 and i not in self._found) for i, allowed in enumerate(passing)
+        )
+        head = f"; {n_skipped} of {len(self._state.segments)} segments skipped" if n_skipped else ""
         if not self._found:
-            return f"nothing to search: none of {total} rows passes" if total else "nothing to search: no rows"
-        passing = sum(count for _, count, _ in self._found)
-        head = f"{passing} of {total} rows pass {self._where!r}; " if self._where is not None else ""
-        plans = [f"{_name(part)} ({count} rows): {context.plan}" for part, count, context in self._found]
-        return head + "; ".join(plans)
+            return f"nothing to search: none of {total} rows passes{head}"
+        if self._where is not None:
+            head = f"{sum(allowed.n for allowed in passing)} of {total} rows pass {self._where!r}{head}"
+        head = head.removeprefix("; ")
+        plans = [f"{_name(part)} ({n} rows): {context.plan}" for part, n, context in self._found.values()]
+        return "; ".join([*([head] if head else []), *plans])
 
     @property
     def expected_recall(self) -> float | None:
         if not self._found:
             return 1.0
-        shares = [(count, context.expected_recall) for _, count, context in self._found]
+        shares = [(count, context.expected_recall) for _, count, context in self._found.values()]
         if any(recall is None for _, recall in shares):
             return None
         return float(sum(n * (recall or 0.0) for n, recall in shares) / max(1, sum(n for n, _ in shares)))
@@ -118,22 +125,24 @@ def search(state: State, queries: Any, k: int, asked: Question, workload: bool =
     metric = metrics.named(schema.fields[asked.field].metric)
     if len(parts) == 1 and asked.where is None and _is_whole(parts[0]):
         hits = parts[0].source.index(asked.field).search(queries, k, **asked.options)
-        context = _Together(metric, [(parts[0], parts[0].n_alive, hits._context)], state, None)
+        context = _Together(metric, [_Answer(_Task(0, parts[0], len(state), {}), hits)], state, None)
         return Found(
             hits._ids, hits._distances, hits.single, context, hits._work, joiner
         )  # rows of part 0 are locators
     rows, single = as_rows(state, queries, asked.field)
     columns = min(arrays.check_k(k), max(len(state), 1 << 16))
     check_columns(asked.where, state)
-    found = _ask(
-        parts,
-        asked,
-        len(rows),
-        lambda part, options: _searched(part.source.index(asked.field), workload)(rows, k, **options),
-    )
+    tasks = _tasks(parts, asked)
+
+    def ask(task: _Task, rows: Array) -> Hits:
+        return _searched(task.part.source.index(asked.field), workload)(rows, k, **task.options)
+
+    bounds = _bounds(tasks, asked.field, metric, rows) if len(tasks) > 1 and len(rows) else None
+    found = _ask(tasks, rows, ask) if bounds is None else _ask_nearest(tasks, rows, columns, bounds, ask)
     ids, distances = _merged(found, len(rows), columns)
-    context = _Together(metric, [(part, n, hits._context) for _, part, n, hits in found], state, asked.where)
-    return Found(ids, distances, single, context, _work([hits for *_, hits in found]), joiner)
+    if state.layout is not None:
+        state.layout.meter.note(len(rows), sum(a.n_queries(len(rows)) * a.task.part.n_alive for a in found), len(state))
+    return Found(ids, distances, single, _Together(metric, found, state, asked.where), _work(found), joiner)
 
 
 def _is_whole(part: Part) -> bool:
@@ -154,24 +163,85 @@ def _searched(index: Any, workload: bool) -> Callable[..., Hits]:
     return cast("Callable[..., Hits]", index._search_together if workload else index.search)
 
 
-def _ask(
-    parts: Sequence[Part], asked: Question, n_queries: int, ask: Callable[[Part, dict[str, Any]], Any]
-) -> list[tuple[int, Part, int, Any]]:
-    """The answer of every part in which rows pass: its number, itself, how many pass, and the answer."""
-    tasks: list[tuple[int, Part, int, dict[str, Any]]] = []
+class _Task(NamedTuple):
+    """A part in which rows pass: its number, how many pass, and what its index is told."""
+
+    number: int
+    part: Part
+    n: int
+    options: dict[str, Any]
+
+
+class _Answer(NamedTuple):
+    """What a part found for some of the queries, or for all."""
+
+    task: _Task
+    hits: Any
+    which: Array | None = None
+
+    def n_queries(self, n: int) -> int:
+        return n if self.which is None else len(self.which)
+
+    def spread(self, n: int) -> tuple[Array, Array]:
+        """Locators and distances of all queries."""
+        at, far = locators(self.task.number, np.atleast_2d(self.hits.ids)), np.atleast_2d(self.hits.distances)
+        if self.which is None:
+            return at, far
+        every = np.full((n, at.shape[1]), -1, np.int64), np.full((n, at.shape[1]), np.inf, np.float32)
+        every[0][self.which], every[1][self.which] = at, far
+        return every
+
+
+def _tasks(parts: Sequence[Part], asked: Question) -> list[_Task]:
+    """Every part in which rows pass."""
+    tasks = []
     for number, part in enumerate(parts):
         allowed = part.passing(asked.where, asked.types)
         if allowed.n:
             options = dict(asked.options)
             if allowed.n < part.n or not isinstance(part.source, Stored):
                 options["where"] = Allowed(allowed.bits, allowed.n)
-            tasks.append((number, part, allowed.n, options))
-    large = sum(count >= _LARGE for *_, count, _ in tasks)
-    if large > 1 and n_queries < get_threads():
-        answers = list(_pool().map(lambda task: ask(task[1], task[3]), tasks))
-    else:
-        answers = [ask(part, options) for _, part, _, options in tasks]
-    return [(number, part, n, answer) for (number, part, n, _), answer in zip(tasks, answers, strict=True)]
+            tasks.append(_Task(number, part, allowed.n, options))
+    return tasks
+
+
+def _ask(tasks: Sequence[_Task], rows: Array, ask: Callable[[_Task, Array], Any]) -> list[_Answer]:
+    """The answers of all of them."""
+    large = sum(task.n >= _LARGE for task in tasks)
+    if large > 1 and len(rows) < get_threads():
+        return [_Answer(*each) for each in zip(tasks, _pool().map(lambda task: ask(task, rows), tasks), strict=True)]
+    return [_Answer(task, ask(task, rows)) for task in tasks]
+
+
+def _bounds(tasks: Sequence[_Task], field: str, metric: AnyMetric, rows: Array) -> Array | None:
+    """For each task the least distance of what it holds from each query, -inf where nothing is known; None for all."""
+    balls = [task.part.source.rows.balls.get(field) if isinstance(task.part.source, Stored) else None for task in tasks]
+    if not any(each is not None for each in balls):
+        return None
+    unknown = np.full(len(rows), -np.inf)
+    return np.stack([unknown if each is None else each.least(metric, rows) for each in balls])
+
+
+def _ask_nearest(
+    tasks: Sequence[_Task], rows: Array, k: int, bounds: Array, ask: Callable[[_Task, Array], Any]
+) -> list[_Answer]:
+    """The answers of those that may hold one of the k nearest, as those that are nearer have found them.
+
+    Which others are asked depends on the order, the k nearest do not: what a part is not asked for is too far.
+    """
+    nearest = np.full((len(rows), k), np.inf, np.float32)
+    first = np.where(np.isfinite(bounds), bounds, np.inf).argmin(axis=0)
+    found = []
+    for again in (False, True):
+        for i in np.argsort(bounds.mean(axis=1), kind="stable").tolist():
+            begins = (first == i) | ~np.isfinite(bounds[i])
+            which = np.flatnonzero(~begins & (bounds[i] <= nearest[:, -1]) if again else begins)
+            if len(which):
+                answer = _Answer(tasks[i], ask(tasks[i], rows[which]), which)
+                found.append(answer)
+                far = np.atleast_2d(answer.hits.distances)
+                nearest[which] = np.sort(np.concatenate([nearest[which], far], axis=1), axis=1)[:, :k]
+    return found
 
 
 def _pool() -> "ThreadPoolExecutor":
@@ -183,24 +253,23 @@ def _pool() -> "ThreadPoolExecutor":
     return _POOL
 
 
-def _merged(found: Sequence[tuple[int, Part, int, Hits]], n: int, k: int) -> tuple[Array, Array]:
+def _merged(found: Sequence[_Answer], n: int, k: int) -> tuple[Array, Array]:
     """The k nearest of all answers; ties go to the part that is older, then to the row that is."""
     ids, distances = np.full((n, k), -1, np.int64), np.full((n, k), np.inf, np.float32)
     if not found:
         return ids, distances
     if len(found) == 1:
-        ((number, _, _, hits),) = found
-        return locators(number, np.atleast_2d(hits.ids)), np.atleast_2d(hits.distances)
-    every = np.concatenate([locators(number, np.atleast_2d(hits.ids)) for number, _, _, hits in found], axis=1)
-    far = np.concatenate([np.atleast_2d(hits.distances) for *_, hits in found], axis=1)
+        return found[0].spread(n)
+    spread = [each.spread(n) for each in sorted(found, key=lambda answer: answer.task.number)]
+    every, far = (np.concatenate([each[i] for each in spread], axis=1) for i in (0, 1))
     order = np.argsort(far, axis=1, kind="stable")[:, :k]
     taken = np.take_along_axis(every, order, 1)
     ids[:, : taken.shape[1]], distances[:, : taken.shape[1]] = taken, np.take_along_axis(far, order, 1)
     return ids, distances
 
 
-def _work(found: Sequence[Any]) -> tuple[int, int, int] | None:
-    counted = [hits.stats for hits in found]
+def _work(found: Sequence[_Answer]) -> tuple[int, int, int] | None:
+    counted = [answer.hits.stats for answer in found]
     if any(stats is None for stats in counted):
         return None
     return (
@@ -216,24 +285,24 @@ def range_search(state: State, queries: Any, radius: float, asked: Question) -> 
     check_columns(asked.where, state)
     arrays.check_real(radius, "radius")
     parts = state.parts
+    metric = metrics.named(state.schema.fields[asked.field].metric)
+    tasks = _tasks(parts, asked)
+    bounds = _bounds(tasks, asked.field, metric, rows) if len(rows) else None
+    if bounds is not None:
+        tasks = [task for task, least in zip(tasks, bounds, strict=True) if (least <= radius).any()]
     found = _ask(
-        parts,
-        asked,
-        len(rows),
-        lambda part, options: part.source.index(asked.field).range_search(rows, radius, **options),
+        tasks, rows, lambda task, rows: task.part.source.index(asked.field).range_search(rows, radius, **task.options)
     )
     n = len(rows)
-    which = [np.repeat(np.arange(n), np.diff(hits.offsets)) for *_, hits in found]
+    which = [np.repeat(np.arange(n), np.diff(answer.hits.offsets)) for answer in found]
     query = np.concatenate([*which, np.zeros(0, np.int64)])
-    far = np.concatenate([*(hits.distances for *_, hits in found), np.zeros(0, np.float32)])
-    at = np.concatenate([*(locators(number, hits.ids) for number, _, _, hits in found), np.zeros(0, np.int64)])
+    far = np.concatenate([*(answer.hits.distances for answer in found), np.zeros(0, np.float32)])
+    at = np.concatenate([*(locators(a.task.number, a.hits.ids) for a in found), np.zeros(0, np.int64)])
     order = np.lexsort((far, query))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=n))]).astype(np.int64)
-    metric = metrics.named(state.schema.fields[asked.field].metric)
-    context = _Together(metric, [(part, m, hits._context) for _, part, m, hits in found], state, asked.where)
     joiner = Joiner(parts, asked.names, state.schema.keys != "str")
-    work = _work([hits for *_, hits in found])
-    return FoundInRange(at[order], far[order], offsets, single, context, work, joiner)
+    context = _Together(metric, found, state, asked.where)
+    return FoundInRange(at[order], far[order], offsets, single, context, _work(found), joiner)
 
 
 @dataclass(frozen=True)

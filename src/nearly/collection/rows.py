@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearly.collection.balls import Balls
 from nearly.collection.cells import column_from_arrays, column_to_arrays
 from nearly.collection.keys import KeyKind, Keys, Mapped, joined
 from nearly.errors import FormatError, InputError
 from nearly.filters.columns import Column, Dictionary
+from nearly.filters.evaluating import Test, run
 
 __all__ = ["DAMAGE", "Document", "Rows", "rows_arrays"]
 
@@ -24,9 +26,10 @@ DAMAGE = (UnicodeDecodeError, IndexError, json.JSONDecodeError)  # what reading 
 
 
 def rows_arrays(
-    keys: Keys, columns: Sequence[Column], documents: Sequence[Document] | None
-) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Arrays and configuration of a file of rows."""
+    keys: Keys, columns: Sequence[Column], documents: Sequence[Document] | None,
+    balls: Mapping[str, Balls] | None = None,
+) -> tuple[dict[str, Array], dict[str, Any]]:  # fmt: skip
+    """Arrays and configuration of a file of rows; balls hold the vectors of a field."""
     arrays = keys.columns()
     described = []
     for i, column in enumerate(columns):
@@ -34,7 +37,9 @@ def rows_arrays(
         described.append({"name": column.name, "type": column.type})
     if documents is not None and any(document is not None for document in documents):
         arrays |= _document_arrays(documents)
-    return arrays, {"n": len(keys), "columns": described}
+    for i, each in enumerate((balls or {}).values()):
+        arrays |= {f"balls{i}.{part}": array for part, array in each._asdict().items()}
+    return arrays, {"n": len(keys), "columns": described, **({"balls": list(balls)} if balls else {})}
 
 
 def _document_arrays(documents: Iterable[Document]) -> dict[str, Array]:
@@ -64,7 +69,18 @@ class Rows:
         except (KeyError, TypeError, ValueError) as problem:
             raise FormatError(f"{where!r} is damaged: its rows cannot be read ({problem})") from problem
         self._check()
+        self.balls = self._read_balls(config.get("balls", []))
         self.keys = Mapped(self._arrays)
+
+    def _read_balls(self, fields: Sequence[str]) -> dict[str, Balls]:
+        made: dict[str, Balls] = {}
+        for i, name in enumerate(fields):
+            parts = [self._arrays.get(f"balls{i}.{part}") for part in Balls._fields]
+            try:
+                made[name] = Balls.checked(*parts)
+            except InputError as problem:
+                raise FormatError(f"{self._where!r} is damaged: {problem}") from problem
+        return made
 
     def _check(self) -> None:
         n = self.n
@@ -178,6 +194,8 @@ class Rows:
                 used = column.values if column.offsets is not None else column.values[column.mask()]
                 if len(used) and not 0 <= int(used.min()) <= int(used.max()) < len(column.dictionary):
                     raise FormatError(f"{self._where!r} is damaged: column {name!r} points past its texts")
+            if run(Test(column, column.cover.opposite(nulls=False)), self.n, {}).any():
+                raise FormatError(f"{self._where!r} is damaged: column {name!r} has values past its ends")
         self.documents(rows)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly.collection.keys import Keys
+from nearly.collection.layout import Layout
 from nearly.collection.parts import Part, Stored
 from nearly.collection.schema import Schema
 from nearly.collection.tail import Batch, Tail
@@ -33,6 +34,8 @@ class State:
         The last record of the log that is in it.
     next_id : int
         The least integer key above all that were ever given.
+    layout : Layout or None
+        How rows are divided among segments, where a workload was learned from.
     """
 
     schema: Schema
@@ -40,11 +43,15 @@ class State:
     fresh: Part
     sequence: int = 0
     next_id: int = 0
+    layout: Layout | None = None
 
     @classmethod
-    def empty(cls, schema: Schema, segments: tuple[Part, ...] = (), sequence: int = 0, next_id: int = 0) -> "State":
+    def empty(
+        cls, schema: Schema, segments: tuple[Part, ...] = (), sequence: int = 0, next_id: int = 0,
+        layout: Layout | None = None,
+    ) -> "State":  # fmt: skip
         """A state with an empty tail."""
-        return cls(schema, segments, empty_tail(schema, sequence), sequence, next_id)
+        return cls(schema, segments, empty_tail(schema, sequence), sequence, next_id, layout)
 
     @property
     def parts(self) -> tuple[Part, ...]:

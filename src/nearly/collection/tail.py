@@ -17,7 +17,9 @@ from nearly.collection.bits import Bits
 from nearly.collection.cells import Cells
 from nearly.collection.keys import Key, Keys
 from nearly.collection.rows import Document
+from nearly.filters import evaluate_bits
 from nearly.filters.columns import Column
+from nearly.filters.expressions import Expression
 from nearly.indexes import Flat, Index
 
 __all__ = ["Batch", "Tail"]
@@ -158,6 +160,11 @@ class Tail:
         column = held[1]
         assert column is not None
         return column
+
+    def passing(self, where: Expression, types: Mapping[str, str], n: int) -> Bits:
+        """Rows of the first n that passed a filter when they came, dead ones too."""
+        columns = {name: self.column(name, types[name], n) for name in where.columns if name in types}
+        return evaluate_bits(where, columns, n)
 
 
 def _runs(vectors: list[Vectors]) -> list[Vectors]:

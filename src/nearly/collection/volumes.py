@@ -37,10 +37,12 @@ class Memory:
     def _name(self) -> str:
         return f"{next(self._numbers):08d}"
 
-    def store(self, rows: RowsOf, indexes: Mapping[str, Index], *, draft: bool = False) -> Stored:
+    def store(
+        self, rows: RowsOf, indexes: Mapping[str, Index], *, draft: bool = False, leaf: int | None = None
+    ) -> Stored:
         """Make a segment of rows and an index a field; a draft's indexes are to be replaced by quicker ones."""
         openers = {field: partial(_same, index) for field, index in indexes.items()}
-        return Stored(self._name(), Rows(*rows), openers, {"draft": draft})
+        return Stored(self._name(), Rows(*rows), openers, {"draft": draft, **_of_leaf(leaf)})
 
     def replaced(
         self, old: Stored, *, rows: RowsOf | None = None, indexes: Mapping[str, Index] | None = None
@@ -48,7 +50,7 @@ class Memory:
         """A segment of the same rows, in the same places, with other indexes or with other columns."""
         openers: dict[str, Opener] = {field: partial(old.index, field) for field in old.fields}
         openers |= {field: partial(_same, index) for field, index in (indexes or {}).items()}
-        files = {"draft": old.files["draft"] and not indexes}
+        files = {**old.files, "draft": old.files["draft"] and not indexes}
         return Stored(self._name(), old.rows if rows is None else Rows(*rows), openers, files)
 
     def remove(self, names: set[str]) -> None:
@@ -60,6 +62,10 @@ class Memory:
 
 def _same(index: Index) -> Index:
     return index
+
+
+def _of_leaf(leaf: int | None) -> Files:
+    return {} if leaf is None else {"leaf": leaf}
 
 
 class Folder:
@@ -79,11 +85,14 @@ class Folder:
     def _number(self) -> str:
         return f"{next(self._numbers):08d}"
 
-    def store(self, rows: RowsOf, indexes: Mapping[str, Index], *, draft: bool = False) -> Stored:
+    def store(
+        self, rows: RowsOf, indexes: Mapping[str, Index], *, draft: bool = False, leaf: int | None = None
+    ) -> Stored:
         """Write a segment of rows and an index a field; a draft's indexes are to be replaced by quicker ones."""
         name = self._number()
         fields = {field: self._write_index(name, i, index) for i, (field, index) in enumerate(indexes.items())}
-        return self.open(name, {"rows": self._write_rows(name, rows), "fields": fields, "draft": draft})
+        files = {"rows": self._write_rows(name, rows), "fields": fields, "draft": draft, **_of_leaf(leaf)}
+        return self.open(name, files)
 
     def replaced(
         self, old: Stored, *, rows: RowsOf | None = None, indexes: Mapping[str, Index] | None = None

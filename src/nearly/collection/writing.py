@@ -17,7 +17,7 @@ from typing import Any
 
 from nearly.collection.catalogue import Catalogue
 from nearly.collection.loading import load
-from nearly.collection.parts import Part
+from nearly.collection.parts import Part, Stored
 from nearly.collection.records import Record
 from nearly.collection.state import State, stored
 from nearly.collection.volumes import Folder, Volume, names_of
@@ -251,6 +251,11 @@ class Writer:
         self.state = state
         self._unsure = False
         self.volume.remove(gone)
+
+    def discard(self, made: Sequence[Stored]) -> None:
+        """Remove the files of segments that the catalogue was never to name."""
+        if self.catalogue is not None:
+            self.volume.remove(set().union(*(names_of(each.files) for each in made)))
 
     def clean(self) -> None:
         """Remove files that the catalogue does not name: when a collection is opened, nobody is writing any."""

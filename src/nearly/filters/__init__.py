@@ -5,9 +5,20 @@ Three spellings, one meaning: `parse` turns each into a checked `Expression`, `e
 
 from nearly.filters.allowed import Filter
 from nearly.filters.columns import Column, Dictionary
-from nearly.filters.evaluating import evaluate, evaluate_bits, select
+from nearly.filters.evaluating import bits_if_any, evaluate, evaluate_bits, select
 from nearly.filters.expressions import Expression
 from nearly.filters.fields import F
 from nearly.filters.parsing import parse
 
-__all__ = ["Column", "Dictionary", "Expression", "F", "Filter", "evaluate", "evaluate_bits", "parse", "select"]
+__all__ = [
+    "Column",
+    "Dictionary",
+    "Expression",
+    "F",
+    "Filter",
+    "bits_if_any",
+    "evaluate",
+    "evaluate_bits",
+    "parse",
+    "select",
+]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nearly.arrays.words import describe
 from nearly.errors import InputError
 from nearly.filters.inference import convert, infer_type
+from nearly.filters.spans import Spans
 
 __all__ = ["TYPES", "Column", "Dictionary", "pack", "unpack"]
 
@@ -37,6 +38,7 @@ _DTYPES = {
     "datetime": ["int64"],
 }
 _DTYPES["list[str]"] = _DTYPES["json"] = _DTYPES["str"]
+_FEW = 64  # different values up to which each is remembered
 
 
 def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
@@ -139,6 +141,8 @@ class Column:
         Of ``str``, ``json`` and ``list[str]``.
     offsets : ndarray of shape (n + 1,), int64, optional
         Of ``list[str]``.
+    cover : ndarray of shape (m, 2), optional
+        What `outline` gave: the ends of spans that hold all values, int64, or float64 where values are.
 
     Raises
     ------
@@ -154,7 +158,7 @@ class Column:
     [2021, None, 1999]
     """
 
-    __slots__ = ("_span", "dictionary", "name", "offsets", "type", "valid", "values")
+    __slots__ = ("_cover", "dictionary", "name", "offsets", "type", "valid", "values")
 
     def __init__(
         self,
@@ -165,6 +169,7 @@ class Column:
         valid: Array | None = None,
         dictionary: Dictionary | None = None,
         offsets: NDArray[np.int64] | None = None,
+        cover: Array | None = None,
     ) -> None:
         if type not in TYPES:
             raise InputError(f"column {name!r} has type {type!r}; choose one of {', '.join(TYPES)}")
@@ -196,6 +201,14 @@ class Column:
             )
         self.name, self.type, self.values, self.dictionary, self.offsets = name, type, values, dictionary, offsets
         self.valid: NDArray[np.uint64] | None = valid
+        self._cover = None if cover is None else self._checked(cover)
+
+    def _checked(self, cover: Array) -> Spans:
+        dtype = "float64" if self.type == "float" else "int64"
+        right = cover.dtype == dtype and cover.ndim == 2 and cover.shape[1] == 2
+        if not right or not (cover[:, 0] <= cover[:, 1]).all() or not (cover[1:, 0] > cover[:-1, 1]).all():
+            raise InputError(f"column {self.name!r} came with values between ends that do not ascend")
+        return Spans(cover[:, 0].copy(), cover[:, 1].copy(), self.valid is not None)
 
     @classmethod
     def from_values(cls, name: str, values: Iterable[Any], type: str | None = None) -> "Column":
@@ -255,6 +268,56 @@ class Column:
         """Bytes of the arrays."""
         texts = (self.dictionary.offsets, self.dictionary.octets) if self.dictionary is not None else ()
         return sum(each.nbytes for each in (self.values, self.valid, self.offsets, *texts) if each is not None)
+
+    @property
+    def cover(self) -> Spans:
+        """Spans that hold every value, and null where rows may have none: what is outside of them, no row has.
+
+        Least and greatest value, or what `outline` found when the column was stored. Texts are those of the dictionary.
+
+        Examples
+        --------
+        >>> Column.from_values("year", [2021, None, 1999]).cover
+        Spans(low=[1999], high=[2021], nulls=True)
+        """
+        if self._cover is None:
+            nulls = self.valid is not None
+            if self.offsets is not None:
+                self._cover = Spans.whole("int64", nulls)
+            elif self.dictionary is not None:
+                self._cover = Spans.of([0], [len(self.dictionary) - 1], nulls=nulls)
+            else:
+                self._cover = self._between(self._present(), nulls)
+        return self._cover
+
+    def _present(self) -> Array:
+        return self.values if self.valid is None else self.values[self.mask()]
+
+    def _between(self, present: Array, nulls: bool) -> Spans:
+        dtype = "float64" if self.type == "float" else "int64"
+        least, greatest = ([present.min()], [present.max()]) if len(present) else ([], [])
+        return Spans.of(least, greatest, dtype, nulls)
+
+    def outline(self) -> Array | None:
+        """Return the ends of spans that hold every value, closer than `cover` finds them: each where they are few.
+
+        None where the dictionary says it all.
+
+        Examples
+        --------
+        >>> Column.from_values("year", [2021, None, 1999, 2021]).outline()
+        array([[1999, 1999],
+               [2021, 2021]])
+        """
+        if self.dictionary is not None:
+            return None
+        present = self._present()
+        found = self._between(present, self.valid is not None)
+        if len(np.unique(present[:: max(1, len(present) // 1024)])) <= _FEW:
+            distinct = np.unique(present)
+            if len(distinct) <= _FEW:
+                found = Spans.of(distinct, distinct, str(found.low.dtype))
+        return np.stack([found.low, found.high], axis=1)
 
     def mask(self) -> NDArray[np.bool_]:
         """Return which rows have a value."""

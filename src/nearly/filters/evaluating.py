@@ -4,9 +4,11 @@ Negations are pushed down to the tests (De Morgan's laws hold for three values t
 every part is only where it is true: one bit a row. Tests of one column are joined into one (spans.py).
 """
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import reduce
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +33,11 @@ from nearly.filters.expressions import (
     Or,
     did_you_mean,
 )
-from nearly.filters.matching import element_bits, pair_bits, span_bits, text_table
+from nearly.filters.matching import check_pair, element_bits, pair_bits, span_bits, text_table
 from nearly.filters.spans import Spans
 
-__all__ = ["evaluate", "evaluate_bits", "select"]
+__all__ = ["Element", "Joined", "Plan", "Test", "bits_if_any", "evaluate", "evaluate_bits", "plan", "possible", "run",
+           "select"]  # fmt: skip
 
 Bits: TypeAlias = NDArray[np.uint64]
 
@@ -125,12 +128,58 @@ def evaluate_bits(expression: Expression, columns: Mapping[str, Column], n: int)
     >>> evaluate_bits(F.year > 2000, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3)
     array([6], dtype=uint64)
     """
-    for name in sorted(expression.columns):
-        if name not in columns:
-            raise InputError(f"the filter names column {name!r}, which is not there; {did_you_mean(name, columns)}")
-        if len(columns[name]) != n:
-            raise InputError(f"column {name!r} has {len(columns[name])} rows, but {n} are wanted")
-    return _run(_plan(expression, False, columns), n, columns)
+    return run(plan(expression, columns, n), n, columns)
+
+
+def bits_if_any(expression: Expression, columns: Mapping[str, Column], n: int) -> Bits | None:
+    """Return what `evaluate_bits` does, or None where the covers of the columns tell that no row passes.
+
+    That takes no look at the rows: a test whose spans lie outside of those of its column is true nowhere.
+
+    Examples
+    --------
+    >>> from nearly.filters import F
+    >>> bits_if_any(F.year > 2030, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3) is None
+    True
+    """
+    made = plan(expression, columns, n)
+    if possible(made, _possible_here):
+        return run(made, n, columns)
+    none = {name: Column.from_values(name, [], columns[name].type) for name in expression.columns}
+    for part in _asked(made):  # what DuckDB refuses is refused, wherever the rows are
+        run(part, 0, none)
+    return None
+
+
+def _asked(made: Plan) -> Iterator[Asked]:
+    if isinstance(made, Asked):
+        yield made
+    for part in made.parts if isinstance(made, Joined) else ():
+        yield from _asked(part)
+
+
+def possible(made: Plan, leaf: Callable[[Plan], Any]) -> Any:
+    """Return whether a plan may be true of some row, from what is known of each of its tests.
+
+    Parameters
+    ----------
+    made : Plan
+    leaf : callable
+        Given a part that is not `Joined`, whether it may be true: a bool, or an array of one for each set of
+        rows.
+    """
+    if isinstance(made, Joined):
+        return reduce(operator.and_ if made.all else operator.or_, (possible(p, leaf) for p in made.parts), made.all)
+    return leaf(made)
+
+
+def _possible_here(leaf: Plan) -> bool:
+    if isinstance(leaf, Test):
+        return leaf.column.cover.meets(leaf.spans)
+    if isinstance(leaf, Element) and not leaf.negated:
+        assert leaf.column.dictionary is not None
+        return leaf.column.dictionary.place(leaf.text)[1]
+    return True
 
 
 def select(expression: Expression, columns: Mapping[str, Column], n: int) -> Filter:
@@ -143,6 +192,16 @@ def select(expression: Expression, columns: Mapping[str, Column], n: int) -> Fil
     Filter(2 of 3 rows, 8 bytes)
     """
     return Filter.from_bits(evaluate_bits(expression, columns, n), n)
+
+
+def plan(expression: Expression, columns: Mapping[str, Column], n: int) -> Plan:
+    """Return the tests that an expression comes to; they and their junctions know no negation."""
+    for name in sorted(expression.columns):
+        if name not in columns:
+            raise InputError(f"the filter names column {name!r}, which is not there; {did_you_mean(name, columns)}")
+        if len(columns[name]) != n:
+            raise InputError(f"column {name!r} has {len(columns[name])} rows, but {n} are wanted")
+    return _plan(expression, False, columns)
 
 
 def _plan(node: Expression, negated: bool, columns: Mapping[str, Column]) -> Plan:
@@ -192,6 +251,7 @@ def _plan_comparison(node: Compare, negated: bool, columns: Mapping[str, Column]
     if isinstance(left, Field) and isinstance(right, Literal):
         return Test(columns[left.name], compared(columns[left.name], operator, right.value))
     if isinstance(left, Field) and isinstance(right, Field):
+        check_pair(columns[left.name], columns[right.name])
         return Pair(operator, columns[left.name], columns[right.name])
     return Asked(node, negated)
 
@@ -230,22 +290,23 @@ def _joined(all: bool, parts: list[Plan]) -> Plan:
     return joined[0] if len(joined) == 1 else Joined(all, joined)
 
 
-def _run(plan: Plan, n: int, columns: Mapping[str, Column]) -> Bits:
-    if isinstance(plan, Test):
-        return span_bits(plan.column, plan.spans)
-    if isinstance(plan, Element):
-        return element_bits(plan.column, plan.text, plan.negated)
-    if isinstance(plan, Pair):
-        return pair_bits(plan.operator, plan.left, plan.right)
-    if isinstance(plan, Asked):
+def run(made: Plan, n: int, columns: Mapping[str, Column]) -> Bits:
+    """Return a bit a row: where a plan is true."""
+    if isinstance(made, Test):
+        return span_bits(made.column, made.spans)
+    if isinstance(made, Element):
+        return element_bits(made.column, made.text, made.negated)
+    if isinstance(made, Pair):
+        return pair_bits(made.operator, made.left, made.right)
+    if isinstance(made, Asked):
         from nearly.filters.asking import ask  # late: most filters get on without DuckDB
 
-        true, false = ask(plan.expression, columns, n)
-        return pack(false if plan.negated else true)
-    bits = _all_bits(n) if plan.all else np.zeros((n + 63) // 64, np.uint64)
-    for part in plan.parts:
-        found = _run(part, n, columns)
-        bits = bits & found if plan.all else bits | found
+        true, false = ask(made.expression, columns, n)
+        return pack(false if made.negated else true)
+    bits = _all_bits(n) if made.all else np.zeros((n + 63) // 64, np.uint64)
+    for part in made.parts:
+        found = run(part, n, columns)
+        bits = bits & found if made.all else bits | found
     return bits
 
 

@@ -11,7 +11,7 @@ from nearly.errors import InputError
 from nearly.filters.columns import Column, pack
 from nearly.filters.spans import Spans, between
 
-__all__ = ["element_bits", "pair_bits", "span_bits", "text_table"]
+__all__ = ["check_pair", "element_bits", "pair_bits", "span_bits", "text_table"]
 
 Bits: TypeAlias = NDArray[np.uint64]
 
@@ -90,12 +90,21 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
+def check_pair(left: Column, right: Column) -> set[str]:
+    """Return the types of two columns; InputError where their values do not compare."""
+    types = {left.type, right.type}
+    alike = len(types) == 1 and not types & {"list[str]", "json"}
+    if not (alike or types <= {"int", "float"} or types == {"date", "datetime"}):
+        raise InputError(
+            f"column {left.name!r} holds {left.type} and {right.name!r} holds {right.type}; they do not compare"
+        )
+    return types
+
+
 def pair_bits(operator: str, left: Column, right: Column) -> Bits:
     """Return where the values of two columns compare; integers beside floats are compared as floats."""
-    types = {left.type, right.type}
-    if types <= {"int", "float"} or types in ({"bool"}, {"date"}, {"datetime"}):
-        a, b = left.values, right.values
-    elif types == {"date", "datetime"}:
+    types = check_pair(left, right)
+    if types == {"date", "datetime"}:
         a, b = (each.values.astype(np.int64) * (86_400_000_000 if each.type == "date" else 1) for each in (left, right))
     elif types == {"str"}:
         assert left.dictionary is not None
@@ -105,7 +114,5 @@ def pair_bits(operator: str, left: Column, right: Column) -> Bits:
         place = np.array([2 * at + known for at, known in places] or [0], np.int64)
         a, b = left.values.astype(np.int64) * 2 + 1, place[np.minimum(right.values, len(place) - 1)]
     else:
-        raise InputError(
-            f"column {left.name!r} holds {left.type} and {right.name!r} holds {right.type}; they do not compare"
-        )
+        a, b = left.values, right.values
     return pack(_OPERATORS[operator](a, b) & left.mask() & right.mask())

@@ -71,6 +71,21 @@ class Spans:
         """Nothing passes."""
         return len(self.low) == 0 and not self.nulls
 
+    def meets(self, other: "Spans") -> bool:
+        """Return whether some value, or null, is in both.
+
+        Examples
+        --------
+        >>> Spans.of([3, 9], [5, 9]).meets(Spans.of([6], [8]))
+        False
+        """
+        if self.nulls and other.nulls:
+            return True
+        if not len(self.low) or not len(other.low):
+            return False
+        at = np.searchsorted(self.low, other.high, side="right") - 1  # the last span that begins early enough
+        return bool(((at >= 0) & (self.high[at] >= other.low)).any())
+
     def opposite(self, nulls: bool) -> "Spans":
         """Return all other values, and null or not."""
         low, high = _complement(self.low, self.high)
