@@ -25,6 +25,9 @@ Array = NDArray[Any]
 Patches = Mapping[int, Mapping[str, Any]]  # by row: the columns that changed, and their values
 NO_PATCHES: Patches = {}
 _KEPT = 32  # filters whose bits a part remembers
+_MEANT = (
+    8  # filters of which it remembers what they mean to its indexes: as much as four bytes for each row that passes
+)
 _BARREN = 4096  # filters that a segment remembers that nothing in it passes
 _NONE: Bits = np.zeros(0, np.uint64)  # of a filter that nothing passes: its values were not looked at
 _SKIPPED = Allowed(_NONE, 0)
@@ -151,6 +154,7 @@ class Part:
     patches: Patches = field(default_factory=dict)
     applied: int = 0
     _filters: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _passing: dict[Any, Allowed] = field(default_factory=dict, repr=False)
 
     @classmethod
     def whole(cls, stored: Stored, applied: int) -> "Part":
@@ -187,7 +191,7 @@ class Part:
 
     def _with(self, **changes: Any) -> "Part":
         kept = self._filters if "patches" not in changes or changes["patches"] is self.patches else {}
-        return replace(self, **changes, _filters=kept if "n" not in changes else {})
+        return replace(self, **changes, _filters=kept if "n" not in changes else {}, _passing={})
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -223,6 +227,16 @@ class Part:
 
     def passing(self, where: Expression | None, types: Mapping[str, str]) -> Allowed:
         """The rows alive that pass a filter, as bits; no word of them where it is `skipped`."""
+        key = None if where is None else where.key
+        known = self._passing.get(key)
+        if known is None:
+            known = self._found(where, types)
+            while len(self._passing) >= _MEANT:
+                self._passing.pop(next(iter(self._passing)), None)
+            self._passing[key] = known
+        return known
+
+    def _found(self, where: Expression | None, types: Mapping[str, str]) -> Allowed:
         if where is None:
             return Allowed(self.alive, self.n_alive)
         key = where.key

@@ -135,6 +135,8 @@ def search(state: State, queries: Any, k: int, asked: Question, workload: bool =
     tasks = _tasks(parts, asked)
 
     def ask(task: _Task, rows: Array) -> Hits:
+        if len(rows) == 1 and not workload:  # the short way, where the filter is known
+            return cast("Hits", task.part.source.index(asked.field).search(rows[0], k, **task.options))
         return _searched(task.part.source.index(asked.field), workload)(rows, k, **task.options)
 
     bounds = _bounds(tasks, asked.field, metric, rows) if len(tasks) > 1 and len(rows) else None
@@ -200,7 +202,7 @@ def _tasks(parts: Sequence[Part], asked: Question) -> list[_Task]:
         if allowed.n:
             options = dict(asked.options)
             if allowed.n < part.n or not isinstance(part.source, Stored):
-                options["where"] = Allowed(allowed.bits, allowed.n)
+                options["where"] = allowed
             tasks.append(_Task(number, part, allowed.n, options))
     return tasks
 
