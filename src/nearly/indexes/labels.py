@@ -309,7 +309,7 @@ class Labels:
         self.tables[1] = grow_or_copy(self.tables[1], n_sets + len(missing), 0)
         self._read(1)[n_sets:] = n_members + np.cumsum(lengths)
         after = number[inverse].astype(np.uint32)
-        changed = which[of_node[which] != after]
+        changed: NDArray[np.uint32] = which[of_node[which] != after]
         of_node[which] = after
         return changed
 
