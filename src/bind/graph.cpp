@@ -109,7 +109,8 @@ std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<u
                  size_t depth, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts,
                  Words filter, size_t probe, Bounds bounds, Widths widths, std::optional<Out<float, 1>> hardness,
                  size_t threads, Widths without, Bounds reaches, size_t anchor, float stretch,
-                 const Sifting* sifting, Words nodes, Widths seeds, float share, size_t most_work) {
+                 const Sifting* sifting, Words nodes, Widths seeds, float share, size_t most_work, Words among,
+                 Widths starts) {
   graph::Request r{};
   r.queries = queries.data();
   r.query_bytes = queries.shape(1);
@@ -148,6 +149,15 @@ std::optional<Counters> search(const GraphIndex& index, size_t query_bytes, In<u
   if (without) {
     require(without->shape(0) == r.n, "search: one node to do without for each query");
     r.without = without->data();
+  }
+  if (among) {
+    require(starts.has_value(), "search: a walk among some nodes has starts of its own");
+    for (size_t i = 0; i < starts->shape(0); ++i)
+      require(starts->data()[i] < index.room(), "search: a start does not exist");
+    r.among = among->data();
+    r.n_among = among->shape(0) * 64;
+    r.starts = starts->data();
+    r.n_starts = starts->shape(0);
   }
   r.depth = std::max(depth, r.k);
   r.threads = threads;
@@ -262,11 +272,43 @@ void require_may_change(const GraphIndex& index) {
   require(!index.borrowed(), "the lists are borrowed; copy them");
 }
 
+// Sets of labels by node, where sets end, their members, and kEntries nodes for each label.
+void set_labels(GraphIndex& index, std::shared_ptr<Table> of_node, std::shared_ptr<Table> ends,
+                std::shared_ptr<Table> members, std::shared_ptr<Table> entries) {
+  using graph::Labels;
+  require(of_node && ends && members && entries && of_node->stride() == 4 && ends->stride() == 4 &&
+              members->stride() == sizeof(Labels::Label) && entries->stride() == 4 * Labels::kEntries &&
+              entries->rows() <= Labels::kMost,
+          "set_labels: of_node, ends (4 bytes), members (2 bytes) and entries (32 bytes)");
+  require(ends->rows() >= 1 && *ends->as<uint32_t>() == 0 && *ends->as<uint32_t>(ends->rows() - 1) == members->rows(),
+          "set_labels: set 0 is empty, and members end where the last set does");
+  for (size_t s = 1; s < ends->rows(); ++s) {
+    const uint32_t first = *ends->as<uint32_t>(s - 1), last = *ends->as<uint32_t>(s);
+    require(first <= last, "set_labels: ends ascend");
+    for (uint32_t i = first; i < last; ++i)
+      require(*members->as<Labels::Label>(i) < entries->rows() &&
+                  (i == first || *members->as<Labels::Label>(i - 1) < *members->as<Labels::Label>(i)),
+              "set_labels: members of a set ascend, and are labels");
+  }
+  for (size_t v = 0; v < of_node->rows(); ++v)
+    require(*of_node->as<uint32_t>(v) < ends->rows(), "set_labels: a set does not exist");
+  for (size_t l = 0; l < entries->rows(); ++l)
+    for (size_t i = 0; i < Labels::kEntries; ++i)
+      require(entries->as<Row>(l)[i] == kNone || entries->as<Row>(l)[i] < of_node->rows(), "set_labels: an entry does not exist");
+  index.set_labels(std::make_shared<Labels>(of_node, ends, members, entries));
+}
+
+void require_labels(const GraphIndex& index, size_t n_nodes) {
+  require(!index.labels() || (!index.labels()->borrowed() && index.labels()->n_nodes() >= n_nodes),
+          "labels of some nodes are missing, or borrowed");
+}
+
 void insert(GraphIndex& index, In<uint32_t, 1> nodes, size_t n_rows, size_t beam, size_t new_degree, float alpha,
             size_t max_candidates, bool keep_old, bool fill, size_t threads, nb::object progress) {
   require_may_change(index);
   require(n_rows <= index.room() && n_rows < graph::kMaxNodes, "insert: a table is too short");
   for (size_t i = 0; i < nodes.shape(0); ++i) require(nodes.data()[i] < n_rows, "insert: a node does not exist");
+  require_labels(index, n_rows);
   const auto r = rules(beam, new_degree, alpha, max_candidates, keep_old, fill, threads);
   std::function<void(size_t)> report;
   if (!progress.is_none())
@@ -319,7 +361,8 @@ void graph(nb::module_& m) {
            "widths"_a.noconvert() = nb::none(), "hardness"_a.noconvert() = nb::none(), "threads"_a = 0,
            "without"_a.noconvert() = nb::none(), "reaches"_a.noconvert() = nb::none(), "anchor"_a = 1,
            "stretch"_a = 1, "sifting"_a = nb::none(), "nodes"_a.noconvert() = nb::none(),
-           "seeds"_a.noconvert() = nb::none(), "share"_a = 1, "most_work"_a = size_t{1} << 31)
+           "seeds"_a.noconvert() = nb::none(), "share"_a = 1, "most_work"_a = size_t{1} << 31,
+           "among"_a.noconvert() = nb::none(), "starts"_a.noconvert() = nb::none())
       .def("search_one", &search_one,
            nb::sig("def search_one(self, plan: Plan, query: object, n_live: int, /) -> bytearray | None"))
       .def("sift_one", &sift_one,
@@ -343,6 +386,15 @@ void graph(nb::module_& m) {
              nb::gil_scoped_release release;
              g.widen(nodes.data(), nodes.shape(0), threads, poll());
            }, "nodes"_a.noconvert(), "threads"_a = 0)
+      .def("connect_labels", [](GraphIndex& g, size_t beam, std::optional<In<uint32_t, 1>> also, bool listen) {
+             require_may_change(g);
+             require(beam >= 1 && beam <= 65536, "connect_labels: beam in [1, 65536]");
+             require_labels(g, g.n_nodes());
+             std::vector<Row> nodes;
+             if (also) nodes.assign(also->data(), also->data() + also->shape(0));
+             nb::gil_scoped_release release;
+             return g.connect_labels(beam, nodes, listen ? poll() : Poll{});
+           }, "beam"_a, "also"_a.noconvert() = nb::none(), "listen"_a = true)
       .def("count_unreachable", [](const GraphIndex& g) {
              nb::gil_scoped_release release;
              return g.count_unreachable(poll());
@@ -350,11 +402,13 @@ void graph(nb::module_& m) {
       .def("consolidate", [](GraphIndex& g, In<uint8_t, 1> dead, size_t beam, size_t new_degree, float alpha, size_t threads) {
              require_may_change(g);
              require(dead.shape(0) >= g.n_nodes(), "consolidate: one flag a node");
+             require_labels(g, g.n_nodes());
              const std::vector<bool> flags(dead.data(), dead.data() + dead.shape(0));
              const auto r = rules(beam, new_degree, alpha, 500, false, false, threads);
              nb::gil_scoped_release release;
              g.consolidate(flags, r, poll());
            }, "dead"_a.noconvert(), "beam"_a, "new_degree"_a, "alpha"_a, "threads"_a = 0)
+      .def("set_labels", &set_labels, "of_node"_a, "ends"_a, "members"_a, "entries"_a)
       .def("retire", &GraphIndex::retire)
       .def("wait_for_readers", [](const GraphIndex& g) {
              require_outside_metric();

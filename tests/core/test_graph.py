@@ -10,11 +10,13 @@ from core_support import (
     Interrupt,
     as_bytes,
     build,
+    empty_answer,
     exact_distances,
     make_graph,
     make_plain,
     make_rows,
     make_table,
+    pack,
     scan,
 )
 
@@ -628,3 +630,114 @@ def test_ctrl_c_ends_connecting_fast_and_leaves_what_the_next_call_completes(rng
     small = _core.Graph([make_table(4 * 8, 500)], [], [0], plain, plain, rows, 500)
     small.connect(20)
     assert small.count_unreachable() == 0
+
+
+# ---------------------------------------------------------------- labels
+
+
+def with_labels(made, sets, n_labels):
+    """Tell a graph which labels each node has; returns the table of entries."""
+    distinct = sorted({tuple(sorted(labels)) for labels in sets if labels})
+    number = {labels: i + 1 for i, labels in enumerate(distinct)} | {(): 0}
+    members = np.array([label for labels in distinct for label in labels], np.uint16)
+    ends = np.cumsum([0, *map(len, distinct)]).astype(np.uint32)
+    of_node, end_table, member_table, entries = (
+        make_table(stride, n) for stride, n in ((4, len(sets)), (4, len(ends)), (2, len(members)), (32, n_labels))
+    )
+    of_node.array().view(np.uint32)[:, 0] = [number[tuple(sorted(labels))] for labels in sets]
+    end_table.array().view(np.uint32)[:, 0] = ends
+    member_table.array().view(np.uint16)[:, 0] = members
+    made.graph.set_labels(of_node, end_table, member_table, entries)
+    return entries
+
+
+def some_labels(rng, n):
+    """None, one or two of three labels, half, a fifth and a twentieth of the nodes."""
+    return [{label for label, share in enumerate((0.5, 0.2, 0.05)) if rng.random() < share} for _ in range(n)]
+
+
+def search_among(made, mask, starts, queries, k, width):
+    ids, distances, counts = empty_answer(len(queries), k)[:3]
+    made.graph.search(
+        queries.shape[1] * 4, as_bytes(queries), 0, width, k, ids, distances, counts, pack(mask),
+        among=pack(mask), starts=np.asarray(starts, np.uint32),
+    )  # fmt: skip
+    return ids
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_walks_among_a_label_reach_all_that_has_it(rng, threads):
+    n = 2000
+    vectors, queries, sets = clustered(rng, n, 12), clustered(rng, 50, 12), some_labels(rng, n)
+    made = make_graph(make_plain(vectors), n, degree=20)
+    entries = with_labels(made, sets, 3)
+    made.insert(np.arange(n), threads=threads, beam=60)
+    made.graph.connect(60)
+    assert made.graph.connect_labels(60) == 0
+    assert_well_formed(made, n, 20)
+    lists = made.lists[:n].tolist()
+    for label in range(3):
+        mask = np.array([label in labels for labels in sets])
+        starts = [e for e in entries.array().view(np.uint32)[label].tolist() if e != NONE]
+        assert starts[:3] == np.flatnonzero(mask)[:3].tolist()  # the first that were inserted
+        seen, pending = set(starts), list(starts)
+        while pending:
+            fresh = {v for v in lists[pending.pop()] if v != NONE and mask[v]} - seen
+            seen |= fresh
+            pending += fresh
+        assert seen == set(np.flatnonzero(mask).tolist())
+        ids = search_among(made, mask, starts, queries, 5, 80)
+        assert mask[ids].all()
+        true = scan(made.scorer, made.rows, n, queries, 5, "l2", mask=mask).ids
+        assert np.mean([len(set(a) & set(b)) for a, b in zip(ids.tolist(), true.tolist(), strict=True)]) >= 4.8
+
+
+def test_lists_made_for_labels_do_not_depend_on_threads_and_no_labels_change_nothing(rng):
+    vectors, sets = clustered(rng, 900, 8), some_labels(rng, 900)
+    lists = []
+    for labels, threads in ((sets, 1), (sets, 3), ([set()] * 900, 1), (None, 1)):
+        made = make_graph(make_plain(vectors), 900, degree=12)
+        if labels is not None:
+            with_labels(made, labels, 3)
+        made.insert(np.arange(900), threads=threads)
+        lists.append(np.array(made.lists[:900]))
+    assert (lists[0] == lists[1]).all()
+    assert (lists[2] == lists[3]).all()
+    assert (lists[0] != lists[3]).any()
+
+
+def test_a_neighbor_hides_no_other_with_a_label_that_it_lacks(rng):
+    # On a line: 1 is nearer to 2 than 0 is, and hides it from 0, unless 2 shares a label with 0 which 1 has not.
+    vectors = np.array([[0.0], [1.0], [1.5], [40.0]], np.float32)
+    for sets, near in (([{0}, {0}, {0}, set()], [1]), ([{0}, {1}, {0}, set()], [1, 2]), ([{0}, {0}, {1}, set()], [1]),
+                       ([set(), {0}, {1}, set()], [1]), ([{0, 1}, {0}, {0, 1}, set()], [1, 2])):  # fmt: skip
+        made = make_graph(make_plain(vectors), 4, degree=3)
+        with_labels(made, sets, 2)
+        made.insert(np.array([1, 2, 3, 0]), alpha=1.0)
+        assert [v for v in made.lists[0].tolist() if v in (1, 2)] == near, sets
+
+
+def test_damaged_labels_are_refused(rng):
+    made = make_graph(make_plain(rng.standard_normal((10, 4), dtype=np.float32)), 10, degree=4)
+
+    def tables(of_node=(0,) * 10, ends=(0, 1), members=(0,), n_labels=1, entry=NONE, stride=2):
+        made_of = [make_table(4, len(of_node)), make_table(4, len(ends)), make_table(stride, len(members))]
+        for table, values, dtype in zip(made_of, (of_node, ends, members), ("u4", "u4", f"u{stride}"), strict=True):
+            table.array().view(dtype)[:, 0] = values
+        entries = make_table(32, n_labels)
+        entries.array().view(np.uint32)[:, 0] = entry
+        return *made_of, entries
+
+    made.graph.set_labels(*tables())
+    for wrong in ({"of_node": (2,) * 10}, {"ends": (1, 1)}, {"ends": (0, 2)}, {"ends": (0, 2, 1), "members": (0,)},
+                  {"members": (1,)}, {"ends": (0, 2), "members": (0, 0), "n_labels": 1}, {"entry": 10}, {"stride": 4},
+                  {"ends": ()}):  # fmt: skip
+        with pytest.raises(ValueError, match="set_labels"):
+            made.graph.set_labels(*tables(**wrong))
+    made.graph.set_labels(*tables(of_node=(0,) * 9))
+    with pytest.raises(ValueError, match="labels of some nodes"):
+        made.insert(np.arange(10))
+    with pytest.raises(ValueError, match="starts of its own"):
+        made.graph.search(
+            16, as_bytes(np.zeros((1, 4), np.float32)), 0, 4, 1, *empty_answer(1, 1)[:3], among=pack(np.ones(10, bool))
+        )

@@ -9,12 +9,16 @@ namespace nearly::graph {
 namespace {
 
 constexpr size_t kGrain = 16;
+// A walk within a label has a pool so many times narrower than the one among all, and is made for so many labels of a
+// node, those that fewest have. Levers table of benchmarks/README.md.
+constexpr size_t kLabelBeam = 4, kSearched = 16;
 
 // Memory for pruning, a thread's own.
 struct PruneScratch {
   std::vector<Candidate> sorted;
   std::vector<float> own, factor, distance;  // of the open candidates: to the node, own / nearest kept, to the last kept
   std::vector<Row> open;
+  std::vector<uint64_t> shared;  // labels of the node that an open candidate has, too
   Scratch query;  // its prepared buffer holds kept nodes; searches use the thread's other scratch
 };
 
@@ -36,15 +40,18 @@ void distances_to(const Scorer& scorer, Row from, const std::vector<Row>& rows, 
 
 }  // namespace
 
-size_t prune(const Scorer& scorer, const std::vector<Neighbor>& candidates, size_t limit, float alpha,
-             size_t max_candidates, bool fill, Row* out) {
+size_t prune(const Scorer& scorer, Row node, const std::vector<Neighbor>& candidates, size_t limit, const BuildRules& rules,
+             Row* out) {
+  const float alpha = rules.alpha;
   PruneScratch& s = prune_scratch();
   s.sorted.clear();
   for (const Neighbor& c : candidates)
     if (!std::isnan(c.distance)) s.sorted.push_back(candidate(c.distance, c.node));  // sums that overflowed are nobody's
   std::sort(s.sorted.begin(), s.sorted.end());
   s.sorted.erase(std::unique(s.sorted.begin(), s.sorted.end()), s.sorted.end());
-  if (s.sorted.size() > max_candidates) s.sorted.resize(max_candidates);
+  const Labels::Set labels = rules.labels ? rules.labels->of(node).last(Labels::kShared) : Labels::Set{};
+  const size_t most = rules.max_candidates * (1 + labels.size());
+  if (s.sorted.size() > most) s.sorted.resize(most);
   size_t n = s.sorted.size();
   s.open.resize(n);
   s.own.resize(n);
@@ -53,6 +60,12 @@ size_t prune(const Scorer& scorer, const std::vector<Neighbor>& candidates, size
   Row* open = s.open.data();
   float *own = s.own.data(), *factor = s.factor.data(), *between = s.distance.data();
   for (size_t i = 0; i < n; ++i) open[i] = node_of(s.sorted[i]), own[i] = distance_of(s.sorted[i]);
+  uint64_t* shared = nullptr;
+  if (labels.size()) {
+    s.shared.resize(n);
+    shared = s.shared.data();
+    for (size_t i = 0; i < n; ++i) shared[i] = rules.labels->shared(labels, open[i]);
+  }
   void* prepared = s.query.prepared(scorer.prepared_bytes());
   constexpr float kTaken = std::numeric_limits<float>::infinity();
   size_t kept = 0;
@@ -62,14 +75,16 @@ size_t prune(const Scorer& scorer, const std::vector<Neighbor>& candidates, size
         ++i;
         continue;
       }
-      const Row node = out[kept++] = open[i];
+      const Row taken = out[kept++] = open[i];
       const size_t rest = i + 1;
       if (kept == limit || rest == n) {
         factor[i++] = kTaken;
         continue;
       }
-      scorer.prepare_row(node, prepared);
+      scorer.prepare_row(taken, prepared);
       scorer.score(prepared, open + rest, n - rest, kTaken, between + rest);
+      for (size_t j = rest; shared && j < n; ++j)
+        if (shared[j] & ~shared[i]) between[j] = kTaken;  // as far as can be
       for (size_t j = rest; j < n; ++j) {
         // A ratio means something between positive distances only. Under inner product they are negative, and codes may
         // put two nodes at 0: then the nearer one to the kept node is enough.
@@ -82,16 +97,17 @@ size_t prune(const Scorer& scorer, const std::vector<Neighbor>& candidates, size
         open[left] = open[j];
         own[left] = own[j];
         factor[left] = factor[j];
+        if (shared) shared[left] = shared[j];
         left += factor[j] <= alpha;
       }
       n = left;
     }
     if (alpha <= 1.0f) break;
   }
-  if (fill) {
+  if (rules.fill) {
     for (size_t i = 0; i < s.sorted.size() && kept < limit; ++i) {
-      const Row node = node_of(s.sorted[i]);
-      if (std::find(out, out + kept, node) == out + kept) out[kept++] = node;
+      const Row near = node_of(s.sorted[i]);
+      if (std::find(out, out + kept, near) == out + kept) out[kept++] = near;
     }
   }
   return kept;
@@ -143,13 +159,22 @@ void insert_batch(Layer& layer, const Scorer& scorer, const Row* nodes, size_t n
       for (const Candidate c : scratch.pool)
         if (!(c & 1)) take(c);  // the others were expanded
       if (!scratch.pool.empty()) starts[i] = node_of(scratch.pool[0]);
+      if (rules.labels) {
+        effort.width = std::max<size_t>(1, rules.beam / kLabelBeam);
+        for (const Labels::Label label : rules.labels->of(node).last(kSearched)) {
+          from = rules.labels->entries(label);
+          search(layer, scorer, prepared, from.data(), from.size(), n_nodes, effort, true, scratch,
+                 {nullptr, 0, rules.labels, label});
+          for (const Candidate c : scratch.expanded) take(c);
+        }
+      }
       if (rules.keep_old) {
         std::vector<Row> old(degree);
         old.resize(layer.read(node, old.data()));
         distances_to(scorer, node, old, candidates);
       }
-      counts[i] = static_cast<uint32_t>(prune(scorer, candidates, std::min(rules.new_degree, degree), rules.alpha,
-                                              rules.max_candidates, rules.fill, fresh.data() + i * degree));
+      counts[i] = static_cast<uint32_t>(prune(scorer, node, candidates, std::min(rules.new_degree, degree), rules,
+                                              fresh.data() + i * degree));
     }
   };
   parallel_for(n, kGrain, rules.threads, choose, poll);
@@ -187,7 +212,7 @@ void insert_batch(Layer& layer, const Scorer& scorer, const Row* nodes, size_t n
       added.insert(added.end(), list.begin(), list.begin() + size);
       candidates.clear();
       distances_to(scorer, target, added, candidates);
-      size = prune(scorer, candidates, degree, rules.alpha, rules.max_candidates, rules.fill, list.data());
+      size = prune(scorer, target, candidates, degree, rules, list.data());
       layer.write(target, list.data(), size);
     }
   };

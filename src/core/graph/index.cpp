@@ -27,10 +27,14 @@ class GraphIndex::Answer {
     auto* prepared = static_cast<uint8_t*>(scratch.prepared(travel_bytes + index.store_->prepared_bytes()));
     exact_ = prepared + travel_bytes;
     index.travel_->prepare(query, prepared);
-    starts_.assign(entries.begin(), entries.end());
+    const Among among{request.among, request.n_among, nullptr, 0};
+    if (request.starts)
+      starts_.assign(request.starts, request.starts + request.n_starts);
+    else
+      starts_.assign(entries.begin(), entries.end());
     // Where the descent ends joins the entries: what hangs on the first of them alone must be met from there.
     const Row without = request.without ? request.without[q] : kNone;
-    Row nearest = entries.empty() || entries[0] == without ? kNone : entries[0];
+    Row nearest = request.starts || entries.empty() || entries[0] == without ? kNone : entries[0];
     for (size_t l = index.layers_.size(); nearest != kNone && --l > 0;)
       if (index.layers_[l].holds(nearest))
         nearest = descend(index.layers_[l], *index.travel_, prepared, nearest, n_nodes, scratch.work, without);
@@ -52,7 +56,7 @@ class GraphIndex::Answer {
                       scratch, without);
     } else {
       walk_.begin(index.layers_[0], *index.travel_, prepared, starts_.data(), starts_.size(), n_nodes, effort, false,
-                  scratch, without);
+                  scratch, without, among);
     }
     stage_ = Stage::kWalk;
   }
@@ -205,6 +209,7 @@ void GraphIndex::insert(const Row* nodes, size_t n, const BuildRules& rules,
       if (layer.holds(nodes[0])) layer.write(nodes[0], nullptr, 0);
     set_entries(entries);
     set_n_nodes(std::max<size_t>(n_nodes(), nodes[0] + size_t{1}));
+    if (labels_) enter(nodes, 1);
     begin = 1;
   }
   const size_t old = std::max<size_t>(1, n_nodes());
@@ -217,6 +222,7 @@ void GraphIndex::insert(const Row* nodes, size_t n, const BuildRules& rules,
     for (size_t i = at; i < end; ++i) limit = std::max<size_t>(limit, nodes[i] + size_t{1});
     for (size_t l = layers_.size(); l-- > 0;) {
       BuildRules layer_rules = rules;
+      layer_rules.labels = labels_.get();
       layer_rules.new_degree = std::min(rules.new_degree, layers_[l].degree());
       std::vector<Row> from;
       for (const Row e : entries)
@@ -228,24 +234,34 @@ void GraphIndex::insert(const Row* nodes, size_t n, const BuildRules& rules,
       insert_batch(layers_[l], *travel_, nodes + at, count, limit, starts,
                    layers_.size() == 1 ? from : std::vector<Row>{}, layer_rules, poll);
     }
+    if (labels_) enter(nodes + at, count);
     set_n_nodes(limit);
     at = end;
     if (progress) progress(at);
   }
 }
 
-std::vector<bool> GraphIndex::alive() const {
+// The first nodes with a label are its entries.
+void GraphIndex::enter(const Row* nodes, size_t n) {
+  for (size_t i = 0; i < n; ++i)
+    for (const Labels::Label label : labels_->of(nodes[i])) labels_->enter(label, nodes[i]);
+}
+
+std::vector<bool> GraphIndex::alive(const std::vector<Row>& also) const {
   std::vector<bool> wanted(n_nodes());
   for (size_t v = 0; v < wanted.size(); ++v) wanted[v] = rows_->first(static_cast<Row>(v)) != kNone;
+  for (const Row node : also)
+    if (node < wanted.size()) wanted[node] = true;
   return wanted;
+}
+
+size_t GraphIndex::connect_labels(size_t beam, const std::vector<Row>& also, const Poll& poll) {
+  return labels_ ? graph::connect_labels(layers_[0], *travel_, *labels_, alive(also), n_nodes(), beam, poll) : 0;
 }
 
 void GraphIndex::connect(size_t beam, const std::vector<Row>& also, const Poll& poll) {
   std::vector<Row> entries = this->entries();
-  std::vector<bool> wanted = alive();
-  for (const Row node : also)
-    if (node < wanted.size()) wanted[node] = true;
-  graph::connect(layers_[0], *travel_, entries, wanted, n_nodes(), beam, poll);
+  graph::connect(layers_[0], *travel_, entries, alive(also), n_nodes(), beam, poll);
   set_entries(std::move(entries));
 }
 
@@ -257,7 +273,9 @@ void GraphIndex::consolidate(const std::vector<bool>& dead, const BuildRules& ru
   std::vector<Row> entries;
   for (const Row e : this->entries())
     if (!dead[e]) entries.push_back(e);
-  for (Layer& layer : layers_) graph::consolidate(layer, *travel_, dead, n_nodes(), rules, poll);
+  BuildRules by_labels = rules;
+  by_labels.labels = labels_.get();
+  for (Layer& layer : layers_) graph::consolidate(layer, *travel_, dead, n_nodes(), by_labels, poll);
   if (entries.empty())
     for (size_t v = 0; v < n_nodes() && entries.empty(); ++v)
       if (!dead[v] && layers_.back().holds(static_cast<Row>(v))) entries.push_back(static_cast<Row>(v));

@@ -35,6 +35,11 @@ struct Request {
   uint32_t* counts;
   float* hardness = nullptr;
   const Row* without = nullptr;
+  // A walk among these nodes alone, from these starts (or null): what may be answered is among them.
+  const uint64_t* among = nullptr;
+  size_t n_among = 0;
+  const Row* starts = nullptr;
+  size_t n_starts = 0;
 };
 
 class GraphIndex {
@@ -61,6 +66,11 @@ class GraphIndex {
   size_t wide_room() const { return wide_ ? wide_->lists()->rows() : 0; }
   // Leads to every node that holds rows, and to `also`, which will.
   void connect(size_t beam, const std::vector<Row>& also, const Poll& poll);
+  // Labels that lists are made for from now on; null: none. Of a single layer.
+  void set_labels(std::shared_ptr<Labels> labels) { labels_ = std::move(labels); }
+  const std::shared_ptr<Labels>& labels() const { return labels_; }
+  // As `connect` within each label; returns how many nodes stay out of reach there.
+  size_t connect_labels(size_t beam, const std::vector<Row>& also, const Poll& poll);
   size_t count_unreachable(const Poll& poll) const;
   void consolidate(const std::vector<bool>& dead, const BuildRules& rules, const Poll& poll);
 
@@ -90,13 +100,15 @@ class GraphIndex {
 
  private:
   class Answer;  // one query under way
-  std::vector<bool> alive() const;
+  void enter(const Row* nodes, size_t n);
+  std::vector<bool> alive(const std::vector<Row>& also = {}) const;
 
   std::vector<Layer> layers_;
   std::optional<Layer> wide_;
   std::shared_ptr<const std::vector<Row>> entries_;
   std::shared_ptr<Scorer> travel_, store_;
   std::shared_ptr<Rows> rows_;
+  std::shared_ptr<Labels> labels_;  // the writer's
   std::atomic<size_t> n_nodes_;
   Validity validity_;
 };

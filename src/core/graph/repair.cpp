@@ -6,11 +6,12 @@
 namespace nearly::graph {
 namespace {
 
-void flood(const Layer& layer, Row from, size_t n_nodes, std::vector<bool>& seen, const Poll& poll) {
+void flood(const Layer& layer, Row from, size_t n_nodes, std::vector<bool>& seen, const Poll& poll,
+           const Among& among = {}) {
   std::vector<Row> stack;
   std::vector<Row> list(layer.degree());
   const auto visit = [&](Row v) {
-    if (v < n_nodes && !seen[v]) {
+    if (v < n_nodes && !seen[v] && (!among || among.has(v))) {
       seen[v] = true;
       stack.push_back(v);
     }
@@ -73,6 +74,53 @@ void connect(Layer& layer, const Scorer& scorer, std::vector<Row>& entries, cons
   }
 }
 
+size_t connect_labels(Layer& layer, const Scorer& scorer, Labels& labels, const std::vector<bool>& wanted, size_t n_nodes,
+                      size_t beam, const Poll& poll) {
+  // The nodes of each label, one after the other.
+  std::vector<size_t> ends(labels.n_labels() + 1, 0);
+  const auto count = std::min(n_nodes, labels.n_nodes());
+  for (size_t v = 0; v < count; ++v)
+    for (const Labels::Label label : labels.of(static_cast<Row>(v))) ++ends[label + size_t{1}];
+  for (size_t l = 1; l < ends.size(); ++l) ends[l] += ends[l - 1];
+  std::vector<Row> nodes(ends.back());
+  std::vector<size_t> at(ends.begin(), ends.end() - 1);
+  for (size_t v = 0; v < count; ++v)
+    for (const Labels::Label label : labels.of(static_cast<Row>(v))) nodes[at[label]++] = static_cast<Row>(v);
+  std::vector<bool> seen(n_nodes, false);
+  std::vector<Row> list(layer.degree());
+  Scratch& scratch = Scratch::of_this_thread();
+  size_t lost = 0;
+  for (size_t l = 0; l < labels.n_labels(); ++l) {
+    const auto label = static_cast<Labels::Label>(l);
+    const Among among{nullptr, 0, &labels, label};
+    for (const Row e : labels.entries(label)) flood(layer, e, n_nodes, seen, poll, among);
+    for (size_t i = ends[l]; i < ends[l + 1]; ++i) {
+      const Row node = nodes[i];
+      if (seen[node] || !wanted[node]) continue;
+      poll_if_due(poll);
+      void* prepared = scratch.prepared(scorer.prepared_bytes());
+      scorer.prepare_row(node, prepared);
+      Effort effort;
+      effort.width = beam;
+      const std::vector<Row> from = labels.entries(label);
+      search(layer, scorer, prepared, from.data(), from.size(), n_nodes, effort, false, scratch, among);
+      const bool linked = std::any_of(scratch.pool.begin(), scratch.pool.end(), [&](Candidate c) {
+        const size_t size = layer.read(node_of(c), list.data());
+        if (size == layer.degree() || !seen[node_of(c)]) return false;
+        list[size] = node;
+        layer.write(node_of(c), list.data(), size + 1);
+        return true;
+      });
+      if (linked || labels.enter(label, node))
+        flood(layer, node, n_nodes, seen, poll, among);
+      else
+        ++lost;
+    }
+    for (size_t i = ends[l]; i < ends[l + 1]; ++i) seen[nodes[i]] = false;
+  }
+  return lost;
+}
+
 void consolidate(Layer& layer, const Scorer& scorer, const std::vector<bool>& dead, size_t n_nodes,
                  const BuildRules& rules, const Poll& poll) {
   const size_t degree = layer.degree();
@@ -120,8 +168,7 @@ void consolidate(Layer& layer, const Scorer& scorer, const std::vector<bool>& de
       scorer.score(prepared, rows.data(), rows.size(), __builtin_huge_valf(), distance.data());
       candidates.clear();
       for (size_t j = 0; j < rows.size(); ++j) candidates.push_back({distance[j], rows[j]});
-      counts[i] = static_cast<uint32_t>(
-          prune(scorer, candidates, degree, rules.alpha, rules.max_candidates, rules.fill, out));
+      counts[i] = static_cast<uint32_t>(prune(scorer, node, candidates, degree, rules, out));
     }
   };
   parallel_for(touched.size(), 16, rules.threads, repair, poll);

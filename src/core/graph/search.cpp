@@ -32,7 +32,8 @@ void* Scratch::prepared(size_t bytes) {
 }
 
 void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
-                 size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch, Row without) {
+                 size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch, Row without,
+                 const Among& among) {
   end();  // of a walk that an exception cut short
   kernels_ = &kernels::active();
   layer_ = &layer;
@@ -42,6 +43,7 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
   effort_ = effort;
   n_nodes_ = n_nodes;
   without_ = kNone;
+  among_ = {};
   keep_ = keep_expanded;
   width_ = std::max<size_t>(1, effort.width);
   for (size_t i = 0; i < effort.n_levels; ++i) width_ = std::max<size_t>(width_, effort.widths[i]);
@@ -62,6 +64,7 @@ void Walk::begin(const Layer& layer, const Scorer& scorer, const void* prepared,
     n_fresh_ = 0;
     without_ = without;
   }
+  among_ = among;
   for (size_t i = 0; i < n_starts; i += kMaxBlock) {
     meet(starts + i, std::min(kMaxBlock, n_starts - i));
     score();
@@ -90,7 +93,17 @@ void Walk::meet(const Row* list, size_t degree) {
   const size_t n = kernels_->unseen(list, degree, n_nodes_, scratch_->seen_.data(), met.data() + n_met_);
   n_met_ += n;
   n_fresh_ += n;
+  if (among_) leave_out(n);
   if (without_ != kNone) replace(list, degree);
+}
+
+// Of the last n fresh nodes those that are none of what the walk is among were met, and that is all.
+void Walk::leave_out(size_t n) {
+  Row* fresh = scratch_->met_.data() + n_met_ - n_fresh_;
+  size_t out = 0;
+  for (size_t i = n_fresh_ - n; i < n_fresh_; ++i)
+    if (!among_.has(fresh[i])) std::swap(fresh[i], fresh[out++]);
+  n_fresh_ -= out;
 }
 
 // A list that names the node to do without would have another one in its place: one of that node's own neighbors, as
@@ -103,7 +116,10 @@ void Walk::replace(const Row* list, size_t degree) {
   size_t n = layer_->degree();
   while (n > 0 && Layer::load(theirs + n - 1) == kNone) --n;
   if (n == 0) return;
-  const Row instead = Layer::load(theirs + rank % n);
+  Row instead = Layer::load(theirs + rank % n);
+  for (size_t next = 1; among_ && next < n && !among_.has(instead); ++next)
+    instead = Layer::load(theirs + (rank + next) % n);
+  if (among_ && !among_.has(instead)) return;
   const size_t fresh = kernels_->unseen(&instead, 1, n_nodes_, scratch_->seen_.data(), scratch_->met_.data() + n_met_);
   n_met_ += fresh;
   n_fresh_ += fresh;
@@ -255,9 +271,9 @@ bool Walk::turn() {
 }
 
 void search(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
-            size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch) {
+            size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch, const Among& among) {
   Walk walk;
-  walk.begin(layer, scorer, prepared, starts, n_starts, n_nodes, effort, keep_expanded, scratch);
+  walk.begin(layer, scorer, prepared, starts, n_starts, n_nodes, effort, keep_expanded, scratch, kNone, among);
   while (walk.turn()) {
   }
 }

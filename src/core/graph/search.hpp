@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/scorer.hpp"
+#include "graph/labels.hpp"
 #include "graph/layer.hpp"
 #include "kernels/table.hpp"
 
@@ -96,7 +97,8 @@ constexpr size_t kRanked = 4;      // lists read for each candidate that is wort
 
 // One search for the nodes nearest to a prepared query, in turns: a turn asks for memory and the next one uses it, so a
 // thread that takes turns between walks hides one's cache misses behind another's arithmetic. The answer, scratch.pool,
-// does not depend on who walks beside. The node `without` is passed over as if it were not in the graph.
+// does not depend on who walks beside. The node `without` is passed over as if it were not in the graph, and so are all but
+// those that the walk is `among`, if it is among some only.
 class Walk {
  public:
   Walk() = default;
@@ -104,7 +106,8 @@ class Walk {
   Walk(const Walk&) = delete;
 
   void begin(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
-             size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch, Row without = kNone);
+             size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch, Row without = kNone,
+             const Among& among = {});
   // False when the walk is over.
   bool turn();
   void end();
@@ -124,6 +127,7 @@ class Walk {
   void meet(const Row* list, size_t degree);
   void take(const Candidate* near, size_t n);
   void replace(const Row* list, size_t degree);
+  void leave_out(size_t n);
   void score();
   size_t at_once() const;
   void ask() const;
@@ -157,12 +161,13 @@ class Walk {
   float reach_ = 0, stop_ = 0;      // how far candidates are read, as a share and as a distance
   size_t hops_ = 0, level_ = 0;
   Row without_ = kNone;
+  Among among_;
   bool keep_ = false, waiting_ = false;
 };
 
 // A whole walk at once.
 void search(const Layer& layer, const Scorer& scorer, const void* prepared, const Row* starts, size_t n_starts,
-            size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch);
+            size_t n_nodes, const Effort& effort, bool keep_expanded, Scratch& scratch, const Among& among = {});
 
 // The nearest node that a walk always downhill reaches, not by way of `without`.
 Row descend(const Layer& layer, const Scorer& scorer, const void* prepared, Row start, size_t n_nodes, Work& work,

@@ -36,7 +36,8 @@ def search_each(
         return search(queries, None)
     groups: dict[Hashable, list[int]] = {}
     for i, each in enumerate(filters):
-        groups.setdefault(each.tobytes() if isinstance(filters, np.ndarray) else id(each), []).append(i)
+        same = each.tobytes() if isinstance(filters, np.ndarray) else getattr(each, "key", id(each))  # of an expression
+        groups.setdefault(same, []).append(i)
     parts = []
     for members in groups.values():
         try:
