@@ -140,7 +140,8 @@ def scans_by_codes(index: "GraphIndex", k: int, target: float, passing: int) -> 
     if codes is None or needs is None or needs.spread is None or target > _EXACT:
         return False
     exact = costs.exactly(index._store.vectors.stride)
-    return passing * costs.scanned(codes.stride) + _RANKED * k * exact < passing * exact
+    by_code = costs.prepared(codes.stride, index._store.dim) + passing * costs.scanned(codes.stride)
+    return by_code + _RANKED * k * exact < passing * exact
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:

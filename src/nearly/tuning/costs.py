@@ -5,7 +5,7 @@ the engine runs: a plan, and with it an answer, would depend on the machine and 
 matter, which vary less than the numbers.
 """
 
-__all__ = ["LIST", "compared", "exactly", "scanned"]
+__all__ = ["LIST", "compared", "exactly", "prepared", "scanned"]
 
 LIST = 3.0  # reading a list and testing its neighbors, of which few or none are compared, in comparisons of a walk
 _LINE = 64  # bytes of a cache line
@@ -20,6 +20,11 @@ def compared(n_bytes: int) -> float:
 def scanned(n_bytes: int) -> float:
     """One comparison of a scan of chosen codes."""
     return 8.0 + 3.5 * _lines(n_bytes)
+
+
+def prepared(n_bytes: int, dim: int) -> float:
+    """A query of so many dimensions made ready for codes of so many bytes: a product with a matrix, mostly."""
+    return 0.1 * n_bytes * dim
 
 
 def exactly(n_bytes: int) -> float:
