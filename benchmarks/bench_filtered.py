@@ -7,7 +7,8 @@ plan is in `plan`. `over_best` is the planner's mean time over that of the best 
 less 0.01, the median of rounds; `median_over_best` the same of median times. Filters: "random", of every share in
 decades; "near" and "far", the cells that are nearest to and farthest from the cell of the query, so that the filter
 goes with the query or against it; "ball", all but the nearest of each query, which is against every one of them; the
-images of SIFT; the attributes of CVE. `--table FILE...` makes Markdown of such lines.
+images of SIFT; the attributes of CVE. `--table FILE...` makes Markdown of such lines. `--costs` prints what
+src/nearly/tuning/costs.py writes down: nanoseconds for each comparison and list, straight lines through times.
 
 Traps: a walk alone scans where it is cut short, as the planner's does, but never gives up, so that it may read the
 whole graph: it is asked fewer queries where few pass. Filters are made before, with the nodes that they mean.
@@ -62,6 +63,9 @@ def main() -> None:
         return print("\n".join(table(arguments.table)))
     data = datasets.load(arguments.data, n_queries=arguments.queries, limit=arguments.limit)
     index = built(data, arguments.index, arguments.keep)
+    if arguments.costs:
+        measure.pin(measure.CPUS[-1:])
+        return print(measure.line({"bench": "filtered-costs", **costs(index, data), "data": data.describe()}))
     facts = {"data": data.describe(), "index": arguments.index, "machine": measure.machine()}
     measure.pin(measure.CPUS[-1:])
     for case in cases(data, arguments.kinds):
@@ -81,6 +85,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--targets", nargs="+", type=float, default=list(TARGETS))
     parser.add_argument("--kinds", nargs="+", help="of filters: random, near, far, and what the data has")
     parser.add_argument("--keep", type=Path, help="a folder for built indexes")
+    parser.add_argument("--costs", action="store_true", help="nanoseconds by the counts of each way, nothing else")
     parser.add_argument("--table", nargs="+", type=Path, help="files of lines, to be shown; nothing is measured")
     return parser.parse_args()
 
@@ -287,6 +292,39 @@ def delivered(answers: list[NDArray[np.int64]], data: Dataset, case: Case) -> fl
         radius = measure.exact_radius(data.vectors[rows], queries, data.metric, k)
         shares.append(measure.recalls_by_distance(ids, data.vectors, queries, data.metric, radius, k))
     return float(np.concatenate(shares).mean())
+
+
+def costs(index: Any, data: Dataset) -> dict[str, Any]:
+    """Nanoseconds a query begins with, and for each comparison and list, by way; beside what is written down."""
+    from nearly.tuning import costs as written
+
+    rng, n = np.random.default_rng(0), len(data.vectors)
+    points: dict[str, list[list[float]]] = {"scan": [], "codes": [], "walk": [], "hop": []}
+    for share in (0.01, 0.02, 0.05, 0.1, 0.2):
+        case = Case("random", "", [rng.random(n) < share], data.queries)
+        for target in (0.8, *TARGETS):
+            for name, search in ways(index, case, target).items():
+                if name not in points or (name == "walk" and share < 0.1):
+                    continue
+                for i, query in enumerate(case.queries[:SLOW]):
+                    search(i, query)  # what it reads is in the caches, as far as they hold it
+                    began = time.process_time_ns()
+                    work = search(i, query).stats
+                    spent = time.process_time_ns() - began
+                    points[name].append([1.0, work.n_distances, work.n_hops, spent])
+    found = {}
+    for name, measured in points.items():
+        table = np.array(measured)
+        table = table[table[:, 3] <= 3 * np.median(table[:, 3])]  # without calls that were interrupted
+        columns = 3 if name in ("walk", "hop") else 2
+        line = np.linalg.lstsq(table[:, :columns], table[:, 3], rcond=None)[0]
+        found[name] = dict(zip(("begins", "comparison", "list"), np.round(line, 1).tolist(), strict=False))
+    exact, code = index._store.vectors.stride, index._travel.codes.stride
+    found["written"] = {
+        "scan": written.exactly(exact), "codes": written.scanned(code), "walk and hop": written.compared(code),
+        "list, in comparisons": written.LIST,
+    }  # fmt: skip
+    return found
 
 
 # ---------------------------------------------------------------- showing
