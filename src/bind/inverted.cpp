@@ -2,6 +2,7 @@
 #include "lists/inverted.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "bind.hpp"
 
@@ -11,6 +12,7 @@ namespace {
 using lists::Chunk;
 using lists::Inverted;
 using Words = std::optional<In<uint64_t, 1>>;
+using Counts = std::optional<In<uint32_t, 1>>;
 
 std::shared_ptr<Inverted> make(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists,
                                std::shared_ptr<Scorer> centers, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
@@ -40,7 +42,7 @@ using Counters = std::tuple<uint64_t, uint64_t, uint64_t>;
 // Distances compared, lists read, vectors ranked; None when the lists were retired: their successors are to be searched.
 std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                                float reach, size_t depth, bool all_held, Out<int64_t, 2> ids, Out<float, 2> distances,
-                               Out<uint32_t, 1> counts, Words filter, size_t threads) {
+                               Out<uint32_t, 1> counts, Words filter, size_t threads, Counts holds, float beyond) {
   lists::Request r = request(index, query_bytes, queries, metric, threads);
   r.k = ids.shape(1);
   require(ids.shape(0) == r.n && distances.shape(0) == r.n && distances.shape(1) == r.k && counts.shape(0) == r.n &&
@@ -49,18 +51,30 @@ std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uin
   r.ids = ids.data();
   r.distances = distances.data();
   r.counts = counts.data();
-  const lists::Effort effort{width, reach, std::max(depth, r.k), all_held};
+  require(!holds || holds->shape(0) == index.n_lists(), "Inverted.search: a count for each list");
+  const lists::Effort effort{width, reach, std::max(depth, r.k), all_held, holds ? holds->data() : nullptr, beyond};
   nb::gil_scoped_release release;
   const auto work = unless_retired([&] { return index.search(r, effort, poll()); });
   if (!work) return std::nullopt;
   return Counters{work->distances, work->lists, work->ranked};
 }
 
-void gaps(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, Out<float, 2> out, size_t threads) {
+void gaps(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, Out<float, 2> out,
+          Out<float, 1> nearest, size_t threads) {
   const lists::Request r = request(index, query_bytes, queries, metric, threads);
-  require(out.shape(0) == r.n && out.shape(1) == index.n_lists(), "Inverted.gaps: shapes disagree");
+  require(out.shape(0) == r.n && nearest.shape(0) == r.n && out.shape(1) == index.n_lists(), "Inverted.gaps: shapes disagree");
   nb::gil_scoped_release release;
-  index.gaps(r, out.data(), poll());
+  index.gaps(r, out.data(), nearest.data(), poll());
+}
+
+// False when the lists were retired.
+bool passing(const Inverted& index, In<uint64_t, 1> filter, Out<uint32_t, 1> out) {
+  require(out.shape(0) == index.n_lists(), "Inverted.passing: a count for each list");
+  nb::gil_scoped_release release;
+  return unless_retired([&] {
+           index.passing({filter.data(), filter.shape(0) * 64}, out.data(), poll());
+           return true;
+         }).has_value();
 }
 
 const Chunk& chunk_of(const Inverted& index, size_t chunk) {
@@ -133,11 +147,14 @@ void inverted(nb::module_& m) {
            "blocks"_a.none() = nb::none())
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "reach"_a, "depth"_a,
            "all_held"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
+           "threads"_a = 0, "holds"_a.noconvert() = nb::none(), "beyond"_a = -std::numeric_limits<float>::infinity())
+      .def("gaps", &gaps, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "out"_a.noconvert(), "nearest"_a.noconvert(),
            "threads"_a = 0)
-      .def("gaps", &gaps, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "out"_a.noconvert(), "threads"_a = 0)
+      .def("passing", &passing, "filter"_a.noconvert(), "out"_a.noconvert())
       .def("extend", &extend, "chunks"_a.noconvert(), "counts"_a.noconvert())
       .def("chain", &chain, "chunks"_a.noconvert(), "next"_a.noconvert())
       .def("check", &check, "n_chunks"_a, "n_nodes"_a)
+      .def_prop_ro("n_lists", &Inverted::n_lists)
       .def("retire", &Inverted::retire)
       .def("wait_for_readers", [](const Inverted& index) {
              nb::gil_scoped_release release;

@@ -45,7 +45,7 @@ class Made:
 
     def gaps(self, queries):
         out = np.empty((len(queries), self.core_lists), np.float32)
-        self.core.gaps(queries.shape[1] * 4, as_bytes(queries), METRICS.index(self.metric), out, 1)
+        self.core.gaps(queries.shape[1] * 4, as_bytes(queries), METRICS.index(self.metric), out, np.empty(len(queries), np.float32), 1)
         return out
 
     @property

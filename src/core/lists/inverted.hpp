@@ -4,6 +4,7 @@
 // A list is chunks of slots that follow one another, so that codes are read as they lie in memory. Slots never move: a list
 // grows into the room of its last chunk, then by another chunk. The first chunks are those of the lists, in order.
 #pragma once
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -26,6 +27,12 @@ struct Effort {
   float reach;
   size_t depth;  // nearest by codes that are compared by their vectors
   bool all_held;  // whether rows hang on all nodes of the lists; those that lose theirs meanwhile are passed over late
+  // Under a filter: what passes in each list (as `passing` counts it), or null. Lists in which nothing does are as if they
+  // were not there.
+  const uint32_t* holds = nullptr;
+  // Lists are read, too, whose centers are farther than the k-th nearest found so far by at most this, which may be
+  // negative: how near what passes is, a filter decides, and not how near lists are.
+  float beyond = -std::numeric_limits<float>::infinity();
 };
 
 struct Work {
@@ -44,8 +51,11 @@ class Inverted {
 
   // A query is one reader; throws Retired.
   Work search(const Request& request, const Effort& effort, const Poll& poll) const;
-  // out: n * n_lists; how much farther than the nearest center each one is, in the unit of `reach`.
-  void gaps(const Request& request, float* out, const Poll& poll) const;
+  // out: n * n_lists; how much farther than the nearest center each one is, in the unit of `reach`. nearest: n; how far
+  // that one is.
+  void gaps(const Request& request, float* out, float* nearest, const Poll& poll) const;
+  // out: n_lists; how many nodes of each list have a row that passes. One reader; throws Retired.
+  void passing(const Filter& filter, uint32_t* out, const Poll& poll) const;
 
   // The first `count` slots of a chunk may be read: their members and codes are there.
   void extend(size_t chunk, uint32_t count) { __atomic_store_n(&at(chunk)->count, count, __ATOMIC_RELEASE); }

@@ -14,7 +14,7 @@ from nearly.indexes import calibration, ivf_files, list_codes, lists
 from nearly.indexes.allowed import Allowed
 from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
 from nearly.indexes.each import is_for_each
-from nearly.indexes.ivf_contract import ListContract, Probe
+from nearly.indexes.ivf_contract import Held, ListContract, Probe
 from nearly.indexes.list_codes import ListCodes
 from nearly.indexes.lists import Lists
 from nearly.indexes.progress import reporter
@@ -280,23 +280,41 @@ class IVF(Index):
             chosen = None  # all pass: the very search without a filter
         if exact or self._core is None:
             return self._scan(rows, k, single, chosen, threads, f"exact scan of {len(self)} vectors, as asked")
-        how = self._contract.probe(self, k, recall, effort, passing)
+        if chosen is None or effort is not None:
+            how = self._contract.probe(self, k, recall, effort)
+        else:
+            how = self._contract.filtered(self, k, recall, passing, lambda: self._held(chosen))
         if how.scan:
             return self._scan(rows, k, single, chosen, threads, how.context.plan)
         return self._look(rows, min(k, 1 << 20), single, how, chosen, passing, threads)
 
+    def _held(self, chosen: Allowed) -> Held:
+        """What passes in each list; remembered with the filter, until the index changes."""
+        found = chosen.held
+        if found is not None and found.change == self._change and found.core is self._core:
+            return cast("Held", found)
+        while True:  # until the lists that were counted are not retired meanwhile
+            change, core = self._change, self._core
+            counts = np.empty(core.n_lists, np.uint32)
+            if core.passing(chosen.bits, counts):
+                break
+        found = chosen.held = Held(core, counts, change)
+        return found
+
     def _look(
-        self, rows: NDArray[np.uint8], k: int, single: bool, how: Probe, chosen: Any, passing: int, threads: int
-    ) -> Hits:
+        self, rows: NDArray[np.uint8], k: int, single: bool, how: Probe, chosen: Allowed | None, passing: int,
+        threads: int,
+    ) -> Hits:  # fmt: skip
         """Read lists; queries that come back short although more pass are scanned."""
         n, store = len(rows), self._store
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts, work = np.empty(n, np.uint32), None
         bits = None if chosen is None else chosen.bits
         while work is None:  # until the lists that were searched are not retired meanwhile
-            work = self._core.search(
+            held = Held(self._core, None, 0) if chosen is None else self._held(chosen)
+            work = held.core.search(
                 store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, not self._n_removed, ids,
-                distances, counts, bits, threads,
+                distances, counts, bits, threads, held.counts, how.beyond,
             )  # fmt: skip
         plan, expected = how.context.plan, how.context.expected_recall
         short = np.flatnonzero(counts < min(k, passing))

@@ -1,6 +1,7 @@
 """The recall contract of inverted lists: the reach and the depth that a target implies, and what was measured."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -18,24 +19,37 @@ from nearly.tuning.probing import Probing
 if TYPE_CHECKING:
     from nearly.indexes.ivf import IVF
 
-__all__ = ["ListContract", "Probe"]
+__all__ = ["Held", "ListContract", "Probe"]
 
 _LOSS = 0.0005  # recall by which a deeper re-rank must gain to be tried
 _RANDOM = 2.0  # ranking a vector that lies apart, in comparisons of vectors that lie side by side
 _MOST_HARDER = 300  # queries made harder that are measured
 _FEWEST = 20  # vectors of a topic that tell a recall, to within about 0.05; by hand
 _MOST_KEPT = 125  # queries of each group by which depths are measured: each is compared with all codes
+_ROUNDS = 4  # times that a search under a filter looks how near what it found is
 _RANKED = 10  # neighbors that depths are multiples of at least: for so many they were measured
 
 
+class Held(NamedTuple):
+    """What passes a filter in each list of a core, as long as that one is searched and rows are what they were."""
+
+    core: Any
+    counts: NDArray[np.uint32] | None  # None: there is no filter
+    change: int  # of the index, when they were counted
+
+
 class Probe(NamedTuple):
-    """How one search goes: lists within a reach, at most so many of them, or a scan."""
+    """How one search goes: lists within a reach, at most so many of them, or a scan.
+
+    Under a filter lists as far ``beyond`` the k-th nearest found, too.
+    """
 
     width: int
     reach: float
     depth: int
     context: SearchContext
     scan: bool
+    beyond: float = -np.inf
 
 
 class ListContract(Contract):
@@ -74,7 +88,7 @@ class ListContract(Contract):
             return True  # of queries of the user's the data tells nothing
         if index._store.kept == "disk" and index._codes.codes is None:
             return True  # to know would take reading the whole file for each
-        how = self.probe(index, 10, None, None, len(index))
+        how = self.probe(index, 10, None, None)
         if how.scan:
             return True
         some = np.random.default_rng(index._seed).permutation(nodes)[:PROOF]
@@ -88,16 +102,14 @@ class ListContract(Contract):
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
-    def probe(self, index: "IVF", k: int, recall: float | None, effort: int | None, passing: int) -> Probe:
-        """What a target, or a given number of lists, means for k neighbors among those that pass; remembered."""
+    def probe(self, index: "IVF", k: int, recall: float | None, effort: int | None) -> Probe:
+        """What a target, or a given number of lists, means for k neighbors; remembered."""
         key, known = (k, recall, effort), self._known
-        if passing != len(index):
-            return self._found(index, k, recall, effort, passing)
         if key not in known:
-            known[key] = self._found(index, k, recall, effort, passing)
+            known[key] = self._found(index, k, recall, effort)
         return known[key]
 
-    def _found(self, index: "IVF", k: int, recall: float | None, effort: int | None, passing: int) -> Probe:
+    def _found(self, index: "IVF", k: int, recall: float | None, effort: int | None) -> Probe:
         if effort is not None:
             return self._of_width(index, k, effort)
         target, curve, n = self.target if recall is None else recall, self.probing, len(index)
@@ -108,22 +120,57 @@ class ListContract(Contract):
                              "pass effort=, or call calibrate()")  # fmt: skip
         if n < calibration.LEAST and self.changed * 2 > self._size:
             return _scan(index, f"{n} vectors are left, too few to calibrate lists on anew")
-        stale = f"; {self.changed} changes since" if self.changed * 5 > self._size else ""
-        basis = f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
         code, vector = index._costs()
-        # The nearest that pass are about the k n / passing nearest of all.
-        chosen = curve.choose(math.ceil(k * n / max(1, passing)), target, n, code, vector)
-        if chosen is None and passing < n:
-            return _scan(index, f"{passing} of {n} vectors pass, too few to look for by lists")
+        chosen = curve.choose(k, target, n, code, vector)
         if chosen is None:
-            return _scan(index, f"recall {target:g} is beyond the lists, which reached {curve.best(k):.3f}, {basis}")
+            return _scan(index, f"recall {target:g} is beyond the lists, which reached {curve.best(k):.3f}, {self._basis}")
         depth = self._depth(index, k, chosen.depth)
-        cost = index._lists.centers.shape[0] * 0.25 + chosen.scanned * n * code + depth * vector
-        if cost >= (n if passing == n else _RANDOM * passing):
+        if self._cost(index, chosen.scanned * n, depth) >= n:
             return _scan(index, f"cheaper than comparing with {chosen.scanned:.0%} of {n} by lists")
-        plan = f"{_name(index)}, {chosen.scanned:.1%} of vectors compared for recall {target:g}, {basis}"
+        plan = f"{_name(index)}, {chosen.scanned:.1%} of vectors compared for recall {target:g}, {self._basis}"
         context = SearchContext(index._store.metric, plan, round(chosen.expected, 6))
         return Probe(len(index._lists.centers), chosen.reach, depth, context, False)
+
+    @property
+    def _basis(self) -> str:
+        """What the curve tells of, for people."""
+        curve, stale = self.probing, f"; {self.changed} changes since" if self.changed * 5 > self._size else ""
+        return "" if curve is None else f"calibrated on {curve.n_queries} queries ({curve.source}){stale}"
+
+    def _cost(self, index: "IVF", n_codes: float, depth: float) -> float:
+        """Of reading so many codes, in comparisons of vectors that lie side by side."""
+        code, vector = index._costs()
+        return len(index._lists.centers) * 0.25 + n_codes * code + depth * vector
+
+    def filtered(self, index: "IVF", k: int, recall: float | None, passing: int, held: Callable[[], Held]) -> Probe:
+        """What a target means for k neighbors among those that pass; asks for what lists hold only if that matters."""
+        how, target, curve = self.probe(index, k, recall, None), self.target if recall is None else recall, self.probing
+        if curve is None or (how.scan and passing * _RANDOM <= len(index)):
+            return how
+        n, few = len(index), f"{passing} of {len(index)} vectors pass, too few to look for by lists"
+        code, vector = index._costs()
+        chosen = curve.choose(k, target, n, code, vector)
+        if chosen is None:
+            return how
+        depth = self._depth(index, k, chosen.depth)
+        ranked, scan = depth + _ROUNDS * min(depth, 2 * k), _RANDOM * passing
+        if self._cost(index, 0, ranked) >= scan:
+            return _scan(index, few)
+        lists, counts = index._lists, held().counts
+        n_slots, of_all = int(lists.sizes[counts[: len(lists.sizes)] > 0].sum()), math.ceil(k * n / max(1, passing))
+        # Where the filter has nothing to do with the query, the nearest that pass are about the k n / passing nearest.
+        about = curve.choose(of_all, target, n, code, vector)
+        if self._cost(index, n_slots if about is None else min(n_slots, about.scanned * n), ranked) >= scan:
+            return _scan(index, few)
+        reach, beyond, expected = chosen.reach, curve.beyond(k, target, chosen.depth), chosen.expected
+        if beyond is None:  # older files do not tell
+            if about is None:
+                return _scan(index, few)
+            reach, beyond, expected = about.reach, -np.inf, about.expected
+        plan = (f"{_name(index)}, within the {(counts > 0).sum()} of {len(counts)} lists in which something passes, for "
+                f"recall {target:g}, {self._basis}")  # fmt: skip
+        context = SearchContext(index._store.metric, plan, round(expected, 6))
+        return Probe(len(counts), reach, depth, context, False, beyond)
 
     def _of_width(self, index: "IVF", k: int, effort: int) -> Probe:
         width = min(arrays.check_int(effort, "effort", low=1, high=1 << 20), len(index._lists.centers))
@@ -173,15 +220,26 @@ def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing
         if len(of_topic) >= _FEWEST:
             group[of_topic] = group.max() + 1
     truth, nodes = _truth(index, rows, min(probing.KS[-1], len(index) - 1), without, threads)
-    of_neighbors = lists.labels(index._n_nodes)[nodes].astype(np.intp)
-    gaps = np.empty((len(rows), len(lists.centers)), np.float32)
-    index._core.gaps(store.query_bytes, rows, store.metric.number, gaps, threads)
+    of_neighbors = lists.labels(index._n_nodes)[nodes].astype(np.intp)[:, :, None]
+    gaps, nearest = np.empty((len(rows), len(lists.centers)), np.float32), np.empty(len(rows), np.float32)
+    index._core.gaps(store.query_bytes, rows, store.metric.number, gaps, nearest, threads)
     apart = slice(0, n_apart)
     kept, least = _kept(index, rows[apart], group[apart], truth[apart], without[apart], threads)
     return probing.measure(
-        gaps, of_neighbors, lists.sizes, n_expected=probes.n_expected, group=group, kept=kept, least=least,
+        gaps, of_neighbors, lists.sizes, farther=_from_centers(index, rows, truth) - nearest[:, None], n_expected=probes.n_expected, group=group, kept=kept, least=least,
         source=probes.source, seed=index._seed,
     )  # fmt: skip
+
+
+def _from_centers(index: "IVF", rows: NDArray[np.uint8], shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Distances as they are shown in the unit of distances from centers: see the core's `in_reach`."""
+    metric = index._store.metric.name
+    if metric == "cosine":
+        return np.sqrt(np.maximum(2 * shown, 0))
+    if metric != "ip":
+        return shown
+    lengths = np.linalg.norm(rows.view(np.float32), axis=1, keepdims=True)
+    return np.asarray(shown / np.where(lengths > 0, lengths, 1).astype(np.float32))
 
 
 def _truth(
