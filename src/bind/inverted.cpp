@@ -42,7 +42,8 @@ using Counters = std::tuple<uint64_t, uint64_t, uint64_t>;
 // Distances compared, lists read, vectors ranked; None when the lists were retired: their successors are to be searched.
 std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                                float reach, size_t depth, bool all_held, Out<int64_t, 2> ids, Out<float, 2> distances,
-                               Out<uint32_t, 1> counts, Words filter, size_t threads, Counts holds, float beyond) {
+                               Out<uint32_t, 1> counts, Words filter, size_t threads, Counts holds, float beyond,
+                               float spread, size_t most) {
   lists::Request r = request(index, query_bytes, queries, metric, threads);
   r.k = ids.shape(1);
   require(ids.shape(0) == r.n && distances.shape(0) == r.n && distances.shape(1) == r.k && counts.shape(0) == r.n &&
@@ -52,7 +53,8 @@ std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uin
   r.distances = distances.data();
   r.counts = counts.data();
   require(!holds || holds->shape(0) == index.n_lists(), "Inverted.search: a count for each list");
-  const lists::Effort effort{width, reach, std::max(depth, r.k), all_held, holds ? holds->data() : nullptr, beyond};
+  const lists::Effort effort{width, reach, std::max(depth, r.k), all_held, holds ? holds->data() : nullptr, beyond,
+                             spread, most};
   nb::gil_scoped_release release;
   const auto work = unless_retired([&] { return index.search(r, effort, poll()); });
   if (!work) return std::nullopt;
@@ -65,6 +67,17 @@ void gaps(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int
   require(out.shape(0) == r.n && nearest.shape(0) == r.n && out.shape(1) == index.n_lists(), "Inverted.gaps: shapes disagree");
   nb::gil_scoped_release release;
   index.gaps(r, out.data(), nearest.data(), poll());
+}
+
+void estimates(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, In<uint32_t, 2> slots,
+               In<uint32_t, 2> lists, Out<float, 2> out, size_t threads) {
+  const lists::Request r = request(index, query_bytes, queries, metric, threads);
+  require(slots.shape(0) == r.n && lists.shape(0) == r.n && out.shape(0) == r.n && lists.shape(1) == slots.shape(1) &&
+              out.shape(1) == slots.shape(1), "Inverted.estimates: shapes disagree");
+  for (size_t i = 0; i < slots.size(); ++i)
+    require(slots.data()[i] < index.n_slots() && lists.data()[i] < index.n_lists(), "Inverted.estimates: no such slot");
+  nb::gil_scoped_release release;
+  index.estimates(r, slots.data(), lists.data(), slots.shape(1), out.data(), poll());
 }
 
 // False when the lists were retired.
@@ -147,9 +160,12 @@ void inverted(nb::module_& m) {
            "blocks"_a.none() = nb::none())
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "reach"_a, "depth"_a,
            "all_held"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
-           "threads"_a = 0, "holds"_a.noconvert() = nb::none(), "beyond"_a = -std::numeric_limits<float>::infinity())
+           "threads"_a = 0, "holds"_a.noconvert() = nb::none(), "beyond"_a = -std::numeric_limits<float>::infinity(),
+           "spread"_a = std::numeric_limits<float>::infinity(), "most"_a = ~size_t{0} >> 1)
       .def("gaps", &gaps, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "out"_a.noconvert(), "nearest"_a.noconvert(),
            "threads"_a = 0)
+      .def("estimates", &estimates, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "slots"_a.noconvert(),
+           "lists"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0)
       .def("passing", &passing, "filter"_a.noconvert(), "out"_a.noconvert())
       .def("extend", &extend, "chunks"_a.noconvert(), "counts"_a.noconvert())
       .def("chain", &chain, "chunks"_a.noconvert(), "next"_a.noconvert())

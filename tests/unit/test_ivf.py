@@ -142,6 +142,85 @@ def test_filters_reach_farther(index):
     assert hits.stats.n_hops > index.search(queries, k=10, recall=0.9).stats.n_hops or "exact scan" in hits.plan
 
 
+def wheres(kind, vectors, queries, share, index):
+    """Return masks, and the queries that are asked under each: cells and half-spaces as far as can be from them."""
+    n, rng = len(vectors), np.random.default_rng(3)
+    if kind == "random":
+        return [(rng.random(n) < share, queries)]
+    pairs = []
+    for i in range(0, len(queries), 5 if kind == "half" else 9):
+        if kind == "half":
+            along = vectors @ rng.standard_normal(vectors.shape[1], dtype=np.float32)
+            pairs.append((along >= np.quantile(along, 1 - share), queries[i : i + 5]))
+            continue
+        made, some = index._lists, queries[i : i + 1]
+        if kind == "shell":  # all but a ball around the query: what is nearest lies where codes tell nothing apart
+            distances = ((vectors - some) ** 2).sum(1)
+            pairs.append((distances >= np.quantile(distances, 1 - share), some))
+            continue
+        order = np.argsort(((made.centers - some) ** 2).sum(1))[:: 1 if kind == "near" else -1]
+        taken = order[: np.searchsorted(made.sizes[order].cumsum(), share * n) + 1]
+        pairs.append((np.isin(made.labels(n), taken), some))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def sift(data_folder):
+    with np.load(data_folder / "sift_bsds_128_l2.npz", allow_pickle=False) as file:
+        vectors, queries = file["base"][:12_000], file["queries"][:120]
+    return nearly.IVF(vectors), vectors.astype(np.float32), queries.astype(np.float32)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("kind", ["random", "half", "near", "far", "shell"])
+def test_filters_that_know_of_the_query_keep_the_recall(sift, kind, share):
+    index, vectors, queries = sift
+    for target in (0.9, 0.95):
+        shares = []
+        for mask, some in wheres(kind, vectors, queries, share, index):
+            hits = index.search(some, k=10, where=mask, recall=target)
+            truth = index.search(some, k=10, where=mask, exact=True).distances[:, -1:]
+            shares.extend((hits.distances <= truth).mean(1))
+        assert np.mean(shares) >= target - 0.01
+
+
+def test_lists_in_which_nothing_passes_are_not_read(index):
+    labels, queries = index._lists.labels(6000), clouds(100, seed=4)
+    mask = np.isin(labels, np.arange(0, 100, 2)) & (np.random.default_rng(0).random(6000) < 0.9)
+    hits = index.search(queries, k=10, recall=0.9, where=mask)
+    assert f"the {len(np.unique(labels[mask]))} of 100 lists in which something passes" in hits.plan
+    assert hits.stats.n_hops <= 100 * 50
+    for effort in (1, 60):
+        assert index.search(queries, k=1, effort=effort, where=mask).stats.n_hops == 100 * min(effort, 50)
+
+
+def test_what_lists_hold_is_counted_once_for_a_filter_that_lasts(monkeypatch):
+    from nearly.filters import Filter
+
+    index, counted = nearly.IVF(clouds(3000), lists=50), []
+    held = index.__class__._held
+    mask = np.random.default_rng(1).random(3000) < 0.6
+    lasting, queries = Filter.from_mask(mask), clouds(5, seed=6)
+
+    def noted(self, bits, where):
+        counted.append(held(self, bits, where))
+        return counted[-1]
+
+    monkeypatch.setattr(index.__class__, "_held", noted)
+    for where in (lasting, lasting, mask, mask):
+        index.search(queries, effort=5, where=where)
+    assert counted[0] is counted[1]
+    assert counted[2] is not counted[3]
+    assert all((one.counts == counted[0].counts).all() for one in counted)
+    index.remove(np.flatnonzero(mask)[:40])
+    index.search(queries, effort=5, where=np.flatnonzero(mask)[40:])
+    assert counted[-1].counts.sum() == counted[0].counts.sum() - 40
+    index.search(queries, effort=5, where=np.flatnonzero(mask)[40:])
+    assert len(index._known_filters) == 1
+    del lasting, where
+    assert len(index._known_filters) == 0
+
+
 def test_lists_grow_by_chunks_and_are_made_anew_when_twice_as_many_came():
     vectors = clouds(3000)
     index = nearly.IVF(vectors[:1000], lists=20, quantizer=nearly.Scalar(), calibrate=False)

@@ -143,15 +143,15 @@ class Inverted::Answer {
     std::sort(lists_.begin(), lists_.end());
   }
 
-  // More lists, where those read so far hold too little that passes, or others may hold what is nearer; false if none.
-  // farthest() is the distance of the k-th nearest so far.
-  template <typename Farthest> bool more(size_t q, size_t n_found, Farthest farthest) {
+  // More lists, where those read so far hold too little that passes, or others may hold what is nearer than the k-th of so
+  // many found, whose distance by vectors is known; false if none.
+  bool more(size_t q, size_t n_found, float kth) {
     if (n_read_ == numbers_.size()) return false;
     if (n_found < r_.k) {  // the nearest are the first of all
       choose_within(std::numeric_limits<float>::infinity(), 2 * n_read_ + 2);
     } else {
       if (std::isinf(effort_.beyond)) return false;
-      choose_within(farthest_beyond(r_, q, farthest(), effort_.beyond), n_read_ + n_read_ / 2 + kNext);
+      choose_within(farthest_beyond(r_, q, kth, effort_.beyond), n_read_ + n_read_ / 2 + kNext);
     }
     return lists_.size() > n_read_;
   }
@@ -203,7 +203,7 @@ class Inverted::Answer {
           }
         }
       });
-    } while (more(q, best.found().size(), [&] { return best.bound(); }));
+    } while (more(q, best.found().size(), best.bound()));
     write_answer(rows, r_, q, best);
   }
 
@@ -230,35 +230,29 @@ class Inverted::Answer {
 
   // scan(list, first slot, n, out) puts words of the slots out that are not above bound_, and returns how many.
   template <typename Scan> void by_estimates(size_t q, Work& work, Scan scan) {
-    const size_t room = 2 * effort_.depth + kBlock;
-    near_.resize(room + kBlock);
     n_near_ = n_held_ = 0;
-    bound_ = std::numeric_limits<float>::infinity();
+    bound_ = kth_ = std::numeric_limits<float>::infinity();
+    make_room();
     do {
       for_each_chunk(work, [&](Row list, Row first, size_t count) {
         for (size_t from = 0; from < count; from += kBlock) {
           n_near_ += scan(list, first + static_cast<Row>(from), std::min(kBlock, count - from), near_.data() + n_near_);
-          if (n_near_ >= room) cut();
+          if (n_near_ >= room_) cut(q, work);
         }
       });
-      cut();
-    } while (more(q, n_near_, [&] { return kth(q, work); }));
+      cut(q, work);
+    } while (more(q, n_near_, kth_));
+    if (n_near_ > effort_.most) n_near_ = 0;
     rank(q, work);
   }
 
-  // About how far the k-th nearest so far is: of twice as many by codes, the k-th by their vectors.
-  float kth(size_t q, Work& work) {
-    const size_t n = std::min(n_near_, 2 * r_.k);
-    std::nth_element(near_.begin(), near_.begin() + static_cast<ptrdiff_t>(n - 1), near_.begin() + static_cast<ptrdiff_t>(n_near_));
-    compare(q, n);
-    work.ranked += n;
-    const auto last = exact_.begin() + static_cast<ptrdiff_t>(r_.k - 1);
-    std::nth_element(exact_.begin(), last, exact_.end(), [](float a, float b) { return a < b || (std::isnan(b) && !std::isnan(a)); });
-    return *last;
+  void make_room() {
+    room_ = 2 * std::max(effort_.depth, n_near_) + kBlock;
+    near_.resize(std::max(near_.size(), room_ + kBlock));
   }
 
   // Only those with rows that pass are kept, and of these the nearest.
-  void cut() {
+  void cut(size_t q, Work& work) {
     const auto begin = near_.begin();
     if (r_.filter.bits || r_.filter.hidden || !effort_.all_held) {
       const auto end = std::remove_if(begin + static_cast<ptrdiff_t>(n_held_), begin + static_cast<ptrdiff_t>(n_near_),
@@ -267,13 +261,33 @@ class Inverted::Answer {
       });
       n_near_ = static_cast<size_t>(end - begin);
     }
-    if (n_near_ > effort_.depth) {
+    const bool spread = !std::isinf(effort_.spread);
+    if ((spread || !std::isinf(effort_.beyond)) && n_near_ >= r_.k) kth_ = kth(q, work);
+    if (spread && n_near_ >= r_.k) {
+      bound_ = farthest_beyond(r_, q, kth_, effort_.spread);
+      const auto end = std::partition(begin, begin + static_cast<ptrdiff_t>(n_near_), [&](int64_t w) { return !(distance_of(w) > bound_); });
+      n_near_ = std::max(static_cast<size_t>(end - begin), r_.k);  // were it less, the first k by codes
+      make_room();
+    } else if (!spread && n_near_ > effort_.depth) {
       const auto last = begin + static_cast<ptrdiff_t>(effort_.depth);
       std::nth_element(begin, last - 1, begin + static_cast<ptrdiff_t>(n_near_));
       n_near_ = effort_.depth;
       bound_ = distance_of(near_[n_near_ - 1]);
     }
     n_held_ = n_near_;
+  }
+
+  // About how far the k-th nearest so far is: of twice as many by codes, which come first then, the k-th by their vectors.
+  float kth(size_t q, Work& work) {
+    const size_t n = std::min(n_near_, 2 * r_.k);
+    std::nth_element(near_.begin(), near_.begin() + static_cast<ptrdiff_t>(n - 1), near_.begin() + static_cast<ptrdiff_t>(n_near_));
+    compare(q, n);
+    work.ranked += n;
+    for (float& d : exact_)
+      if (std::isnan(d)) d = std::numeric_limits<float>::infinity();
+    const auto last = exact_.begin() + static_cast<ptrdiff_t>(r_.k - 1);
+    std::nth_element(exact_.begin(), last, exact_.end());
+    return *last;
   }
 
   // Distances of the first n in near_ by their vectors, in exact_.
@@ -311,7 +325,9 @@ class Inverted::Answer {
   size_t n_read_ = 0;  // of lists_
   std::vector<int64_t> near_;
   size_t n_near_ = 0, n_held_ = 0;  // words in near_; the first of them are known to pass
+  size_t room_ = 0;                 // words in near_ at which it is cut
   float bound_ = 0;                 // what is above it is not among the nearest by codes
+  float kth_ = 0;                   // distance of the k-th nearest, where it was asked for
   std::vector<Row> nodes_;
   float distance_[kBlock];
 };
@@ -346,6 +362,31 @@ void Inverted::gaps(const Request& r, float* out, float* nearest, const Poll& po
       from_centers(prepared.get(), row);
       nearest[q] = in_reach(r, q, least(row, n_lists_));
       for (size_t i = 0; i < n_lists_; ++i) row[i] = in_reach(r, q, row[i]) - nearest[q];
+    }
+  }, poll);
+}
+
+void Inverted::estimates(const Request& r, const uint32_t* slots, const uint32_t* lists, size_t n_each, float* out,
+                         const Poll& poll) const {
+  parallel_for(r.n, kGrain, r.threads, [&](size_t begin, size_t end) {
+    const Buffer prepared = buffer(blocks_ ? blocks_->prepared_bytes() : codes_->prepared_bytes());
+    int64_t words[ListScorer::kUnit];
+    for (size_t q = begin; q < end; ++q) {
+      const uint8_t* query = r.queries + q * r.query_bytes;
+      blocks_ ? blocks_->prepare(query, prepared.get()) : codes_->prepare(query, prepared.get());
+      for (size_t i = q * n_each; i < (q + 1) * n_each; ++i) {
+        if (blocks_) {
+          float base;
+          blocks_->centers(prepared.get(), lists[i], 1, &base);
+          const size_t n = blocks_->scan(prepared.get(), base, slots[i] / ListScorer::kUnit * ListScorer::kUnit,
+                                         ListScorer::kUnit, std::numeric_limits<float>::infinity(), words);
+          const auto* found = std::find_if(words, words + n, [&](int64_t w) { return row_of(w) == slots[i]; });
+          out[i] = found == words + n ? std::numeric_limits<float>::infinity() : distance_of(*found);
+        } else {
+          codes_->score(prepared.get(), slots + i, 1, std::numeric_limits<float>::infinity(), out + i);
+        }
+        out[i] = in_reach(r, q, out[i]);
+      }
     }
   }, poll);
 }

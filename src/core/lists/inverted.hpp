@@ -33,6 +33,10 @@ struct Effort {
   // Lists are read, too, whose centers are farther than the k-th nearest found so far by at most this, which may be
   // negative: how near what passes is, a filter decides, and not how near lists are.
   float beyond = -std::numeric_limits<float>::infinity();
+  // Vectors are compared that are farther by their codes than the k-th nearest found by at most this, instead of `depth`;
+  // infinity: they are not. A query of which more than `most` are left gives up: its count is 0.
+  float spread = std::numeric_limits<float>::infinity();
+  size_t most = ~size_t{0};
 };
 
 struct Work {
@@ -54,6 +58,9 @@ class Inverted {
   // out: n * n_lists; how much farther than the nearest center each one is, in the unit of `reach`. nearest: n; how far
   // that one is.
   void gaps(const Request& request, float* out, float* nearest, const Poll& poll) const;
+  // out: n * n_each; distances by code of n_each slots a query, which are in these lists, in the unit of `reach`.
+  void estimates(const Request& request, const uint32_t* slots, const uint32_t* lists, size_t n_each, float* out,
+                 const Poll& poll) const;
   // out: n_lists; how many nodes of each list have a row that passes. One reader; throws Retired.
   void passing(const Filter& filter, uint32_t* out, const Poll& poll) const;
 

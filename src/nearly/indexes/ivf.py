@@ -314,7 +314,7 @@ class IVF(Index):
             held = Held(self._core, None, 0) if chosen is None else self._held(chosen)
             work = held.core.search(
                 store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, not self._n_removed, ids,
-                distances, counts, bits, threads, held.counts, how.beyond,
+                distances, counts, bits, threads, held.counts, how.beyond, how.spread, how.most,
             )  # fmt: skip
         plan, expected = how.context.plan, how.context.expected_recall
         short = np.flatnonzero(counts < min(k, passing))

@@ -26,6 +26,8 @@ _RANDOM = 2.0  # ranking a vector that lies apart, in comparisons of vectors tha
 _MOST_HARDER = 300  # queries made harder that are measured
 _FEWEST = 20  # vectors of a topic that tell a recall, to within about 0.05; by hand
 _MOST_KEPT = 125  # queries of each group by which depths are measured: each is compared with all codes
+_INDISTINCT = 16  # times the usual number of vectors to rank, above which a query is scanned: by hand
+_FEW = 8  # one in so many of what passes is as good a reason
 _ROUNDS = 4  # times that a search under a filter looks how near what it found is
 _RANKED = 10  # neighbors that depths are multiples of at least: for so many they were measured
 
@@ -41,7 +43,8 @@ class Held(NamedTuple):
 class Probe(NamedTuple):
     """How one search goes: lists within a reach, at most so many of them, or a scan.
 
-    Under a filter lists as far ``beyond`` the k-th nearest found, too.
+    Under a filter lists as far ``beyond`` the k-th nearest found, too, and vectors ranked that are no farther by their
+    codes than by a ``spread``, at most so many.
     """
 
     width: int
@@ -50,6 +53,8 @@ class Probe(NamedTuple):
     context: SearchContext
     scan: bool
     beyond: float = -np.inf
+    spread: float = np.inf
+    most: int = 1 << 62
 
 
 class ListContract(Contract):
@@ -162,15 +167,17 @@ class ListContract(Contract):
         about = curve.choose(of_all, target, n, code, vector)
         if self._cost(index, n_slots if about is None else min(n_slots, about.scanned * n), ranked) >= scan:
             return _scan(index, few)
-        reach, beyond, expected = chosen.reach, curve.beyond(k, target, chosen.depth), chosen.expected
-        if beyond is None:  # older files do not tell
+        reach, around, expected = chosen.reach, curve.around(k, target, chosen.depth), chosen.expected
+        if around is None:  # older files do not tell
             if about is None:
                 return _scan(index, few)
-            reach, beyond, expected = about.reach, -np.inf, about.expected
+            reach, around, expected = about.reach, probing.Around(-np.inf, np.inf), about.expected
         plan = (f"{_name(index)}, within the {(counts > 0).sum()} of {len(counts)} lists in which something passes, for "
                 f"recall {target:g}, {self._basis}")  # fmt: skip
         context = SearchContext(index._store.metric, plan, round(expected, 6))
-        return Probe(len(counts), reach, depth, context, False, beyond)
+        # What codes cannot tell apart, such as a shell around the query, is compared, not chosen from.
+        most = max(depth, min(_INDISTINCT * depth, passing // _FEW))
+        return Probe(len(counts), reach, depth, context, False, *around, most)
 
     def _of_width(self, index: "IVF", k: int, effort: int) -> Probe:
         width = min(arrays.check_int(effort, "effort", low=1, high=1 << 20), len(index._lists.centers))
@@ -223,11 +230,17 @@ def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing
     of_neighbors = lists.labels(index._n_nodes)[nodes].astype(np.intp)[:, :, None]
     gaps, nearest = np.empty((len(rows), len(lists.centers)), np.float32), np.empty(len(rows), np.float32)
     index._core.gaps(store.query_bytes, rows, store.metric.number, gaps, nearest, threads)
+    coded = None
+    if index._codes.tell_distances:
+        slots, owners = lists.slots_of(nodes)
+        coded = np.empty(nodes.shape, np.float32)
+        index._core.estimates(store.query_bytes, rows, store.metric.number, slots, owners, coded, threads)
+        coded -= nearest[:, None]
     apart = slice(0, n_apart)
     kept, least = _kept(index, rows[apart], group[apart], truth[apart], without[apart], threads)
     return probing.measure(
-        gaps, of_neighbors, lists.sizes, farther=_from_centers(index, rows, truth) - nearest[:, None], n_expected=probes.n_expected, group=group, kept=kept, least=least,
-        source=probes.source, seed=index._seed,
+        gaps, of_neighbors, lists.sizes, farther=_from_centers(index, rows, truth) - nearest[:, None], coded=coded,
+        n_expected=probes.n_expected, group=group, kept=kept, least=least, source=probes.source, seed=index._seed,
     )  # fmt: skip
 
 

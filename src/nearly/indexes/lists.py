@@ -149,6 +149,14 @@ class Lists:
         """The nodes in these slots."""
         return np.ascontiguousarray(self.members.array().view(np.uint32)[slots, 0])
 
+    def slots_of(self, nodes: Nodes) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """A slot of each of some nodes that are in lists, and its list."""
+        slots, owners = self.in_use()
+        held = self.nodes(slots)
+        order = np.argsort(held, kind="stable")
+        at = order[np.searchsorted(held, nodes, sorter=order)]
+        return slots[at], owners[at]
+
     def labels(self, n_nodes: int) -> NDArray[np.uint32]:
         """The list of each node; NONE for one that is in none."""
         slots, owners = self.in_use()

@@ -6,7 +6,8 @@ its quantiles are the reaches that targets need: no search is tried. Queries who
 centers at nearly the same distance, so one reach makes them look at more lists; a fixed number of lists does not.
 
 Under a filter the nearest that pass may be anywhere. A search then also looks at lists whose centers are not much farther
-than the k-th nearest found so far, by a number that may be negative: the same true neighbors tell how much.
+than the k-th nearest found so far, by a number that may be negative, and ranks what is not much farther by its code: the
+same true neighbors tell how much.
 """
 
 import math
@@ -67,6 +68,21 @@ class Reach(NamedTuple):
     scanned: float
 
 
+class Around(NamedTuple):
+    """The effort for one target under a filter.
+
+    Attributes
+    ----------
+    beyond : float
+        How much farther than the k-th nearest found centers of lists may be.
+    spread : float
+        How much farther vectors may be by their codes; infinity where that is not known.
+    """
+
+    beyond: float
+    spread: float
+
+
 @dataclass(frozen=True)
 class Probing:
     """What calibration measured.
@@ -94,6 +110,10 @@ class Probing:
         Ascending: how much farther than the k-th neighbor centers are. None in files that are older.
     anchored, anchored_error : ndarray of shape (n_ks, n_groups, n_beyonds), float32
         As ``mean`` and ``error``, of neighbors in the lists of such centers.
+    spreads : ndarray of shape (n_spreads,), float32
+        Ascending: how much farther than the k-th neighbor others are by their codes. None where codes tell no distances.
+    coded, coded_error : ndarray of shape (n_ks, n_groups, n_spreads), float32
+        As ``mean`` and ``error``, of neighbors that are no farther by their codes.
     """
 
     source: str
@@ -111,6 +131,9 @@ class Probing:
     beyonds: Floats
     anchored: Floats
     anchored_error: Floats
+    spreads: Floats
+    coded: Floats
+    coded_error: Floats
 
     def choose(self, k: int, target: float, n_vectors: int, code: float, vector: float) -> Reach | None:
         """Return the cheapest effort that meets a target for k neighbors, or None if none does.
@@ -138,17 +161,22 @@ class Probing:
         reach, mean, scanned = (_between(v, steps) for v in (self.reaches, self.mean[at, 0], self.scanned))
         return Reach(_above(reach), depth, mean * kept, scanned)
 
-    def beyond(self, k: int, target: float, depth: float) -> float | None:
-        """Return how much farther than the k-th nearest found centers may be for a target, ranking so many.
+    def around(self, k: int, target: float, depth: float) -> Around | None:
+        """Return how much farther than the k-th nearest found it takes to look for a target.
 
-        None where nothing is known of it.
+        ``depth`` is what would be ranked otherwise. None where nothing is known of it.
         """
         at = next((i for i, known in enumerate(self.ks) if known >= k), None)
         if at is None or not len(self.beyonds):
             return None
-        least = float(self.least[int(np.searchsorted(self.depths, depth))])
-        steps = _steps(self.anchored[at], self.anchored_error[at], least, target)
-        return None if steps is None else _above(_between(self.beyonds, steps))
+        kept, spread = float(self.least[int(np.searchsorted(self.depths, depth))]), math.inf
+        if len(self.spreads):
+            wanted = 1 - _SHARE * (1 - target)
+            steps = _steps(self.coded[at], self.coded_error[at], 1.0, wanted)
+            if steps is not None:
+                kept, spread = wanted, _above(_between(self.spreads, steps))
+        steps = _steps(self.anchored[at], self.anchored_error[at], kept, target)
+        return None if steps is None else Around(_above(_between(self.beyonds, steps)), spread)
 
     def best(self, k: int) -> float:
         """Return the mean recall at the largest reach that was tried."""
@@ -170,11 +198,10 @@ class Probing:
         """Make it of what `state` gave; FormatError if it does not fit together."""
         try:
             ks = tuple(int(k) for k in config["ks"])
-            groups = arrays["probing_mean"].shape[1:2]
+            none = np.zeros((len(ks), *arrays["probing_mean"].shape[1:2], 0), np.float32)
             before = {  # what older files have not
-                "probing_least": arrays["probing_kept"], "probing_beyonds": np.zeros(0, np.float32),
-                "probing_anchored": np.zeros((len(ks), *groups, 0), np.float32),
-                "probing_anchored_error": np.zeros((len(ks), *groups, 0), np.float32),
+                "probing_least": arrays["probing_kept"], "probing_beyonds": none[0, 0], "probing_spreads": none[0, 0],
+                **{f"probing_{name}": none for name in ("anchored", "anchored_error", "coded", "coded_error")},
             }  # fmt: skip
             arrays = {**before, **arrays}
             parts = {name: np.array(arrays[f"probing_{name}"]) for name in _ARRAYS}
@@ -191,9 +218,11 @@ class Probing:
                 and parts["least"].shape == parts["kept"].shape
                 and bool((parts["depths"] >= 1).all()) and bool((parts["depths"] <= 1000).all())
                 and bool((np.diff(parts["depths"]) > 0).all())
-                and parts["beyonds"].ndim == 1 and bool((np.diff(parts["beyonds"]) >= 0).all())
-                and parts["anchored"].shape == parts["anchored_error"].shape
-                and parts["anchored"].shape == (*mean.shape[:2], len(parts["beyonds"]))
+                and all(
+                    parts[steps].ndim == 1 and bool((np.diff(parts[steps]) >= 0).all())
+                    and parts[held].shape == parts[f"{held}_error"].shape == (*mean.shape[:2], len(parts[steps]))
+                    for steps, held in (("beyonds", "anchored"), ("spreads", "coded"))
+                )
             )  # fmt: skip
             if not fits:
                 raise ValueError("shapes or values disagree")
@@ -203,7 +232,7 @@ class Probing:
 
 
 _ARRAYS = ("reaches", "mean", "error", "scanned", "widths", "fixed", "depths", "kept", "least", "beyonds", "anchored",
-           "anchored_error")  # fmt: skip
+           "anchored_error", "spreads", "coded", "coded_error")  # fmt: skip
 
 
 class _Step(NamedTuple):
@@ -240,8 +269,8 @@ def _above(x: float) -> float:
 
 
 def measure(
-    gaps: Floats, of_neighbors: NDArray[np.intp], sizes: NDArray[np.int64], *, farther: Floats, n_expected: int,
-    group: NDArray[np.intp], kept: Floats, least: Floats, source: str, seed: int,
+    gaps: Floats, of_neighbors: NDArray[np.intp], sizes: NDArray[np.int64], *, farther: Floats, coded: Floats | None = None,
+    n_expected: int, group: NDArray[np.intp], kept: Floats, least: Floats, source: str, seed: int,
 ) -> Probing:  # fmt: skip
     """Return the curve of queries whose neighbors are known.
 
@@ -254,6 +283,8 @@ def measure(
     sizes : ndarray of shape (n_lists,), int64
     farther : ndarray of shape (n_queries, most), float32
         How much farther than the nearest center the true neighbors are.
+    coded : ndarray of shape (n_queries, most), float32, optional
+        The same by their codes, where these tell distances.
     n_expected : int
         The first so many queries are like those to come.
     group : ndarray of shape (n_queries,), intp
@@ -270,24 +301,18 @@ def measure(
     at_ten = needed[:, : min(10, most)]
     pooled = [np.quantile(at_ten[group == g], _SHARES) for g in np.unique(group)]
     reaches = _grid([np.zeros(1), *pooled, needed.max(keepdims=True)[0]])
-    anchors = [farther[:, k - 1 : k] for k in ks]
-    pooled = [np.quantile((needed[:, :k] - anchor)[group == g], _SHARES[::2])
-              for k, anchor in zip(ks, anchors, strict=True) for g in np.unique(group)]  # fmt: skip
-    largest = [(needed[:, :k] - anchor).max(keepdims=True)[0] for k, anchor in zip(ks, anchors, strict=True)]
-    beyonds = _grid([*pooled, *largest])
     n_groups = int(group.max()) + 1
     mean, error = (np.empty((len(ks), n_groups, len(reaches)), np.float32) for _ in range(2))
-    anchored, anchored_error = (np.empty((len(ks), n_groups, len(beyonds)), np.float32) for _ in range(2))
     rng = np.random.default_rng(seed)
+    draws = []
     for g in range(n_groups):
         some = group == g
         n = int(some.sum())
         drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64) / n
+        draws.append(drawn)
         ends = np.searchsorted(reaches, needed[some])  # the first reach that holds the list of each neighbor
         for i, k in enumerate(ks):
             mean[i, g], error[i, g] = _held(ends[:, :k], len(reaches), drawn)
-            of_kth = np.searchsorted(beyonds, (needed[:, :k] - anchors[i])[some])
-            anchored[i, g], anchored_error[i, g] = _held(of_kth, len(beyonds), drawn)
     expected = gaps[:n_expected]
     within = sum(np.bincount(np.searchsorted(reaches, row), sizes, len(reaches) + 1) for row in expected)
     scanned = np.cumsum(within)[: len(reaches)] / max(1, len(expected) * int(sizes.sum()))
@@ -296,13 +321,29 @@ def measure(
     widths = np.unique(np.geomspace(1, n_lists, 40).astype(np.uint32))
     fixed = np.array([[(ranks[:, :k] < w).mean() for w in widths] for k in ks], np.float32)
     return Probing(source, len(gaps), ks, reaches, mean, error, scanned.astype(np.float32), widths, fixed,
-                   np.array(DEPTHS[: len(kept)], np.float32), kept, least, beyonds, anchored, anchored_error)  # fmt: skip
+                   np.array(DEPTHS[: len(kept)], np.float32), kept, least,
+                   *_around(needed, farther, ks, group, draws), *_around(coded, farther, ks, group, draws))  # fmt: skip
 
 
 def _grid(values: list[Any]) -> Floats:
     """At most 64 of these numbers, the least and the largest among them."""
     grid = np.unique(np.concatenate(values).astype(np.float32))
     return np.asarray(grid[np.unique(np.linspace(0, len(grid) - 1, 64).astype(int))])
+
+
+def _around(
+    needed: Floats | None, farther: Floats, ks: tuple[int, ...], group: NDArray[np.intp], draws: list[NDArray[Any]]
+) -> tuple[Floats, Floats, Floats]:
+    """Steps beyond the k-th neighbor, and the shares of neighbors, with errors, for which these are enough."""
+    if needed is None:
+        return np.zeros(0, np.float32), *(np.zeros((len(ks), len(draws), 0), np.float32) for _ in range(2))
+    beyond = [needed[:, :k] - farther[:, k - 1 : k] for k in ks]
+    quantiles = [np.quantile(one[group == g], _SHARES[::2]) for one in beyond for g in range(len(draws))]
+    steps = _grid([*quantiles, *(one.max(keepdims=True)[0] for one in beyond)])
+    held = [[_held(np.searchsorted(steps, one[group == g]), len(steps), drawn) for g, drawn in enumerate(draws)]
+            for one in beyond]  # fmt: skip
+    mean, error = (np.array([[of_group[i] for of_group in of_k] for of_k in held], np.float32) for i in range(2))
+    return steps, mean, error
 
 
 def _held(ends: NDArray[np.intp], n: int, drawn: NDArray[np.float64]) -> tuple[Floats, Floats]:
