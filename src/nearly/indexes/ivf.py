@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from nearly import _core, arrays, storage
 from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
-from nearly.hits import Hits, SearchContext
+from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import calibration, ivf_files, list_codes, lists
 from nearly.indexes.allowed import Allowed
+from nearly.indexes.alone import CodedStore, fitted_to, told
 from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
 from nearly.indexes.each import is_for_each
 from nearly.indexes.ivf_contract import Held, ListContract, Probe
@@ -20,7 +21,7 @@ from nearly.indexes.lists import Lists
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, as_bytes
 from nearly.indexes.travel import check_quantizer
-from nearly.quantizers import Plain, Product, Quantizer, Scalar
+from nearly.quantizers import SAQ, Plain, Product, Quantizer, Scalar
 from nearly.quantizers.base import CODED
 from nearly.quantizers.listed import MOST_BOOKS
 from nearly.tuning import Probing
@@ -31,6 +32,7 @@ _DEAD = 0.2  # share of dead nodes at which lists are packed anew
 _PER_ROOT = 3.2  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
 _LEAST_IN_LIST = 8  # vectors that a list holds on average, where there are few
 _MOST_LISTS = 1 << 20
+_ALONE_BITS = 4  # of a dimension, on average, where codes stand alone
 _SHORT = 8  # dimensions below which a byte for each is little enough
 
 
@@ -56,9 +58,11 @@ class IVF(Index):
         What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves.
         ``Product(m, bits=4)`` codes what vectors are beyond the centers of their lists, and is looked up 32 vectors at
         a time. None takes it with ``rotation="opq"`` for l2, cosine and ip.
-    refine : {"memory", "float16", "disk"}, default "memory"
+    refine : {"memory", "float16", "disk"} or None, default "memory"
         Where full vectors are, which rank what was found: in memory as they came, in memory as float16 (rounded), or in
-        a file from which they are read (docs/memory.md).
+        a file from which they are read (docs/memory.md). None: nowhere. A vector is then what its code says: distances
+        are estimates, `get` gives what codes mean, vectors of one code are one, and a recall that is beyond the codes is
+        refused. ``quantizer`` is ``nearly.SAQ(4)`` then unless told otherwise.
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -105,7 +109,7 @@ class IVF(Index):
         metric: Any = "l2",
         lists: int | None = None,
         quantizer: Quantizer | None = None,
-        refine: str = "memory",
+        refine: str | None = "memory",
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -119,16 +123,24 @@ class IVF(Index):
             arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate")
         )
         arrays.check_callback(progress, "progress")
-        self._refine = arrays.check_choice(refine, REFINE, "refine")
+        self._refine = "memory" if refine is None else arrays.check_choice(refine, REFINE, "refine")
         workers = self._threads(threads)
         made, given = self._start(vectors, ids, metric)
         probes = None if queries is None else self._check_queries(queries, made)
         if quantizer is not None:
             check_quantizer(quantizer, self._store.metric.name)
+        elif refine is None:
+            quantizer = SAQ(_ALONE_BITS)
         elif self._store.metric.name in CODED:
             quantizer = usual_codes(self.dim)
+        if refine is None:
+            fitted = fitted_to(quantizer or Plain(), made, self._store.metric, self._seed, workers)
+            self._store, quantizer = CodedStore.of(self._store.metric, fitted, len(made)), Plain()
         placed = self._place(made, given)
         self._show(placed)
+        if refine is None:
+            asked = None if probes is None else probes.rows.view(np.float32)
+            self._contract.told = told(self, made, asked, self._seed, workers)
         del made
         self._codes = list_codes.codes_by(quantizer or Plain(), self._store, self._seed)
         self._cluster(placed.fresh, workers, reporter(progress, len(placed.fresh)))
@@ -278,6 +290,9 @@ class IVF(Index):
         passing = len(self) if chosen is None else chosen.n
         if passing == len(self):
             chosen = None  # all pass: the very search without a filter
+        if exact and self._store.kept == "none":
+            raise InputError("exact=True compares vectors, and this index keeps codes alone (refine=None); leave it out, or "
+                             'build with refine="disk"')  # fmt: skip
         if exact or self._core is None:
             return self._scan(rows, k, single, chosen, threads, f"exact scan of {len(self)} vectors, as asked")
         if chosen is None or effort is not None:
@@ -325,6 +340,21 @@ class IVF(Index):
         if chosen is not None:
             plan += f"; {passing} of {len(self)} vectors pass"
         return Hits(ids, distances, single, SearchContext(store.metric, plan, expected), work)
+
+    def _scan(self, rows: NDArray[np.uint8], k: int, single: bool, chosen: Any, threads: int, plan: str) -> Hits:
+        hits = super()._scan(rows, k, single, chosen, threads, plan)
+        if self._store.kept != "none":
+            return hits
+        context = SearchContext(self._store.metric, plan.replace("exact scan", "scan of codes"), self._contract.reached(k))
+        return Hits(hits._ids, hits._distances, single, context, hits.stats)
+
+    def range_search(
+        self, queries: Any, radius: float, *, where: Any = None, threads: int | None = None, **unknown: Any
+    ) -> RangeHits:  # noqa: D102  (as that of all indexes)
+        if self._store.kept == "none":
+            raise InputError("range_search is exact, and this index keeps codes alone (refine=None); build with "
+                             'refine="disk"')  # fmt: skip
+        return super().range_search(queries, radius, where=where, threads=threads, **unknown)
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -418,6 +448,11 @@ class IVF(Index):
     def _describe(self) -> str:
         curve = "not calibrated" if self.curve is None else f"calibrated on {self.curve.n_queries} queries"
         n_lists = 0 if self._core is None else len(self._lists.centers)
+        if self._store.kept == "none":
+            reach = self._contract.reached(10)
+            found = "" if reach is None else f", which find {reach:.3f} of 10 neighbors at best"
+            return (f"IVF of {n_lists} lists, {self._store.noun} alone{found}, recall {self._contract.target:g}, "
+                    f"{curve}")  # fmt: skip
         return (f"IVF of {n_lists} lists, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
                 f"recall {self._contract.target:g}, {curve}")  # fmt: skip
 

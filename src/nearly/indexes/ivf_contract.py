@@ -1,14 +1,15 @@
 """The recall contract of inverted lists: the reach and the depth that a target implies, and what was measured."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core, arrays, storage
-from nearly.errors import StateError
+from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import SearchContext
 from nearly.indexes import calibration
 from nearly.indexes.contract import PROOF, Contract, proven
@@ -64,9 +65,13 @@ class ListContract(Contract):
     ----------
     probing : Probing or None
         What was measured.
+    told : mapping
+        Where codes stand alone: the share of the true neighbors that they put first, by number of neighbors, as it was
+        when the index was built.
     """
 
     probing: Probing | None = None
+    told: Mapping[int, float] = MappingProxyType({})
 
     def __init__(self, target: float, calibrates: bool) -> None:
         super().__init__(target, calibrates)
@@ -93,17 +98,39 @@ class ListContract(Contract):
             return True  # of queries of the user's the data tells nothing
         if index._store.kept == "disk" and index._codes.codes is None:
             return True  # to know would take reading the whole file for each
+        if self.told and self.target > (self.reached(10) or 1.0):
+            return True  # nothing is promised
         how = self.probe(index, 10, None, None)
         if how.scan:
             return True
         some = np.random.default_rng(index._seed).permutation(nodes)[:PROOF]
-        return proven(_delivered(index, some, how), self.target)
+        return proven(_delivered(index, some, how), self._of_lists(index, 10, None)[0])
 
     def due(self, n_vectors: int) -> bool:
         """Whether to measure now: see `Contract.due`."""
         if n_vectors < calibration.LEAST:
             return False
         return self.calibrates if self.probing is None else self.changed * 2 > self._size
+
+    def reached(self, k: int) -> float | None:
+        """Recall that codes which stand alone have at best, for k neighbors; None where nobody knows."""
+        at = next((known for known in self.told if known >= k), max(self.told, default=0))
+        return self.told.get(at)
+
+    def _of_lists(self, index: "IVF", k: int, recall: float | None) -> tuple[float, float]:
+        """What of a target is left for lists to meet, and what codes that stand alone take of it."""
+        target = self.target if recall is None else recall
+        if index._store.kept != "none":
+            return target, 1.0
+        reached = self.reached(k)
+        if reached is None:
+            return target, 1.0
+        if target > reached:
+            raise InputError(
+                f"recall {target:g} for {k} neighbors is beyond {index._store.noun} alone, which reach {reached:.3f}; ask for "
+                'less, or build with longer codes or refine="disk"'
+            )
+        return target / reached, reached
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -117,7 +144,8 @@ class ListContract(Contract):
     def _found(self, index: "IVF", k: int, recall: float | None, effort: int | None) -> Probe:
         if effort is not None:
             return self._of_width(index, k, effort)
-        target, curve, n = self.target if recall is None else recall, self.probing, len(index)
+        curve, n = self.probing, len(index)
+        target, told = self._of_lists(index, k, recall)
         if curve is None:
             if self.calibrates or n < calibration.LEAST:
                 return _scan(index, f"{index._n_nodes} distinct vectors are too few to calibrate lists on")
@@ -132,8 +160,8 @@ class ListContract(Contract):
         depth = self._depth(index, k, chosen.depth)
         if self._cost(index, chosen.scanned * n, depth) >= n:
             return _scan(index, f"cheaper than comparing with {chosen.scanned:.0%} of {n} by lists")
-        plan = f"{_name(index)}, {chosen.scanned:.1%} of vectors compared for recall {target:g}, {self._basis}"
-        context = SearchContext(index._store.metric, plan, round(chosen.expected, 6))
+        plan = f"{_name(index)}, {chosen.scanned:.1%} of vectors compared for recall {target * told:g}, {self._basis}"
+        context = SearchContext(index._store.metric, plan, round(chosen.expected * told, 6))
         return Probe(len(index._lists.centers), chosen.reach, depth, context, False)
 
     @property
@@ -149,7 +177,7 @@ class ListContract(Contract):
 
     def filtered(self, index: "IVF", k: int, recall: float | None, passing: int, held: Callable[[], Held]) -> Probe:
         """What a target means for k neighbors among those that pass; asks for what lists hold only if that matters."""
-        how, target, curve = self.probe(index, k, recall, None), self.target if recall is None else recall, self.probing
+        how, (target, told), curve = self.probe(index, k, recall, None), self._of_lists(index, k, recall), self.probing
         if curve is None or (how.scan and passing * _RANDOM <= len(index)):
             return how
         n, few = len(index), f"{passing} of {len(index)} vectors pass, too few to look for by lists"
@@ -173,15 +201,16 @@ class ListContract(Contract):
                 return _scan(index, few)
             reach, around, expected = about.reach, probing.Around(-np.inf, np.inf), about.expected
         plan = (f"{_name(index)}, within the {(counts > 0).sum()} of {len(counts)} lists in which something passes, for "
-                f"recall {target:g}, {self._basis}")  # fmt: skip
-        context = SearchContext(index._store.metric, plan, round(expected, 6))
+                f"recall {target * told:g}, {self._basis}")  # fmt: skip
+        context = SearchContext(index._store.metric, plan, round(expected * told, 6))
         # What codes cannot tell apart, such as a shell around the query, is compared, not chosen from.
         most = max(depth, min(_INDISTINCT * depth, passing // _FEW))
         return Probe(len(counts), reach, depth, context, False, *around, most)
 
     def _of_width(self, index: "IVF", k: int, effort: int) -> Probe:
         width = min(arrays.check_int(effort, "effort", low=1, high=1 << 20), len(index._lists.centers))
-        expected = None if self.probing is None else self.probing.at_width(k, width)
+        told = (self.reached(k) or 1.0) if index._store.kept == "none" else 1.0
+        expected = None if self.probing is None else self.probing.at_width(k, width) * told
         factor = 4.0 if self.probing is None else float(self.probing.depths[-1])
         context = SearchContext(index._store.metric, f"{_name(index)}, effort {width}", expected)
         return Probe(width, np.inf, self._depth(index, k, factor), context, False)
@@ -195,6 +224,8 @@ class ListContract(Contract):
         """Arrays, values that stand with the lists', and other configuration, as files hold them."""
         values = {"recall": float(self.target), "calibrates": self.calibrates, "curve_size": self._size,
                   "changed": self.changed}  # fmt: skip
+        if self.told:
+            values["told"] = [[k, share] for k, share in self.told.items()]
         if self.probing is None:
             return self._topics_state(), values, {}
         parts, curve = self.probing.state()
@@ -209,9 +240,21 @@ class ListContract(Contract):
         self._size = storage.config_int(file, ("ivf", "curve_size"), 0)
         self.changed = storage.config_int(file, ("ivf", "changed"), 0)
         self._restore_topics(file)
+        self.told = _told(file)
         if "curve" in file.config:
             self.probing = Probing.from_state(file.arrays, file.config["curve"])
         return self
+
+
+def _told(file: storage.File) -> Mapping[int, float]:
+    """What a file says that codes reach alone."""
+    try:
+        told = {int(k): float(share) for k, share in file.config["ivf"].get("told", [])}
+        if list(told) != sorted(told) or not all(0 < k and 0 <= share <= 1 for k, share in told.items()):
+            raise ValueError(told)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise FormatError(f"{file.path} is damaged: what its codes reach alone is no recall") from problem
+    return told
 
 
 def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing:
@@ -325,7 +368,8 @@ def _delivered(index: "IVF", nodes: NDArray[np.uint32], how: Probe) -> NDArray[n
 
 
 def _name(index: "IVF") -> str:
-    return f"IVF over {index._codes.name(index._store)}"
+    store = index._store
+    return f"IVF over {store.noun if store.kept == 'none' else index._codes.name(store)}"
 
 
 def _scan(index: "IVF", why: str) -> Probe:
