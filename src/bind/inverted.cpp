@@ -16,14 +16,14 @@ using Counts = std::optional<In<uint32_t, 1>>;
 
 std::shared_ptr<Inverted> make(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists,
                                std::shared_ptr<Scorer> centers, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
-                               std::shared_ptr<Rows> rows, std::shared_ptr<ListScorer> blocks) {
+                               std::shared_ptr<Rows> rows, std::shared_ptr<ListScorer> blocks, bool copies) {
   require(chunks->stride() == sizeof(Chunk) && members->stride() == 4, "Inverted: chunks are 16 bytes, members 4");
   require(n_lists >= 1 && n_lists <= chunks->rows() && n_lists <= centers->n_rows(), "Inverted: a chunk and a center a list");
   require(centers->query_bytes() == store->query_bytes() && codes->query_bytes() == store->query_bytes(),
           "Inverted: scorers are for different queries");
   require(!blocks || (blocks->query_bytes() == store->query_bytes() && blocks->n_lists() >= n_lists),
           "Inverted: blocks are for other queries or lists");
-  return std::make_shared<Inverted>(chunks, members, n_lists, centers, blocks, codes, store, rows);
+  return std::make_shared<Inverted>(chunks, members, n_lists, centers, blocks, codes, store, rows, copies);
 }
 
 lists::Request request(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t threads) {
@@ -123,12 +123,14 @@ void chain(Inverted& index, In<uint32_t, 1> chunks, In<uint32_t, 1> next) {
   for (size_t i = 0; i < chunks.shape(0); ++i) index.chain(chunks.data()[i], next.data()[i]);
 }
 
-// Every chunk of the first n_chunks is in one list, has its slots to itself, and holds nodes below n_nodes that no other slot holds. Returns how
-// many nodes are held.
+// Every chunk of the first n_chunks is in one list, has its slots to itself, and holds nodes below n_nodes that no other slot
+// holds, or one in another list where nodes may be in two. Returns how many slots hold nodes.
 size_t check(const Inverted& index, size_t n_chunks, size_t n_nodes) {
   const size_t n_slots = index.members().rows();
   require(n_chunks <= index.chunks().rows() && n_chunks >= index.n_lists(), "Inverted.check: chunks that do not exist");
-  std::vector<bool> reached(n_chunks, false), used(n_slots, false), held(n_nodes, false);
+  std::vector<bool> reached(n_chunks, false), used(n_slots, false);
+  std::vector<uint8_t> held(n_nodes, 0);
+  std::vector<uint32_t> last(index.n_copies() > 1 ? n_nodes : 0, kNone);  // list that held it
   size_t n_held = 0;
   for (size_t list = 0; list < index.n_lists(); ++list) {
     for (size_t c = list; c != kNone; c = index.chunks().as<Chunk>(c)->next) {
@@ -142,8 +144,13 @@ size_t check(const Inverted& index, size_t n_chunks, size_t n_nodes) {
       }
       for (size_t s = chunk.first; s < size_t{chunk.first} + chunk.count; ++s) {
         const Row node = *index.members().as<Row>(s);
-        require(node < n_nodes && node < index.store().n_rows() && !held[node], "a list holds a node that does not exist, or holds it twice");
-        held[node] = true;
+        require(node < n_nodes && node < index.store().n_rows() && held[node] < index.n_copies(),
+                "a list holds a node that does not exist, or holds it twice");
+        ++held[node];
+        if (!last.empty()) {
+          require(last[node] != list, "a list holds a node twice");
+          last[node] = static_cast<uint32_t>(list);
+        }
         ++n_held;
       }
     }
@@ -157,7 +164,7 @@ size_t check(const Inverted& index, size_t n_chunks, size_t n_nodes) {
 void inverted(nb::module_& m) {
   nb::class_<Inverted>(m, "Inverted", "Lists of nodes by their nearest center, searched through scorers.")
       .def(nb::new_(&make), "chunks"_a, "members"_a, "n_lists"_a, "centers"_a, "codes"_a, "store"_a, "rows"_a,
-           "blocks"_a.none() = nb::none())
+           "blocks"_a.none() = nb::none(), "copies"_a = false)
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "reach"_a, "depth"_a,
            "all_held"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
            "threads"_a = 0, "holds"_a.noconvert() = nb::none(), "beyond"_a = -std::numeric_limits<float>::infinity(),

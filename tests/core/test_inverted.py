@@ -13,7 +13,7 @@ K = 5
 class Made:
     """Lists of rows by their nearest of some centers, with room at the end of each chunk."""
 
-    def __init__(self, vectors, centers, labels, *, metric="l2", codes=None, room=3):
+    def __init__(self, vectors, centers, labels, *, metric="l2", codes=None, room=3, more=None):
         self.metric, self.vectors, self.labels = metric, vectors, labels
         n, n_lists = len(vectors), len(centers)
         sizes = np.bincount(labels, minlength=n_lists)
@@ -26,7 +26,11 @@ class Made:
         self.free = first
         self.store, self.rows = make_plain(vectors, metric), make_rows(n)
         self.core = _core.Inverted(self.chunks, self.members, n_lists, make_plain(centers, metric),
-                                   codes or self.store, self.store, self.rows)  # fmt: skip
+                                   codes or self.store, self.store, self.rows, copies=more is not None)  # fmt: skip
+        for node, label in () if more is None else more:  # nodes that are in a second list
+            at = self.chunk(label)
+            self.slots[at[0] + at[1]] = node
+            at[1] += 1
 
     @property
     def slots(self):
@@ -181,6 +185,38 @@ def test_what_is_no_farther_by_its_code_is_ranked_and_too_much_of_it_is_not(rng)
     assert ranked == sorted(set(ranked))
     answer, _ = lists.search(queries, depth=5, spread=3.0, most=20, **some)
     assert not answer.counts.any()
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_node_in_two_lists_is_found_once(rng, coded):
+    vectors = rng.standard_normal((300, 8), dtype=np.float32)
+    labels = ((vectors[:, None] - vectors[:7]) ** 2).sum(2).argmin(1)
+    more = [(node, (labels[node] + 1) % 7) for node in range(0, 300, 2)]
+    codes = None
+    if coded:  # of each slot: that of a second list is another one
+        by_slot, at = np.zeros((700, 8), np.float32), np.zeros(7, int)
+        first = np.cumsum([0, *(np.bincount(labels, minlength=7) + 200)])[:7]
+        for node, label in [*((n, labels[n]) for n in range(300)), *more]:
+            noise = rng.standard_normal(8) * 0.05
+            by_slot_row = first[label] + at[label]
+            if by_slot_row >= len(by_slot):
+                by_slot = np.vstack([by_slot, np.zeros((by_slot_row, 8), np.float32)])
+            by_slot[by_slot_row] = vectors[node] + noise
+            at[label] += 1
+        codes = make_plain(np.vstack([by_slot, np.zeros((2000 - len(by_slot), 8), np.float32)]), "l2")
+    lists = Made(vectors, vectors[:7], labels, codes=codes, room=200, more=more)
+    queries = rng.standard_normal((20, 8), dtype=np.float32)
+    answer, work = lists.search(queries, depth=60)
+    assert work[0] == 20 * (450 + 7)
+    for q, query in enumerate(queries):
+        order = np.argsort(((vectors - query) ** 2).sum(1), kind="stable")[:K]
+        assert answer.ids[q].tolist() == order.tolist()
+    everything, _ = lists.search(queries, k=400, depth=400)
+    assert (everything.counts == 300).all()
+    assert lists.core.check(7, 300) == 450
+    lists.slots[lists.chunk(0)[0]] = lists.slots[lists.chunk(0)[0] + 1]
+    with pytest.raises(ValueError, match="twice"):
+        lists.core.check(7, 300)
 
 
 def test_estimates_are_what_codes_say_in_the_unit_of_the_reach(rng):

@@ -142,6 +142,70 @@ def test_filters_reach_farther(index):
     assert hits.stats.n_hops > index.search(queries, k=10, recall=0.9).stats.n_hops or "exact scan" in hits.plan
 
 
+@pytest.mark.parametrize("spill", ["soar", "closure"])
+@pytest.mark.parametrize("quantizer", [None, nearly.Plain(), nearly.Scalar()], ids=["blocks", "plain", "bytes"])
+def test_a_second_list_finds_more_in_as_many_and_nothing_twice(spill, quantizer, tmp_path):
+    vectors, queries = clouds(3000), clouds(200, seed=4)
+    options = {"lists": 60, "quantizer": quantizer, "seed": 1}
+    index, alone = nearly.IVF(vectors, spill=spill, **options), nearly.IVF(vectors, **options)
+    shared = [index.search(queries, k=10, effort=4), alone.search(queries, k=10, effort=4)]
+    assert shares(alone, queries, shared[0]) > shares(alone, queries, shared[1])
+    for hits in (*shared, index.search(queries, k=500, effort=60), index.search(queries, k=20, recall=0.9)):
+        assert all(len(set(row)) == len(row) for row in hits.ids.tolist())
+    hits = index.search(queries, k=10, recall=0.9)
+    assert shares(alone, queries, hits) >= 0.88
+    assert hits.stats.n_hops < alone.search(queries, k=10, recall=0.9).stats.n_hops
+    held = int(index._lists.sizes.sum())
+    assert held == 6000 if spill == "soar" else 3000 < held < 5000
+    assert index.n_bytes >= alone.n_bytes + (held - 3000) * 4
+    assert f"{held / 3000:.2f} of them a vector" in index.plan
+    places = index._lists.places(3000)
+    assert (places[:, 0] != places[:, 1]).sum() == held - 3000
+    index.save(tmp_path / "a")
+    back = nearly.load(tmp_path / "a")
+    assert back.search(queries, k=10, effort=5).ids.tolist() == index.search(queries, k=10, effort=5).ids.tolist()
+    back.add(clouds(500, seed=8))
+    back.remove(np.arange(200))
+    back.verify()
+    found = back.search(clouds(500, seed=8), k=1, effort=60).ids[:, 0]
+    assert found.tolist() == list(range(3000, 3500))
+    back.remove(np.arange(200, 1500))  # packs the lists
+    back.verify()
+    places = back._lists.places(back._n_nodes)[back._store.column("nodes")[1500:3500]]
+    assert int(back._lists.sizes.sum()) == 2000 + (places[:, 0] != places[:, 1]).sum()
+    mask = np.zeros(3500, bool)
+    mask[1600:1900] = True
+    hits = back.search(queries, k=10, effort=10, where=mask)
+    assert mask[hits.ids].all()
+    assert all(len(set(row)) == 10 for row in hits.ids.tolist())
+
+
+def test_second_lists_are_those_that_the_papers_say():
+    from nearly.indexes import lists as made_of
+
+    vectors = clouds(1500, dim=6)
+    index = nearly.IVF(vectors, lists=30, quantizer=nearly.Plain(), calibrate=False)
+    nodes, centers = np.arange(1500, dtype=np.uint32), index._lists.centers
+    labels = index._lists.labels(1500)
+    squared = ((vectors[:, None].astype(np.float64) - centers) ** 2).sum(2)
+    own = squared[nodes, labels]
+    soar = made_of.second(index._store, nodes, centers, labels, "soar", 1)
+    along = np.einsum("ikj,ij->ik", vectors[:, None].astype(np.float64) - centers, vectors - centers[labels])
+    costs = squared + along**2 / own[:, None]
+    costs[nodes, labels] = np.inf
+    nearest = np.argsort(squared, axis=1)[:, 15:]
+    np.put_along_axis(costs, nearest[:, 1:], np.inf, axis=1)  # of the 16 nearest
+    assert (soar == costs.argmin(1)).mean() > 0.999
+    closure = made_of.second(index._store, nodes, centers, labels, "closure", 1)
+    some = closure != NONE
+    assert 0.02 < some.mean() < 0.9
+    assert (np.sqrt(squared[nodes[some], closure[some]]) <= 1.1001 * np.sqrt(own[some])).all()
+    between = ((centers[closure[some]] - centers[labels[some]]) ** 2).sum(1)
+    assert (between >= squared[nodes[some], closure[some]] * 0.9999).all()
+    with pytest.raises(nearly.InputError, match="spill"):
+        nearly.IVF(vectors, spill="both")
+
+
 def wheres(kind, vectors, queries, share, index):
     """Return masks, and the queries that are asked under each: cells and half-spaces as far as can be from them."""
     n, rng = len(vectors), np.random.default_rng(3)

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <unordered_set>
 
 #include "kernels/table.hpp"
 #include "lists/best.hpp"
@@ -189,6 +191,7 @@ class Inverted::Answer {
     const Rows& rows = *index_.rows_;
     const Scorer& store = *index_.store_;
     store.prepare(r_.queries + q * r_.query_bytes, store_.get());
+    met_.clear();
     Best best(r_.k);
     do {
       for_each_chunk(work, [&](Row, Row first, size_t count) {
@@ -199,7 +202,7 @@ class Inverted::Answer {
           for (size_t i = 0; i < n; ++i) {
             if (distance_[i] > best.bound()) continue;
             const Row row = rows.first_passing(members[i], r_.filter);
-            if (row != kNone) best.offer({distance_[i], members[i], rows.id(row)});
+            if (row != kNone && is_first(members[i])) best.offer({distance_[i], members[i], rows.id(row)});
           }
         }
       });
@@ -261,6 +264,7 @@ class Inverted::Answer {
       });
       n_near_ = static_cast<size_t>(end - begin);
     }
+    if (index_.copies_) once();
     const bool spread = !std::isinf(effort_.spread);
     if ((spread || !std::isinf(effort_.beyond)) && n_near_ >= r_.k) kth_ = kth(q, work);
     if (spread && n_near_ >= r_.k) {
@@ -275,6 +279,28 @@ class Inverted::Answer {
       bound_ = distance_of(near_[n_near_ - 1]);
     }
     n_held_ = n_near_;
+  }
+
+  // Whether a node is met for the first time; always, where lists hold it once.
+  bool is_first(Row node) { return !index_.copies_ || met_.insert(node).second; }
+
+  // Of nodes that are in near_ twice only the nearer slot is kept.
+  void once() {
+    const size_t size = std::bit_ceil(4 * n_near_ + 1);
+    places_.assign(size, kNone);
+    size_t kept = 0;
+    for (size_t i = 0; i < n_near_; ++i) {
+      const Row node = *index_.members_->as<Row>(row_of(near_[i]));
+      size_t at = node * uint64_t{0x9e3779b97f4a7c15} >> 32 & (size - 1);
+      while (places_[at] != kNone && *index_.members_->as<Row>(row_of(near_[places_[at]])) != node) at = (at + 1) & (size - 1);
+      if (places_[at] == kNone) {
+        places_[at] = static_cast<Row>(kept);
+        near_[kept++] = near_[i];
+      } else {
+        near_[places_[at]] = std::min(near_[places_[at]], near_[i]);
+      }
+    }
+    n_near_ = kept;
   }
 
   // About how far the k-th nearest so far is: of twice as many by codes, which come first then, the k-th by their vectors.
@@ -328,7 +354,8 @@ class Inverted::Answer {
   size_t room_ = 0;                 // words in near_ at which it is cut
   float bound_ = 0;                 // what is above it is not among the nearest by codes
   float kth_ = 0;                   // distance of the k-th nearest, where it was asked for
-  std::vector<Row> nodes_;
+  std::vector<Row> nodes_, places_;
+  std::unordered_set<Row> met_;
   float distance_[kBlock];
 };
 

@@ -46,12 +46,12 @@ struct Work {
 class Inverted {
  public:
   // Slot s holds members[s], a node, and slot s of `blocks`, or else row s of `codes`; where codes are the store itself, its
-  // row is the node.
+  // row is the node. With `copies` a node may be in two lists.
   Inverted(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists, std::shared_ptr<Scorer> centers,
            std::shared_ptr<ListScorer> blocks, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
-           std::shared_ptr<Rows> rows)
+           std::shared_ptr<Rows> rows, bool copies = false)
       : chunks_(std::move(chunks)), members_(std::move(members)), n_lists_(n_lists), centers_(std::move(centers)),
-        blocks_(std::move(blocks)), codes_(std::move(codes)), store_(std::move(store)), rows_(std::move(rows)) {}
+        blocks_(std::move(blocks)), codes_(std::move(codes)), store_(std::move(store)), rows_(std::move(rows)), copies_(copies) {}
 
   // A query is one reader; throws Retired.
   Work search(const Request& request, const Effort& effort, const Poll& poll) const;
@@ -73,6 +73,7 @@ class Inverted {
   size_t n_slots() const { return blocks_ ? blocks_->n_slots() : codes_ != store_ ? codes_->n_rows() : members_->rows(); }
   size_t unit() const { return blocks_ ? ListScorer::kUnit : 1; }
   size_t n_lists() const { return n_lists_; }
+  size_t n_copies() const { return copies_ ? 2 : 1; }  // of a node, at most
   const Table& chunks() const { return *chunks_; }
   const Table& members() const { return *members_; }
   const Scorer& store() const { return *store_; }
@@ -91,6 +92,7 @@ class Inverted {
   std::shared_ptr<ListScorer> blocks_;
   std::shared_ptr<Scorer> codes_, store_;
   std::shared_ptr<Rows> rows_;
+  bool copies_;
   Validity validity_;
 };
 

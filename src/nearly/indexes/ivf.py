@@ -17,7 +17,7 @@ from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
 from nearly.indexes.each import is_for_each
 from nearly.indexes.ivf_contract import Held, ListContract, Probe
 from nearly.indexes.list_codes import ListCodes
-from nearly.indexes.lists import Lists
+from nearly.indexes.lists import SPILLS, Lists, second
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, as_bytes
 from nearly.indexes.travel import check_quantizer
@@ -63,6 +63,10 @@ class IVF(Index):
         a file from which they are read (docs/memory.md). None: nowhere. A vector is then what its code says: distances
         are estimates, `get` gives what codes mean, vectors of one code are one, and a recall that is beyond the codes is
         refused. ``quantizer`` is ``nearly.SAQ(4)`` then unless told otherwise.
+    spill : {"soar", "closure"}, optional
+        A second list for vectors, so that fewer lists need be read, for up to twice the memory of codes: "soar", the list
+        in which the error of its code says something else (Sun et al., NeurIPS 2023), for each; "closure", the next
+        list, for those that are nearly as near to it (Chen et al., NeurIPS 2021).
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -98,6 +102,7 @@ class IVF(Index):
     _parts: tuple[Any, ...]  # what the core's lists were assembled of
     _wanted: int | None  # lists that were asked for
     _seed: int
+    _spill: str | None = None  # which vectors are in a second list
     _clustered: int = 0  # nodes that the centers were made for
     _added: int = 0  # nodes added since
 
@@ -110,6 +115,7 @@ class IVF(Index):
         lists: int | None = None,
         quantizer: Quantizer | None = None,
         refine: str | None = "memory",
+        spill: str | None = None,
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -119,6 +125,7 @@ class IVF(Index):
     ) -> None:
         self._wanted = None if lists is None else arrays.check_int(lists, "lists", low=1, high=_MOST_LISTS)
         self._seed = arrays.check_seed(seed)
+        self._spill = None if spill is None else arrays.check_choice(spill, SPILLS, "spill")
         self._contract = ListContract(
             arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate")
         )
@@ -161,7 +168,8 @@ class IVF(Index):
             return
         n_lists = usual_lists(len(nodes)) if self._wanted is None else min(self._wanted, len(nodes))
         centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads, report=report)
-        made = Lists.build(self._store, centers, labels, nodes, self._codes.unit)
+        labels, nodes_in = self._spilled(centers, labels, nodes, threads)
+        made = Lists.build(self._store, centers, labels, nodes_in, self._codes.unit)
         codes = self._codes.of(made)
         if codes.fitted is None:
             codes.fit(self._store, self._n_nodes, threads)
@@ -169,13 +177,23 @@ class IVF(Index):
             codes.recode(self._store, self._n_nodes, threads)
         self._install(made, codes, _clustered=len(nodes), _added=0)
 
+    def _spilled(
+        self, centers: NDArray[Any], labels: NDArray[np.uint32], nodes: NDArray[np.uint32], threads: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Lists and the nodes in them, those among them that are in a second one."""
+        if self._spill is None:
+            return labels, nodes
+        more = second(self._store, nodes, centers, labels, self._spill, threads)
+        some = more != NONE
+        return np.concatenate([labels, more[some]]), np.concatenate([nodes, nodes[some]])
+
     def _install(self, made: Lists, codes: ListCodes, **more: Any) -> None:
         """Have readers search the core's lists over these tables from now on, if they do not yet."""
         store, old = self._store, self._core
         parts = (made.chunks, made.members, made.scorer, codes.scorer, store.scorer, store.rows, codes.blocks)
         if old is not None and all(a is b for a, b in zip(parts, self._parts, strict=True)):
             return
-        core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:])
+        core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:], copies=self._spill is not None)
 
         def exchange() -> None:
             self.__dict__.update(_lists=made, _codes=codes, _core=core, _parts=parts, **more)
@@ -377,9 +395,11 @@ class IVF(Index):
     def _enlist(self, nodes: NDArray[np.uint32], threads: int) -> None:
         """Put new nodes into the lists of their centers."""
         made = self._lists
-        change = made.reserve(lists.assign(self._store, nodes, made.centers, threads))
-        self._codes.put(self._store, change, nodes, threads)
-        made.members.array().view(np.uint32)[change.slots, 0] = nodes
+        labels = lists.assign(self._store, nodes, made.centers, threads)
+        labels, nodes_in = self._spilled(made.centers, labels, nodes, threads)
+        change = made.reserve(labels)
+        self._codes.put(self._store, change, nodes_in, threads)
+        made.members.array().view(np.uint32)[change.slots, 0] = nodes_in
         self._assemble()
         surely(lambda: made.commit(change, self._core))
         self._added += len(nodes)
@@ -453,7 +473,8 @@ class IVF(Index):
             found = "" if reach is None else f", which find {reach:.3f} of 10 neighbors at best"
             return (f"IVF of {n_lists} lists, {self._store.noun} alone{found}, recall {self._contract.target:g}, "
                     f"{curve}")  # fmt: skip
-        return (f"IVF of {n_lists} lists, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
+        twice = "" if self._spill is None else f", {self._lists.sizes.sum() / max(1, self._n_nodes):.2f} of them a vector"
+        return (f"IVF of {n_lists} lists{twice}, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
                 f"recall {self._contract.target:g}, {curve}")  # fmt: skip
 
     @property

@@ -154,11 +154,12 @@ class ListContract(Contract):
         if n < calibration.LEAST and self.changed * 2 > self._size:
             return _scan(index, f"{n} vectors are left, too few to calibrate lists on anew")
         code, vector = index._costs()
-        chosen = curve.choose(k, target, n, code, vector)
+        n_codes = int(index._lists.sizes.sum())
+        chosen = curve.choose(k, target, n_codes, code, vector)
         if chosen is None:
             return _scan(index, f"recall {target:g} is beyond the lists, which reached {curve.best(k):.3f}, {self._basis}")
         depth = self._depth(index, k, chosen.depth)
-        if self._cost(index, chosen.scanned * n, depth) >= n:
+        if self._cost(index, chosen.scanned * n_codes, depth) >= n:
             return _scan(index, f"cheaper than comparing with {chosen.scanned:.0%} of {n} by lists")
         plan = f"{_name(index)}, {chosen.scanned:.1%} of vectors compared for recall {target * told:g}, {self._basis}"
         context = SearchContext(index._store.metric, plan, round(chosen.expected * told, 6))
@@ -182,7 +183,8 @@ class ListContract(Contract):
             return how
         n, few = len(index), f"{passing} of {len(index)} vectors pass, too few to look for by lists"
         code, vector = index._costs()
-        chosen = curve.choose(k, target, n, code, vector)
+        n_codes = int(index._lists.sizes.sum())
+        chosen = curve.choose(k, target, n_codes, code, vector)
         if chosen is None:
             return how
         depth = self._depth(index, k, chosen.depth)
@@ -192,8 +194,8 @@ class ListContract(Contract):
         lists, counts = index._lists, held().counts
         n_slots, of_all = int(lists.sizes[counts[: len(lists.sizes)] > 0].sum()), math.ceil(k * n / max(1, passing))
         # Where the filter has nothing to do with the query, the nearest that pass are about the k n / passing nearest.
-        about = curve.choose(of_all, target, n, code, vector)
-        if self._cost(index, n_slots if about is None else min(n_slots, about.scanned * n), ranked) >= scan:
+        about = curve.choose(of_all, target, n_codes, code, vector)
+        if self._cost(index, n_slots if about is None else min(n_slots, about.scanned * n_codes), ranked) >= scan:
             return _scan(index, few)
         reach, around, expected = chosen.reach, curve.around(k, target, chosen.depth), chosen.expected
         if around is None:  # older files do not tell
@@ -270,7 +272,7 @@ def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing
         if len(of_topic) >= _FEWEST:
             group[of_topic] = group.max() + 1
     truth, nodes = _truth(index, rows, min(probing.KS[-1], len(index) - 1), without, threads)
-    of_neighbors = lists.labels(index._n_nodes)[nodes].astype(np.intp)[:, :, None]
+    of_neighbors = lists.places(index._n_nodes)[nodes].astype(np.intp)
     gaps, nearest = np.empty((len(rows), len(lists.centers)), np.float32), np.empty(len(rows), np.float32)
     index._core.gaps(store.query_bytes, rows, store.metric.number, gaps, nearest, threads)
     coded = None
