@@ -39,7 +39,9 @@ class Made:
     def chunk(self, i):
         return self.chunks.array().view(np.uint32)[i]
 
-    def search(self, queries, *, k=K, width=1000, reach=np.inf, depth=50, all_held=False, filter=None, threads=1, **more):
+    def search(
+        self, queries, *, k=K, width=1000, reach=np.inf, depth=50, all_held=False, filter=None, threads=1, **more
+    ):
         answer = empty_answer(len(queries), k)
         work = self.core.search(
             queries.shape[1] * queries.itemsize, as_bytes(queries), METRICS.index(self.metric), width, reach, depth,
@@ -220,7 +222,7 @@ def test_a_node_in_two_lists_is_found_once(rng, coded):
 
 
 def test_estimates_are_what_codes_say_in_the_unit_of_the_reach(rng):
-    lists, centers = made(rng)
+    lists, _ = made(rng)
     queries = rng.standard_normal((4, 8), dtype=np.float32)
     slots = np.array([[0, 1, 5]] * 4, np.uint32)
     out = np.empty((4, 3), np.float32)

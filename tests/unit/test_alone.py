@@ -45,7 +45,8 @@ def test_what_codes_reach_is_delivered_and_more_is_refused(metric, quantizer):
     share, distances = shares(vectors, queries, everything, metric)
     assert abs(share - reached) < 0.04
     assert everything.expected_recall == pytest.approx(reached, abs=0.01)
-    assert np.abs(everything.distances - distances).mean() < 0.1 * np.abs(distances).mean()  # the unit is that of distances
+    error = np.abs(everything.distances - distances).mean()
+    assert error < 0.1 * np.abs(distances).mean()  # their unit is that of distances
     target = round(0.9 * reached, 2)
     hits = index.search(queries, recall=target)
     assert shares(vectors, queries, hits, metric)[0] >= target - 0.03

@@ -20,8 +20,9 @@ def measured(kept=(1.0,), least=None, n=400, most=30, n_lists=50, hard=True, see
         of_neighbors[n // 2 :] = np.minimum(2 * of_neighbors[n // 2 :], n_lists - 1)
     farther = np.sort(rng.random((n, most), dtype=np.float32), axis=1)
     coded = farther + rng.normal(0, 0.1, farther.shape).astype(np.float32)
-    curve = measure(gaps, of_neighbors[:, :, None], np.full(n_lists, 20), farther=farther, coded=coded, n_expected=n // 2 if hard else n, group=group,
-                    kept=np.array(kept, np.float32), least=np.array(least or kept, np.float32), source="test",
+    curve = measure(gaps, of_neighbors[:, :, None], np.full(n_lists, 20), farther=farther, coded=coded,
+                    n_expected=n // 2 if hard else n, group=group, kept=np.array(kept, np.float32),
+                    least=np.array(least or kept, np.float32), source="test",
                     seed=1)  # fmt: skip
     curve.__dict__["farther_of_test"], curve.__dict__["coded_of_test"] = farther, coded
     return curve, np.take_along_axis(gaps, of_neighbors, axis=1), gaps

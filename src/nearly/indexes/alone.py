@@ -42,7 +42,7 @@ def fitted_to(quantizer: "Quantizer", vectors: Vectors, metric: Metric, seed: in
         bound = common_norm(np.concatenate([squares(part.as_float32()) for part in parts]))
     fitted = quantizer.fit_floats(sample, metric=metric.name, norm_bound=bound, seed=seed, threads=threads)
     if fitted is None:
-        raise InputError("refine=None keeps codes alone, and Plain() makes none; pass a quantizer such as nearly.SAQ(4)")
+        raise InputError("refine=None keeps codes alone, and Plain() makes none; pass another, as nearly.SAQ(4)")
     return fitted
 
 
@@ -115,9 +115,11 @@ class CodedStore(Store):
         return _scorer(self.metric, self.fitted, vectors)
 
     def _like(self, kind: str, vectors: Any, scorer: Any, tables: list[Any]) -> Store:
+        ids, next_rows, first_rows, last_rows, nodes = tables
         return type(self)(
-            self.metric, kind, self.dim, vectors, scorer, *tables, self.readers, widest=self.widest, fitted=self.fitted
-        )
+            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first_rows, last_rows, nodes, self.readers,
+            widest=self.widest, fitted=self.fitted,
+        )  # fmt: skip
 
     def as_stored(self, vectors: Vectors) -> NDArray[np.uint8]:
         return self.fitted.encode(vectors.as_float32())

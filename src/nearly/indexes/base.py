@@ -439,7 +439,8 @@ class Index:
 
     def _by_blocks(self, n_queries: int) -> bool:
         """Whether a scan compares so many queries with blocks of rows, by products."""
-        return n_queries >= _SHARED and self._store.metric.name in _PRODUCTS and self._store.kept not in ("disk", "none")
+        store = self._store
+        return n_queries >= _SHARED and store.metric.name in _PRODUCTS and store.kept not in ("disk", "none")
 
     def _steadily(self, search: Callable[[], Any]) -> Any:
         """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""

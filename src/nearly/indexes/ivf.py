@@ -61,12 +61,12 @@ class IVF(Index):
     refine : {"memory", "float16", "disk"} or None, default "memory"
         Where full vectors are, which rank what was found: in memory as they came, in memory as float16 (rounded), or in
         a file from which they are read (docs/memory.md). None: nowhere. A vector is then what its code says: distances
-        are estimates, `get` gives what codes mean, vectors of one code are one, and a recall that is beyond the codes is
+        are estimates, `get` gives what codes mean, vectors of one code are one, and a recall beyond the codes is
         refused. ``quantizer`` is ``nearly.SAQ(4)`` then unless told otherwise.
     spill : {"soar", "closure"}, optional
-        A second list for vectors, so that fewer lists need be read, for up to twice the memory of codes: "soar", the list
-        in which the error of its code says something else (Sun et al., NeurIPS 2023), for each; "closure", the next
-        list, for those that are nearly as near to it (Chen et al., NeurIPS 2021).
+        A second list for vectors, so that fewer lists need be read, for up to twice the memory of codes: "soar", for
+        each, the list whose center errs in another direction (Sun et al., NeurIPS 2023); "closure", the next list, for
+        those that are nearly as near to it (Chen et al., NeurIPS 2021).
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -309,8 +309,8 @@ class IVF(Index):
         if passing == len(self):
             chosen = None  # all pass: the very search without a filter
         if exact and self._store.kept == "none":
-            raise InputError("exact=True compares vectors, and this index keeps codes alone (refine=None); leave it out, or "
-                             'build with refine="disk"')  # fmt: skip
+            raise InputError("exact=True compares vectors, and this index keeps codes alone (refine=None); leave it "
+                             'out, or build with refine="disk"')  # fmt: skip
         if exact or self._core is None:
             return self._scan(rows, k, single, chosen, threads, f"exact scan of {len(self)} vectors, as asked")
         if chosen is None or effort is not None:
@@ -344,10 +344,10 @@ class IVF(Index):
         counts, work = np.empty(n, np.uint32), None
         bits = None if chosen is None else chosen.bits
         while work is None:  # until the lists that were searched are not retired meanwhile
-            held = Held(self._core, None, 0) if chosen is None else self._held(chosen)
-            work = held.core.search(
+            core, held = (self._core, None) if chosen is None else self._held(chosen)[:2]
+            work = core.search(
                 store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, not self._n_removed, ids,
-                distances, counts, bits, threads, held.counts, how.beyond, how.spread, how.most,
+                distances, counts, bits, threads, held, how.beyond, how.spread, how.most,
             )  # fmt: skip
         plan, expected = how.context.plan, how.context.expected_recall
         short = np.flatnonzero(counts < min(k, passing))
@@ -363,12 +363,14 @@ class IVF(Index):
         hits = super()._scan(rows, k, single, chosen, threads, plan)
         if self._store.kept != "none":
             return hits
-        context = SearchContext(self._store.metric, plan.replace("exact scan", "scan of codes"), self._contract.reached(k))
+        plan = plan.replace("exact scan", "scan of codes")
+        context = SearchContext(self._store.metric, plan, self._contract.reached(k))
         return Hits(hits._ids, hits._distances, single, context, hits.stats)
 
     def range_search(
         self, queries: Any, radius: float, *, where: Any = None, threads: int | None = None, **unknown: Any
-    ) -> RangeHits:  # noqa: D102  (as that of all indexes)
+    ) -> RangeHits:
+        """Return every vector within a radius: as all indexes do, but not where codes alone are kept."""
         if self._store.kept == "none":
             raise InputError("range_search is exact, and this index keeps codes alone (refine=None); build with "
                              'refine="disk"')  # fmt: skip
@@ -473,7 +475,9 @@ class IVF(Index):
             found = "" if reach is None else f", which find {reach:.3f} of 10 neighbors at best"
             return (f"IVF of {n_lists} lists, {self._store.noun} alone{found}, recall {self._contract.target:g}, "
                     f"{curve}")  # fmt: skip
-        twice = "" if self._spill is None else f", {self._lists.sizes.sum() / max(1, self._n_nodes):.2f} of them a vector"
+        twice = ""
+        if self._spill is not None and n_lists:
+            twice = f", {self._lists.sizes.sum() / max(1, self._n_nodes):.2f} of them a vector"
         return (f"IVF of {n_lists} lists{twice}, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
                 f"recall {self._contract.target:g}, {curve}")  # fmt: skip
 

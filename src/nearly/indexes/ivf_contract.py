@@ -37,7 +37,7 @@ class Held(NamedTuple):
     """What passes a filter in each list of a core, as long as that one is searched and rows are what they were."""
 
     core: Any
-    counts: NDArray[np.uint32] | None  # None: there is no filter
+    counts: NDArray[np.uint32]
     change: int  # of the index, when they were counted
 
 
@@ -127,8 +127,8 @@ class ListContract(Contract):
             return target, 1.0
         if target > reached:
             raise InputError(
-                f"recall {target:g} for {k} neighbors is beyond {index._store.noun} alone, which reach {reached:.3f}; ask for "
-                'less, or build with longer codes or refine="disk"'
+                f"recall {target:g} for {k} neighbors is beyond {index._store.noun} alone, which reach {reached:.3f}; "
+                'ask for less, or build with longer codes or refine="disk"'
             )
         return target / reached, reached
 
@@ -157,7 +157,8 @@ class ListContract(Contract):
         n_codes = int(index._lists.sizes.sum())
         chosen = curve.choose(k, target, n_codes, code, vector)
         if chosen is None:
-            return _scan(index, f"recall {target:g} is beyond the lists, which reached {curve.best(k):.3f}, {self._basis}")
+            best = f"recall {target:g} is beyond the lists, which reached {curve.best(k):.3f}"
+            return _scan(index, f"{best}, {self._basis}")
         depth = self._depth(index, k, chosen.depth)
         if self._cost(index, chosen.scanned * n_codes, depth) >= n:
             return _scan(index, f"cheaper than comparing with {chosen.scanned:.0%} of {n} by lists")
@@ -202,8 +203,8 @@ class ListContract(Contract):
             if about is None:
                 return _scan(index, few)
             reach, around, expected = about.reach, probing.Around(-np.inf, np.inf), about.expected
-        plan = (f"{_name(index)}, within the {(counts > 0).sum()} of {len(counts)} lists in which something passes, for "
-                f"recall {target * told:g}, {self._basis}")  # fmt: skip
+        plan = (f"{_name(index)}, within the {np.count_nonzero(counts)} of {len(counts)} lists in which something "
+                f"passes, for recall {target * told:g}, {self._basis}")  # fmt: skip
         context = SearchContext(index._store.metric, plan, round(expected * told, 6))
         # What codes cannot tell apart, such as a shell around the query, is compared, not chosen from.
         most = max(depth, min(_INDISTINCT * depth, passing // _FEW))
@@ -226,12 +227,11 @@ class ListContract(Contract):
         """Arrays, values that stand with the lists', and other configuration, as files hold them."""
         values = {"recall": float(self.target), "calibrates": self.calibrates, "curve_size": self._size,
                   "changed": self.changed}  # fmt: skip
-        if self.told:
-            values["told"] = [[k, share] for k, share in self.told.items()]
+        told = {"told": [[k, share] for k, share in self.told.items()]} if self.told else {}
         if self.probing is None:
-            return self._topics_state(), values, {}
+            return self._topics_state(), {**values, **told}, {}
         parts, curve = self.probing.state()
-        return {**parts, **self._topics_state()}, values, {"curve": curve}
+        return {**parts, **self._topics_state()}, {**values, **told}, {"curve": curve}
 
     @classmethod
     def restore(cls, file: storage.File) -> Self:
@@ -252,7 +252,7 @@ def _told(file: storage.File) -> Mapping[int, float]:
     """What a file says that codes reach alone."""
     try:
         told = {int(k): float(share) for k, share in file.config["ivf"].get("told", [])}
-        if list(told) != sorted(told) or not all(0 < k and 0 <= share <= 1 for k, share in told.items()):
+        if list(told) != sorted(told) or not all(k > 0 and 0 <= share <= 1 for k, share in told.items()):
             raise ValueError(told)
     except (TypeError, ValueError, OverflowError) as problem:
         raise FormatError(f"{file.path} is damaged: what its codes reach alone is no recall") from problem

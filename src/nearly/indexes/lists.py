@@ -78,9 +78,10 @@ def second(
 ) -> NDArray[np.uint32]:
     """Another list of each node, beside that of its nearest center; NONE for one that needs none.
 
-    "soar": the one whose residual is short and says something else than the first one's, which weighs what is along that
-    by `_ALONG` more (Sun et al., SOAR, NeurIPS 2023, theorem 3.1). "closure": the next nearest one, if it is at most
-    `_NEARLY` farther than the nearest and on another side of the vector (Chen et al., SPANN, NeurIPS 2021, section 3.2).
+    "soar": the one whose residual is short and says something else than the first one's: what is along that weighs by
+    `_ALONG` more (Sun et al., SOAR, NeurIPS 2023, theorem 3.1). "closure": the next nearest one, if it is at most
+    `_NEARLY` farther than the nearest and on another side of the vector (Chen et al., SPANN, NeurIPS 2021, section
+    3.2).
     """
     from nearly.indexes.flat import Flat  # an index beside those that stand on lists
 

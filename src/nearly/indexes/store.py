@@ -225,9 +225,12 @@ class Store:
         return self._like(kind, vectors, self._scorer_over(vectors, kind), tables)
 
     def _like(self, kind: str, vectors: Any, scorer: Any, tables: list[Any]) -> "Store":
+        """A store over these tables, for the same readers."""
+        ids, next_rows, first_rows, last_rows, nodes = tables
         return type(self)(
-            self.metric, kind, self.dim, vectors, scorer, *tables, self.readers, widest=self.widest
-        )
+            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first_rows, last_rows, nodes, self.readers,
+            widest=self.widest,
+        )  # fmt: skip
 
     def converted(self, kind: str) -> "Store":
         """This store with its vectors in another element type that holds them all."""

@@ -5,9 +5,9 @@ if its list is one of them, so one number for each true neighbor, the gap of its
 its quantiles are the reaches that targets need: no search is tried. Queries whose neighbors lie scattered have many
 centers at nearly the same distance, so one reach makes them look at more lists; a fixed number of lists does not.
 
-Under a filter the nearest that pass may be anywhere. A search then also looks at lists whose centers are not much farther
-than the k-th nearest found so far, by a number that may be negative, and ranks what is not much farther by its code: the
-same true neighbors tell how much.
+Under a filter the nearest that pass may be anywhere. A search then also looks at lists whose centers are not much
+farther than the k-th nearest found so far, by a number that may be negative, and ranks what is not much farther by its
+code: the same true neighbors tell how much.
 """
 
 import math
@@ -111,7 +111,8 @@ class Probing:
     anchored, anchored_error : ndarray of shape (n_ks, n_groups, n_beyonds), float32
         As ``mean`` and ``error``, of neighbors in the lists of such centers.
     spreads : ndarray of shape (n_spreads,), float32
-        Ascending: how much farther than the k-th neighbor others are by their codes. None where codes tell no distances.
+        Ascending: how much farther than the k-th neighbor others are by their codes. None where codes tell no
+        distances.
     coded, coded_error : ndarray of shape (n_ks, n_groups, n_spreads), float32
         As ``mean`` and ``error``, of neighbors that are no farther by their codes.
     """
@@ -269,8 +270,9 @@ def _above(x: float) -> float:
 
 
 def measure(
-    gaps: Floats, of_neighbors: NDArray[np.intp], sizes: NDArray[np.int64], *, farther: Floats, coded: Floats | None = None,
-    n_expected: int, group: NDArray[np.intp], kept: Floats, least: Floats, source: str, seed: int,
+    gaps: Floats, of_neighbors: NDArray[np.intp], sizes: NDArray[np.int64], *, farther: Floats,
+    coded: Floats | None = None, n_expected: int, group: NDArray[np.intp], kept: Floats, least: Floats, source: str,
+    seed: int,
 ) -> Probing:  # fmt: skip
     """Return the curve of queries whose neighbors are known.
 
@@ -336,7 +338,8 @@ def _around(
 ) -> tuple[Floats, Floats, Floats]:
     """Steps beyond the k-th neighbor, and the shares of neighbors, with errors, for which these are enough."""
     if needed is None:
-        return np.zeros(0, np.float32), *(np.zeros((len(ks), len(draws), 0), np.float32) for _ in range(2))
+        none = np.zeros((len(ks), len(draws), 0), np.float32)
+        return np.zeros(0, np.float32), none, none
     beyond = [needed[:, :k] - farther[:, k - 1 : k] for k in ks]
     quantiles = [np.quantile(one[group == g], _SHARES[::2]) for one in beyond for g in range(len(draws))]
     steps = _grid([*quantiles, *(one.max(keepdims=True)[0] for one in beyond)])
