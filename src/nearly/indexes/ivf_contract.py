@@ -14,6 +14,7 @@ from nearly.hits import SearchContext
 from nearly.indexes import calibration
 from nearly.indexes.contract import PROOF, Contract, proven
 from nearly.indexes.store import NONE
+from nearly.quantizers.base import CODED
 from nearly.tuning import probing
 from nearly.tuning.probing import Probing
 
@@ -284,20 +285,38 @@ def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing
     apart = slice(0, n_apart)
     kept, least = _kept(index, rows[apart], group[apart], truth[apart], without[apart], threads)
     return probing.measure(
-        gaps, of_neighbors, lists.sizes, farther=_from_centers(index, rows, truth) - nearest[:, None], coded=coded,
+        gaps, of_neighbors, lists.sizes, farther=_anchors(index, rows, nodes, truth) - nearest[:, None], coded=coded,
         n_expected=probes.n_expected, group=group, kept=kept, least=least, source=probes.source, seed=index._seed,
     )  # fmt: skip
 
 
-def _from_centers(index: "IVF", rows: NDArray[np.uint8], shown: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Distances as they are shown in the unit of distances from centers: see the core's `in_reach`."""
-    metric = index._store.metric.name
-    if metric == "cosine":
-        return np.sqrt(np.maximum(2 * shown, 0))
-    if metric != "ip":
-        return shown
-    lengths = np.linalg.norm(rows.view(np.float32), axis=1, keepdims=True)
-    return np.asarray(shown / np.where(lengths > 0, lengths, 1).astype(np.float32))
+def _anchors(
+    index: "IVF", rows: NDArray[np.uint8], nodes: NDArray[np.uint32], shown: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Distances of the true neighbors in the unit of distances from centers: see the core's `in_reach`.
+
+    Those that curves stand on are computed anew in float64, whose bits do not depend on the CPU target.
+    """
+    store = index._store
+    metric = store.metric.name
+    anchors = np.sqrt(np.maximum(2 * shown, 0)) if metric == "cosine" else shown.copy()
+    if metric not in CODED:
+        return anchors
+    queries = rows.view(np.float32).astype(np.float64)
+    lengths = np.sqrt((queries * queries).sum(axis=1, keepdims=True))
+    lengths[lengths == 0] = 1
+    if metric == "ip":
+        anchors /= lengths.astype(np.float32)
+    if store.kept == "none":
+        return anchors  # codes have no other distances
+    for k in (k for k in probing.KS if k <= shown.shape[1]):
+        vectors = store.in_form(nodes[:, k - 1]).astype(np.float64)
+        if metric == "ip":
+            anchors[:, k - 1] = -((queries / lengths) * vectors).sum(axis=1)
+        else:
+            away = (queries / lengths if metric == "cosine" else queries) - vectors
+            anchors[:, k - 1] = np.sqrt((away * away).sum(axis=1))
+    return anchors
 
 
 def _truth(
