@@ -1,5 +1,6 @@
 // Scorers of codes: one door for all to fill and decode, one more for each kind to make it.
 #include "quant/additive.hpp"
+#include "quant/alone.hpp"
 #include "quant/binary.hpp"
 #include "quant/codes.hpp"
 #include "quant/listed.hpp"
@@ -399,6 +400,11 @@ void codes(nb::module_& m) {
              map.add_rotation(quant::Rotation(map.outputs(), to_vector(signs)));
            }, "signs"_a.noconvert())
       .def("apply", &apply_map, "rows"_a.noconvert(), "with_offset"_a, "out"_a.noconvert(), "threads"_a = 0);
+
+  nb::class_<quant::Alone, Scorer>(m, "Alone", "Codes that stand for vectors which are not kept.")
+      .def(nb::new_([](std::shared_ptr<quant::Coded> codes, int metric, float norm_bound) {
+             return std::make_shared<quant::Alone>(codes, metric_from(metric), norm_bound);
+           }), "codes"_a, "metric"_a, "norm_bound"_a);
 
   nb::class_<quant::Mapped, quant::Coded>(m, "Mapped")
       .def(nb::new_(&make_mapped), "map"_a, "dim"_a, "metric"_a, "norm_bound"_a, "rest"_a, "center"_a.noconvert(),

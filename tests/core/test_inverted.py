@@ -13,7 +13,7 @@ K = 5
 class Made:
     """Lists of rows by their nearest of some centers, with room at the end of each chunk."""
 
-    def __init__(self, vectors, centers, labels, *, metric="l2", codes=None, room=3):
+    def __init__(self, vectors, centers, labels, *, metric="l2", codes=None, room=3, more=None):
         self.metric, self.vectors, self.labels = metric, vectors, labels
         n, n_lists = len(vectors), len(centers)
         sizes = np.bincount(labels, minlength=n_lists)
@@ -26,7 +26,11 @@ class Made:
         self.free = first
         self.store, self.rows = make_plain(vectors, metric), make_rows(n)
         self.core = _core.Inverted(self.chunks, self.members, n_lists, make_plain(centers, metric),
-                                   codes or self.store, self.store, self.rows)  # fmt: skip
+                                   codes or self.store, self.store, self.rows, copies=more is not None)  # fmt: skip
+        for node, label in () if more is None else more:  # nodes that are in a second list
+            at = self.chunk(label)
+            self.slots[at[0] + at[1]] = node
+            at[1] += 1
 
     @property
     def slots(self):
@@ -35,18 +39,26 @@ class Made:
     def chunk(self, i):
         return self.chunks.array().view(np.uint32)[i]
 
-    def search(self, queries, *, k=K, width=1000, reach=np.inf, depth=50, all_held=False, filter=None, threads=1):
+    def search(
+        self, queries, *, k=K, width=1000, reach=np.inf, depth=50, all_held=False, filter=None, threads=1, **more
+    ):
         answer = empty_answer(len(queries), k)
         work = self.core.search(
             queries.shape[1] * queries.itemsize, as_bytes(queries), METRICS.index(self.metric), width, reach, depth,
-            all_held, answer.ids, answer.distances, answer.counts, filter, threads,
+            all_held, answer.ids, answer.distances, answer.counts, filter, threads, **more,
         )  # fmt: skip
         return answer, work
 
-    def gaps(self, queries):
+    def gaps(self, queries, nearest=None):
         out = np.empty((len(queries), self.core_lists), np.float32)
-        self.core.gaps(queries.shape[1] * 4, as_bytes(queries), METRICS.index(self.metric), out, 1)
+        nearest = np.empty(len(queries), np.float32) if nearest is None else nearest
+        self.core.gaps(queries.shape[1] * 4, as_bytes(queries), METRICS.index(self.metric), out, nearest, 1)
         return out
+
+    def passing(self, mask):
+        counts = np.empty(self.core_lists, np.uint32)
+        assert self.core.passing(pack(mask), counts)
+        return counts
 
     @property
     def core_lists(self):
@@ -104,6 +116,133 @@ def test_further_lists_are_read_until_k_pass(rng):
     answer, _ = lists.search(queries, width=1, filter=pack(few))
     assert (answer.counts == 3).all()
     assert [sorted(row[:3]) for row in answer.ids.tolist()] == [[3, 70, 111]] * 4
+
+
+def test_lists_in_which_nothing_passes_are_as_if_they_were_not_there(rng):
+    lists, centers = made(rng, n_lists=9)
+    queries = rng.standard_normal((20, 8), dtype=np.float32)
+    mask = np.isin(lists.labels, [2, 5, 7]) & (rng.random(300) < 0.7)
+    holds = lists.passing(mask)
+    assert holds.tolist() == np.bincount(lists.labels[mask], minlength=9).tolist()
+    assert lists.passing(np.zeros(300, bool)).tolist() == [0] * 9
+    distances = ((queries[:, None].astype(np.float64) - centers[[2, 5, 7]]) ** 2).sum(2)
+    answer, work = lists.search(queries, k=1, width=1, filter=pack(mask), holds=holds)
+    assert work[1] == 20
+    for q, query in enumerate(queries):
+        allowed = np.flatnonzero(mask & (lists.labels == [2, 5, 7][distances[q].argmin()]))
+        assert answer.ids[q, 0] == allowed[((lists.vectors[allowed] - query) ** 2).sum(1).argmin()]
+    answer, work = lists.search(queries, k=1, reach=0.0, filter=pack(mask), holds=holds)
+    assert work[1] == 20  # the reach is from the nearest of them
+    answer, work = lists.search(queries, k=300, filter=pack(mask), holds=holds)
+    assert (answer.counts == mask.sum()).all()
+    assert work[1] == 60
+    none = np.zeros(300, bool)
+    answer, work = lists.search(queries, filter=pack(none), holds=lists.passing(none))
+    assert not answer.counts.any()
+    assert work[1] == 0
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip", "l1"])
+def test_lists_are_read_as_far_beyond_the_kth_that_passes(rng, metric):
+    lists, _ = made(rng, metric=metric, n=400, n_lists=40)
+    queries = rng.standard_normal((15, 8), dtype=np.float32)
+    mask = rng.random(400) < 0.3
+    nearest, holds = np.empty(15, np.float32), lists.passing(mask)
+    gaps = lists.gaps(queries, nearest)
+    for beyond in (-0.5, 0.0, 0.4):
+        answer, work = lists.search(queries, reach=0.0, filter=pack(mask), holds=holds, beyond=beyond)
+        least = 0
+        for q, query in enumerate(queries):
+            allowed = np.flatnonzero(mask)
+            distances = np.sort(exact_distances(metric, query, lists.vectors[allowed]))
+            kth = distances[K - 1]
+            if metric in ("cosine", "ip"):
+                kth = np.sqrt(2 * kth) if metric == "cosine" else kth / np.linalg.norm(query)
+            inside = np.flatnonzero((gaps[q] + nearest[q] <= kth + beyond - 1e-4) & (holds > 0))
+            least += len(inside)
+            found = allowed[np.isin(lists.labels[allowed], inside)]
+            best = np.sort(exact_distances(metric, query, lists.vectors[found]))[:K]
+            assert (answer.distances[q, : len(best)] <= best + 1e-4).all()
+        assert least <= work[1] < 15 * (holds > 0).sum()
+
+
+def test_what_is_no_farther_by_its_code_is_ranked_and_too_much_of_it_is_not(rng):
+    vectors = rng.standard_normal((600, 8), dtype=np.float32)
+    labels = ((vectors[:, None] - vectors[:6]) ** 2).sum(2).argmin(1)
+    order = np.argsort(labels, kind="stable")
+    slots = np.arange(600) + 3 * labels[order]
+    by_slot = np.zeros((700, 8), np.float32)
+    by_slot[slots] = vectors[order] + rng.standard_normal((600, 8), dtype=np.float32) * 0.3
+    lists = Made(vectors, vectors[:6], labels, codes=make_plain(by_slot, "l2"))
+    queries = rng.standard_normal((20, 8), dtype=np.float32)
+    mask = rng.random(600) < 0.5
+    some = {"filter": pack(mask), "holds": lists.passing(mask), "beyond": np.inf}
+    truth, _ = lists.search(queries, filter=pack(mask), depth=600)
+    ranked = []
+    for spread in (0.0, 0.3, 3.0):
+        answer, work = lists.search(queries, depth=5, spread=spread, **some)
+        ranked.append(work[2])
+        if spread == 3.0:
+            assert answer.ids.tolist() == truth.ids.tolist()
+    assert ranked == sorted(set(ranked))
+    answer, _ = lists.search(queries, depth=5, spread=3.0, most=20, **some)
+    assert not answer.counts.any()
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_node_in_two_lists_is_found_once(rng, coded):
+    vectors = rng.standard_normal((300, 8), dtype=np.float32)
+    labels = ((vectors[:, None] - vectors[:7]) ** 2).sum(2).argmin(1)
+    more = [(node, (labels[node] + 1) % 7) for node in range(0, 300, 2)]
+    codes = None
+    if coded:  # of each slot: that of a second list is another one
+        by_slot, at = np.zeros((700, 8), np.float32), np.zeros(7, int)
+        first = np.cumsum([0, *(np.bincount(labels, minlength=7) + 200)])[:7]
+        for node, label in [*((n, labels[n]) for n in range(300)), *more]:
+            noise = rng.standard_normal(8) * 0.05
+            by_slot_row = first[label] + at[label]
+            if by_slot_row >= len(by_slot):
+                by_slot = np.vstack([by_slot, np.zeros((by_slot_row, 8), np.float32)])
+            by_slot[by_slot_row] = vectors[node] + noise
+            at[label] += 1
+        codes = make_plain(np.vstack([by_slot, np.zeros((2000 - len(by_slot), 8), np.float32)]), "l2")
+    lists = Made(vectors, vectors[:7], labels, codes=codes, room=200, more=more)
+    queries = rng.standard_normal((20, 8), dtype=np.float32)
+    answer, work = lists.search(queries, depth=60)
+    assert work[0] == 20 * (450 + 7)
+    for q, query in enumerate(queries):
+        order = np.argsort(((vectors - query) ** 2).sum(1), kind="stable")[:K]
+        assert answer.ids[q].tolist() == order.tolist()
+    everything, _ = lists.search(queries, k=400, depth=400)
+    assert (everything.counts == 300).all()
+    assert lists.core.check(7, 300) == 450
+    lists.slots[lists.chunk(0)[0]] = lists.slots[lists.chunk(0)[0] + 1]
+    with pytest.raises(ValueError, match="twice"):
+        lists.core.check(7, 300)
+
+
+def test_estimates_are_what_codes_say_in_the_unit_of_the_reach(rng):
+    lists, _ = made(rng)
+    queries = rng.standard_normal((4, 8), dtype=np.float32)
+    slots = np.array([[0, 1, 5]] * 4, np.uint32)
+    out = np.empty((4, 3), np.float32)
+    lists.core.estimates(32, as_bytes(queries), 0, slots, np.zeros_like(slots), out, 1)
+    np.testing.assert_allclose(out, np.sqrt(((queries[:, None] - lists.vectors[slots]) ** 2).sum(2)), rtol=1e-5)
+    with pytest.raises(ValueError, match="no such slot"):
+        lists.core.estimates(32, as_bytes(queries), 0, slots + 10**6, slots, out, 1)
+
+
+def test_rows_that_replace_others_are_not_seen_beside_them(rng):
+    lists, _ = made(rng)
+    query, free, seventh = lists.vectors[7:8].copy(), np.array([299], np.uint32), np.array([7], np.uint32)
+    lists.rows.unlink(free, free)
+    lists.rows.prepare(free, np.array([900]), seventh, seventh, seventh)
+    assert lists.search(query, k=2)[0].ids[0, 0] == 7
+    assert 900 not in lists.search(query, k=9)[0].ids
+    lists.rows.exchange()
+    assert lists.search(query, k=2)[0].ids[0, 0] == 900
+    assert 7 not in lists.search(query, k=9)[0].ids
+    lists.rows.settle()
 
 
 def test_ties_are_broken_by_id_in_whichever_lists_they_are(rng):

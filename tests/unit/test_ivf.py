@@ -142,6 +142,148 @@ def test_filters_reach_farther(index):
     assert hits.stats.n_hops > index.search(queries, k=10, recall=0.9).stats.n_hops or "exact scan" in hits.plan
 
 
+@pytest.mark.parametrize(
+    ("spill", "quantizer"), [("soar", None), ("soar", nearly.Plain()), ("closure", nearly.Scalar())]
+)
+def test_a_second_list_finds_more_in_as_many_and_nothing_twice(spill, quantizer, tmp_path):
+    vectors, queries = clouds(1600), clouds(200, seed=4)
+    options = {"lists": 40, "quantizer": quantizer, "seed": 1}
+    index, alone = nearly.IVF(vectors, spill=spill, **options), nearly.IVF(vectors, **options)
+    shared = [index.search(queries, k=10, effort=1), alone.search(queries, k=10, effort=1)]
+    assert shares(alone, queries, shared[0]) > shares(alone, queries, shared[1])
+    for hits in (*shared, index.search(queries, k=300, effort=40), index.search(queries, k=20, recall=0.9)):
+        assert all(len(set(row)) == len(row) for row in hits.ids.tolist())
+    hits = index.search(queries, k=10, recall=0.9)
+    assert shares(alone, queries, hits) >= 0.88
+    n_lists = alone.search(queries, k=10, recall=0.9).stats.n_hops
+    assert hits.stats.n_hops < n_lists * (1.0 if spill == "soar" else 1.02)  # closure spills few of these
+    held = int(index._lists.sizes.sum())
+    assert held == 3200 if spill == "soar" else 1600 < held < 2600
+    assert index.n_bytes >= alone.n_bytes + (held - 1600) * 4
+    assert f"{held / 1600:.2f} of them a vector" in index.plan
+    places = index._lists.places(1600)
+    assert (places[:, 0] != places[:, 1]).sum() == held - 1600
+    index.save(tmp_path / "a")
+    back = nearly.load(tmp_path / "a")
+    assert back.search(queries, k=10, effort=5).ids.tolist() == index.search(queries, k=10, effort=5).ids.tolist()
+    back.add(clouds(500, seed=8))
+    back.remove(np.arange(100))
+    back.verify()
+    found = back.search(clouds(500, seed=8), k=1, effort=40).ids[:, 0]
+    assert found.tolist() == list(range(1600, 2100))
+    back.remove(np.arange(100, 800))  # packs the lists
+    back.verify()
+    places = back._lists.places(back._n_nodes)[back._store.column("nodes")[800:2100]]
+    assert int(back._lists.sizes.sum()) == 1300 + (places[:, 0] != places[:, 1]).sum()
+    mask = np.zeros(2100, bool)
+    mask[900:1200] = True
+    hits = back.search(queries, k=10, effort=10, where=mask)
+    assert mask[hits.ids].all()
+    assert all(len(set(row)) == 10 for row in hits.ids.tolist())
+
+
+def test_second_lists_are_those_that_the_papers_say():
+    from nearly.indexes import lists as made_of
+
+    vectors = clouds(1500, dim=6)
+    index = nearly.IVF(vectors, lists=30, quantizer=nearly.Plain(), calibrate=False)
+    nodes, centers = np.arange(1500, dtype=np.uint32), index._lists.centers
+    labels = index._lists.labels(1500)
+    squared = ((vectors[:, None].astype(np.float64) - centers) ** 2).sum(2)
+    own = squared[nodes, labels]
+    soar = made_of.second(index._store, nodes, centers, labels, "soar", 1)
+    along = np.einsum("ikj,ij->ik", vectors[:, None].astype(np.float64) - centers, vectors - centers[labels])
+    costs = squared + along**2 / own[:, None]
+    costs[nodes, labels] = np.inf
+    nearest = np.argsort(squared, axis=1)[:, 15:]
+    np.put_along_axis(costs, nearest[:, 1:], np.inf, axis=1)  # of the 16 nearest
+    assert (soar == costs.argmin(1)).mean() > 0.999
+    closure = made_of.second(index._store, nodes, centers, labels, "closure", 1)
+    some = closure != NONE
+    assert 0.02 < some.mean() < 0.9
+    assert (np.sqrt(squared[nodes[some], closure[some]]) <= 1.1001 * np.sqrt(own[some])).all()
+    between = ((centers[closure[some]] - centers[labels[some]]) ** 2).sum(1)
+    assert (between >= squared[nodes[some], closure[some]] * 0.9999).all()
+    with pytest.raises(nearly.InputError, match="spill"):
+        nearly.IVF(vectors, spill="both")
+
+
+def wheres(kind, vectors, queries, share, index):
+    """Return masks, and the queries that are asked under each: cells and half-spaces as far as can be from them."""
+    n, rng = len(vectors), np.random.default_rng(3)
+    if kind == "random":
+        return [(rng.random(n) < share, queries)]
+    pairs = []
+    for i in range(0, len(queries), 5 if kind == "half" else 9):
+        if kind == "half":
+            along = vectors @ rng.standard_normal(vectors.shape[1], dtype=np.float32)
+            pairs.append((along >= np.quantile(along, 1 - share), queries[i : i + 5]))
+            continue
+        made, some = index._lists, queries[i : i + 1]
+        if kind == "shell":  # all but a ball around the query: what is nearest lies where codes tell nothing apart
+            distances = ((vectors - some) ** 2).sum(1)
+            pairs.append((distances >= np.quantile(distances, 1 - share), some))
+            continue
+        order = np.argsort(((made.centers - some) ** 2).sum(1))[:: 1 if kind == "near" else -1]
+        taken = order[: np.searchsorted(made.sizes[order].cumsum(), share * n) + 1]
+        pairs.append((np.isin(made.labels(n), taken), some))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def sift(data_folder):
+    with np.load(data_folder / "sift_bsds_128_l2.npz", allow_pickle=False) as file:
+        vectors, queries = file["base"][:12_000], file["queries"][:120]
+    return nearly.IVF(vectors), vectors.astype(np.float32), queries.astype(np.float32)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("kind", ["random", "half", "near", "far", "shell"])
+def test_filters_that_know_of_the_query_keep_the_recall(sift, kind, share):
+    index, vectors, queries = sift
+    for target in (0.9, 0.95):
+        shares = []
+        for mask, some in wheres(kind, vectors, queries, share, index):
+            hits = index.search(some, k=10, where=mask, recall=target)
+            truth = index.search(some, k=10, where=mask, exact=True).distances[:, -1:]
+            shares.extend((hits.distances <= truth).mean(1))
+        assert np.mean(shares) >= target - 0.01
+
+
+def test_lists_in_which_nothing_passes_are_not_read(index):
+    labels, queries = index._lists.labels(6000), clouds(100, seed=4)
+    mask = np.isin(labels, np.arange(0, 100, 2)) & (np.random.default_rng(0).random(6000) < 0.9)
+    hits = index.search(queries, k=10, recall=0.9, where=mask)
+    assert f"the {len(np.unique(labels[mask]))} of 100 lists in which something passes" in hits.plan
+    assert hits.stats.n_hops <= 100 * 50
+    for effort in (1, 60):
+        assert index.search(queries, k=1, effort=effort, where=mask).stats.n_hops == 100 * min(effort, 50)
+
+
+def test_what_lists_hold_is_counted_once_for_a_filter_that_lasts(monkeypatch):
+    from nearly.filters import Filter
+
+    index, counted = nearly.IVF(clouds(2000), lists=50, calibrate=False), []
+    held = index.__class__._held
+    mask = np.random.default_rng(1).random(2000) < 0.6
+    lasting, queries = Filter.from_mask(mask), clouds(5, seed=6)
+
+    def noted(self, chosen):
+        counted.append(held(self, chosen))
+        return counted[-1]
+
+    monkeypatch.setattr(index.__class__, "_held", noted)
+    for where in (lasting, lasting, mask, mask):
+        index.search(queries, effort=5, where=where)
+    assert counted[0] is counted[1]
+    assert counted[2] is not counted[3]
+    assert all((one.counts == counted[0].counts).all() for one in counted)
+    assert counted[0].counts.tolist() == np.bincount(index._lists.labels(2000)[mask], minlength=50).tolist()
+    index.remove(np.flatnonzero(mask)[:40])
+    index.search(queries, effort=5, where=np.flatnonzero(mask)[40:])
+    assert counted[-1].counts.sum() == counted[0].counts.sum() - 40
+
+
 def test_lists_grow_by_chunks_and_are_made_anew_when_twice_as_many_came():
     vectors = clouds(3000)
     index = nearly.IVF(vectors[:1000], lists=20, quantizer=nearly.Scalar(), calibrate=False)

@@ -18,9 +18,13 @@ def measured(kept=(1.0,), least=None, n=400, most=30, n_lists=50, hard=True, see
     if hard:
         group[n // 2 :] = 1
         of_neighbors[n // 2 :] = np.minimum(2 * of_neighbors[n // 2 :], n_lists - 1)
-    curve = measure(gaps, of_neighbors, np.full(n_lists, 20), n_expected=n // 2 if hard else n, group=group,
-                    kept=np.array(kept, np.float32), least=np.array(least or kept, np.float32), source="test",
+    farther = np.sort(rng.random((n, most), dtype=np.float32), axis=1)
+    coded = farther + rng.normal(0, 0.1, farther.shape).astype(np.float32)
+    curve = measure(gaps, of_neighbors[:, :, None], np.full(n_lists, 20), farther=farther, coded=coded,
+                    n_expected=n // 2 if hard else n, group=group, kept=np.array(kept, np.float32),
+                    least=np.array(least or kept, np.float32), source="test",
                     seed=1)  # fmt: skip
+    curve.__dict__["farther_of_test"], curve.__dict__["coded_of_test"] = farther, coded
     return curve, np.take_along_axis(gaps, of_neighbors, axis=1), gaps
 
 
@@ -32,6 +36,33 @@ def test_a_reach_holds_as_many_neighbors_as_the_target_wants(target):
     assert target <= within <= target + 0.04
     assert abs(chosen.expected - within) < 0.02
     assert abs(chosen.scanned - (gaps <= chosen.reach).mean()) < 0.02
+
+
+@pytest.mark.parametrize("target", [0.8, 0.9, 0.97])
+def test_under_a_filter_lists_and_codes_are_looked_at_from_the_kth_on(target):
+    curve, needed, _ = measured(hard=False)
+    farther, coded = curve.__dict__["farther_of_test"], curve.__dict__["coded_of_test"]
+    around = curve.around(10, target, 1.0)
+    by_lists = needed[:, :10] - farther[:, 9:10] <= around.beyond
+    by_codes = coded[:, :10] - farther[:, 9:10] <= around.spread
+    assert target <= (by_lists & by_codes).mean() <= target + 0.04
+    assert by_codes.mean() >= 1 - (1 - target) / 4
+    arrays, config = curve.state()
+    older = {k: v for k, v in arrays.items() if not k.endswith(("beyonds", "anchored", "anchored_error", "spreads",
+                                                                 "coded", "coded_error"))}  # fmt: skip
+    assert Probing.from_state(older, config).around(10, target, 1.0) is None
+    assert Probing.from_state(arrays, config).around(10, target, 1.0) == around
+
+
+def test_a_neighbor_in_two_lists_is_found_by_either():
+    gaps = np.tile(np.arange(4, dtype=np.float32), (30, 1))
+    both = np.tile(np.array([3, 1]), (30, 5, 1))
+    curve = measure(gaps, both, np.full(4, 10), farther=np.zeros((30, 5), np.float32), n_expected=30,
+                    group=np.zeros(30, int), kept=np.ones(1, np.float32), least=np.ones(1, np.float32), source="test",
+                    seed=0)  # fmt: skip
+    reach = curve.choose(3, 0.9, 40, 1.0, 0.0).reach  # between two that were tried, 0 and 1
+    assert 0 < reach <= 1
+    assert curve.at_width(3, 2) == 1.0
 
 
 def test_queries_of_other_kinds_are_to_meet_the_target_too():

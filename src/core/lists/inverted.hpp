@@ -4,6 +4,7 @@
 // A list is chunks of slots that follow one another, so that codes are read as they lie in memory. Slots never move: a list
 // grows into the room of its last chunk, then by another chunk. The first chunks are those of the lists, in order.
 #pragma once
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -26,6 +27,16 @@ struct Effort {
   float reach;
   size_t depth;  // nearest by codes that are compared by their vectors
   bool all_held;  // whether rows hang on all nodes of the lists; those that lose theirs meanwhile are passed over late
+  // Under a filter: what passes in each list (as `passing` counts it), or null. Lists in which nothing does are as if they
+  // were not there.
+  const uint32_t* holds = nullptr;
+  // Lists are read, too, whose centers are farther than the k-th nearest found so far by at most this, which may be
+  // negative: how near what passes is, a filter decides, and not how near lists are.
+  float beyond = -std::numeric_limits<float>::infinity();
+  // Vectors are compared that are farther by their codes than the k-th nearest found by at most this, instead of `depth`;
+  // infinity: they are not. A query of which more than `most` are left gives up: its count is 0.
+  float spread = std::numeric_limits<float>::infinity();
+  size_t most = ~size_t{0};
 };
 
 struct Work {
@@ -35,17 +46,23 @@ struct Work {
 class Inverted {
  public:
   // Slot s holds members[s], a node, and slot s of `blocks`, or else row s of `codes`; where codes are the store itself, its
-  // row is the node.
+  // row is the node. With `copies` a node may be in two lists.
   Inverted(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists, std::shared_ptr<Scorer> centers,
            std::shared_ptr<ListScorer> blocks, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
-           std::shared_ptr<Rows> rows)
+           std::shared_ptr<Rows> rows, bool copies = false)
       : chunks_(std::move(chunks)), members_(std::move(members)), n_lists_(n_lists), centers_(std::move(centers)),
-        blocks_(std::move(blocks)), codes_(std::move(codes)), store_(std::move(store)), rows_(std::move(rows)) {}
+        blocks_(std::move(blocks)), codes_(std::move(codes)), store_(std::move(store)), rows_(std::move(rows)), copies_(copies) {}
 
   // A query is one reader; throws Retired.
   Work search(const Request& request, const Effort& effort, const Poll& poll) const;
-  // out: n * n_lists; how much farther than the nearest center each one is, in the unit of `reach`.
-  void gaps(const Request& request, float* out, const Poll& poll) const;
+  // out: n * n_lists; how much farther than the nearest center each one is, in the unit of `reach`. nearest: n; how far
+  // that one is.
+  void gaps(const Request& request, float* out, float* nearest, const Poll& poll) const;
+  // out: n * n_each; distances by code of n_each slots a query, which are in these lists, in the unit of `reach`.
+  void estimates(const Request& request, const uint32_t* slots, const uint32_t* lists, size_t n_each, float* out,
+                 const Poll& poll) const;
+  // out: n_lists; how many nodes of each list have a row that passes. One reader; throws Retired.
+  void passing(const Filter& filter, uint32_t* out, const Poll& poll) const;
 
   // The first `count` slots of a chunk may be read: their members and codes are there.
   void extend(size_t chunk, uint32_t count) { __atomic_store_n(&at(chunk)->count, count, __ATOMIC_RELEASE); }
@@ -56,6 +73,7 @@ class Inverted {
   size_t n_slots() const { return blocks_ ? blocks_->n_slots() : codes_ != store_ ? codes_->n_rows() : members_->rows(); }
   size_t unit() const { return blocks_ ? ListScorer::kUnit : 1; }
   size_t n_lists() const { return n_lists_; }
+  size_t n_copies() const { return copies_ ? 2 : 1; }  // of a node, at most
   const Table& chunks() const { return *chunks_; }
   const Table& members() const { return *members_; }
   const Scorer& store() const { return *store_; }
@@ -74,6 +92,7 @@ class Inverted {
   std::shared_ptr<ListScorer> blocks_;
   std::shared_ptr<Scorer> codes_, store_;
   std::shared_ptr<Rows> rows_;
+  bool copies_;
   Validity validity_;
 };
 

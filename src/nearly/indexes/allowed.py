@@ -38,13 +38,16 @@ class Allowed:
         How many are set.
     ready : dict
         Searches that an index has made ready for it, by what was asked.
+    held
+        What inverted lists were found to hold of it.
     """
 
-    __slots__ = ("_nodes", "bits", "n", "ready")
+    __slots__ = ("_nodes", "bits", "held", "n", "ready")
 
     def __init__(self, bits: NDArray[np.uint64], n: int) -> None:
         self.bits, self.n = bits, n
         self.ready: dict[Any, Any] = {}
+        self.held: Any = None
         self._nodes: tuple[Any, int, Nodes] | None = None
 
     def nodes(self, index: "Index") -> Nodes:

@@ -135,7 +135,7 @@ class Index:
         for first in range(0, n, _AT_ONCE):  # converted in parts: a copy of all would be the peak of a build
             part = Vectors(vectors.array[first : first + _AT_ONCE], vectors.kind)
             n_fresh += self._distinct.place(
-                store.scorer, store.as_stored(part), self._n_nodes + max(0, n_fresh - len(spare)), spare[n_fresh:],
+                store.placer, store.as_stored(part), self._n_nodes + max(0, n_fresh - len(spare)), spare[n_fresh:],
                 nodes[first : first + len(part)], fresh[n_fresh : n_fresh + len(part)],
             )  # fmt: skip
         rows = np.concatenate([np.array(rows_spare, np.uint32), np.arange(self._n_rows, n_rows, dtype=np.uint32)])
@@ -439,7 +439,8 @@ class Index:
 
     def _by_blocks(self, n_queries: int) -> bool:
         """Whether a scan compares so many queries with blocks of rows, by products."""
-        return n_queries >= _SHARED and self._store.metric.name in _PRODUCTS and self._refine != "disk"
+        store = self._store
+        return n_queries >= _SHARED and store.metric.name in _PRODUCTS and store.kept not in ("disk", "none")
 
     def _steadily(self, search: Callable[[], Any]) -> Any:
         """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""

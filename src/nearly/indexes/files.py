@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from nearly import _core, metrics, storage
 from nearly.errors import FormatError
+from nearly.indexes.alone import CodedStore
 from nearly.indexes.filed import FiledStore
 from nearly.indexes.store import ELEMENTS, NONE, Store
 from nearly.indexes.writing import Writing
@@ -31,7 +32,8 @@ def state(index: "Index") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     }  # fmt: skip
     if store.kept != "memory":
         config["refine"] = store.kept
-    return parts, {"rows": config}
+    more, values = store.state()
+    return {**parts, **more}, {"rows": config, **values}
 
 
 def restore(
@@ -84,9 +86,12 @@ def _store(file: storage.File, n_rows: int, n_nodes: int) -> Store:
         "vectors": (n_nodes, stride), "ids": (n_rows, 8), "next_rows": (n_rows, 4), "first_rows": (n_nodes, 4),
         "last_rows": (n_nodes, 4), "nodes": (n_rows, 4),
     }  # fmt: skip
+    kept = refine_of(file)
+    if kept == "none":
+        others = [storage.require(file, n, np.uint8, shape) for n, shape in shapes.items() if n != "vectors"]
+        return CodedStore.of_file(file, metric, dim, n_nodes, [_core.Table.borrow(array) for array in others])
     vectors, *others = [storage.require(file, n, np.uint8, shape) for n, shape in shapes.items()]
     tables = [_core.Table.borrow(array) for array in others]
-    kept = refine_of(file)
     if kept == "disk":
         return FiledStore.of_file(file, metric, kind, dim, tables, n_nodes)
     table = _core.Table.borrow(vectors)
@@ -99,4 +104,4 @@ def refine_of(file: storage.File) -> str:
     rows = file.config.get("rows")
     if not isinstance(rows, dict) or "refine" not in rows:
         return "memory"
-    return storage.config_str(file, ("rows", "refine"), allowed=("memory", "float16", "disk"))
+    return storage.config_str(file, ("rows", "refine"), allowed=("memory", "float16", "disk", "none"))

@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 from nearly import _core, arrays, storage
 from nearly.arrays import Vectors
 from nearly.errors import FormatError, InputError, StateError
-from nearly.hits import Hits, SearchContext
+from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import calibration, ivf_files, list_codes, lists
 from nearly.indexes.allowed import Allowed
+from nearly.indexes.alone import CodedStore, fitted_to, told
 from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
 from nearly.indexes.each import is_for_each
-from nearly.indexes.ivf_contract import ListContract, Probe
+from nearly.indexes.ivf_contract import Held, ListContract, Probe
 from nearly.indexes.list_codes import ListCodes
-from nearly.indexes.lists import Lists
+from nearly.indexes.lists import SPILLS, Lists, second
 from nearly.indexes.progress import reporter
 from nearly.indexes.store import NONE, as_bytes
 from nearly.indexes.travel import check_quantizer
-from nearly.quantizers import Plain, Product, Quantizer, Scalar
+from nearly.quantizers import SAQ, Plain, Product, Quantizer, Scalar
 from nearly.quantizers.base import CODED
 from nearly.quantizers.listed import MOST_BOOKS
 from nearly.tuning import Probing
@@ -31,6 +32,7 @@ _DEAD = 0.2  # share of dead nodes at which lists are packed anew
 _PER_ROOT = 3.2  # lists by the square root of the number of vectors; levers table of benchmarks/README.md
 _LEAST_IN_LIST = 8  # vectors that a list holds on average, where there are few
 _MOST_LISTS = 1 << 20
+_ALONE_BITS = 4  # of a dimension, on average, where codes stand alone
 _SHORT = 8  # dimensions below which a byte for each is little enough
 
 
@@ -56,9 +58,15 @@ class IVF(Index):
         What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves.
         ``Product(m, bits=4)`` codes what vectors are beyond the centers of their lists, and is looked up 32 vectors at
         a time. None takes it with ``rotation="opq"`` for l2, cosine and ip.
-    refine : {"memory", "float16", "disk"}, default "memory"
+    refine : {"memory", "float16", "disk"} or None, default "memory"
         Where full vectors are, which rank what was found: in memory as they came, in memory as float16 (rounded), or in
-        a file from which they are read (docs/memory.md).
+        a file from which they are read (docs/memory.md). None: nowhere. A vector is then what its code says: distances
+        are estimates, `get` gives what codes mean, vectors of one code are one, and a recall beyond the codes is
+        refused. ``quantizer`` is ``nearly.SAQ(4)`` then unless told otherwise.
+    spill : {"soar", "closure"}, optional
+        A second list for vectors, so that fewer lists need be read, for up to twice the memory of codes: "soar", for
+        each, the list whose center errs in another direction (Sun et al., NeurIPS 2023); "closure", the next list, for
+        those that are nearly as near to it (Chen et al., NeurIPS 2021).
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -94,6 +102,7 @@ class IVF(Index):
     _parts: tuple[Any, ...]  # what the core's lists were assembled of
     _wanted: int | None  # lists that were asked for
     _seed: int
+    _spill: str | None = None  # which vectors are in a second list
     _clustered: int = 0  # nodes that the centers were made for
     _added: int = 0  # nodes added since
 
@@ -105,7 +114,8 @@ class IVF(Index):
         metric: Any = "l2",
         lists: int | None = None,
         quantizer: Quantizer | None = None,
-        refine: str = "memory",
+        refine: str | None = "memory",
+        spill: str | None = None,
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -115,20 +125,29 @@ class IVF(Index):
     ) -> None:
         self._wanted = None if lists is None else arrays.check_int(lists, "lists", low=1, high=_MOST_LISTS)
         self._seed = arrays.check_seed(seed)
+        self._spill = None if spill is None else arrays.check_choice(spill, SPILLS, "spill")
         self._contract = ListContract(
             arrays.check_fraction(recall, "recall"), arrays.check_flag(calibrate, "calibrate")
         )
         arrays.check_callback(progress, "progress")
-        self._refine = arrays.check_choice(refine, REFINE, "refine")
+        self._refine = "memory" if refine is None else arrays.check_choice(refine, REFINE, "refine")
         workers = self._threads(threads)
         made, given = self._start(vectors, ids, metric)
         probes = None if queries is None else self._check_queries(queries, made)
         if quantizer is not None:
             check_quantizer(quantizer, self._store.metric.name)
+        elif refine is None:
+            quantizer = SAQ(_ALONE_BITS)
         elif self._store.metric.name in CODED:
             quantizer = usual_codes(self.dim)
+        if refine is None:
+            fitted = fitted_to(quantizer or Plain(), made, self._store.metric, self._seed, workers)
+            self._store, quantizer = CodedStore.of(self._store.metric, fitted, len(made)), Plain()
         placed = self._place(made, given)
         self._show(placed)
+        if refine is None:
+            asked = None if probes is None else probes.rows.view(np.float32)
+            self._contract.told = told(self, made, asked, self._seed, workers)
         del made
         self._codes = list_codes.codes_by(quantizer or Plain(), self._store, self._seed)
         self._cluster(placed.fresh, workers, reporter(progress, len(placed.fresh)))
@@ -149,7 +168,8 @@ class IVF(Index):
             return
         n_lists = usual_lists(len(nodes)) if self._wanted is None else min(self._wanted, len(nodes))
         centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads, report=report)
-        made = Lists.build(self._store, centers, labels, nodes, self._codes.unit)
+        labels, nodes_in = self._spilled(centers, labels, nodes, threads)
+        made = Lists.build(self._store, centers, labels, nodes_in, self._codes.unit)
         codes = self._codes.of(made)
         if codes.fitted is None:
             codes.fit(self._store, self._n_nodes, threads)
@@ -157,13 +177,23 @@ class IVF(Index):
             codes.recode(self._store, self._n_nodes, threads)
         self._install(made, codes, _clustered=len(nodes), _added=0)
 
+    def _spilled(
+        self, centers: NDArray[Any], labels: NDArray[np.uint32], nodes: NDArray[np.uint32], threads: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Lists and the nodes in them, those among them that are in a second one."""
+        if self._spill is None:
+            return labels, nodes
+        more = second(self._store, nodes, centers, labels, self._spill, threads)
+        some = more != NONE
+        return np.concatenate([labels, more[some]]), np.concatenate([nodes, nodes[some]])
+
     def _install(self, made: Lists, codes: ListCodes, **more: Any) -> None:
         """Have readers search the core's lists over these tables from now on, if they do not yet."""
         store, old = self._store, self._core
         parts = (made.chunks, made.members, made.scorer, codes.scorer, store.scorer, store.rows, codes.blocks)
         if old is not None and all(a is b for a, b in zip(parts, self._parts, strict=True)):
             return
-        core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:])
+        core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:], copies=self._spill is not None)
 
         def exchange() -> None:
             self.__dict__.update(_lists=made, _codes=codes, _core=core, _parts=parts, **more)
@@ -278,25 +308,46 @@ class IVF(Index):
         passing = len(self) if chosen is None else chosen.n
         if passing == len(self):
             chosen = None  # all pass: the very search without a filter
+        if exact and self._store.kept == "none":
+            raise InputError("exact=True compares vectors, and this index keeps codes alone (refine=None); leave it "
+                             'out, or build with refine="disk"')  # fmt: skip
         if exact or self._core is None:
             return self._scan(rows, k, single, chosen, threads, f"exact scan of {len(self)} vectors, as asked")
-        how = self._contract.probe(self, k, recall, effort, passing)
+        if chosen is None or effort is not None:
+            how = self._contract.probe(self, k, recall, effort)
+        else:
+            how = self._contract.filtered(self, k, recall, passing, lambda: self._held(chosen))
         if how.scan:
             return self._scan(rows, k, single, chosen, threads, how.context.plan)
         return self._look(rows, min(k, 1 << 20), single, how, chosen, passing, threads)
 
+    def _held(self, chosen: Allowed) -> Held:
+        """What passes in each list; remembered with the filter, until the index changes."""
+        found = chosen.held
+        if found is not None and found.change == self._change and found.core is self._core:
+            return cast("Held", found)
+        while True:  # until the lists that were counted are not retired meanwhile
+            change, core = self._change, self._core
+            counts = np.empty(core.n_lists, np.uint32)
+            if core.passing(chosen.bits, counts):
+                break
+        found = chosen.held = Held(core, counts, change)
+        return found
+
     def _look(
-        self, rows: NDArray[np.uint8], k: int, single: bool, how: Probe, chosen: Any, passing: int, threads: int
-    ) -> Hits:
+        self, rows: NDArray[np.uint8], k: int, single: bool, how: Probe, chosen: Allowed | None, passing: int,
+        threads: int,
+    ) -> Hits:  # fmt: skip
         """Read lists; queries that come back short although more pass are scanned."""
         n, store = len(rows), self._store
         ids, distances = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         counts, work = np.empty(n, np.uint32), None
         bits = None if chosen is None else chosen.bits
         while work is None:  # until the lists that were searched are not retired meanwhile
-            work = self._core.search(
+            core, held = (self._core, None) if chosen is None else self._held(chosen)[:2]
+            work = core.search(
                 store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, not self._n_removed, ids,
-                distances, counts, bits, threads,
+                distances, counts, bits, threads, held, how.beyond, how.spread, how.most,
             )  # fmt: skip
         plan, expected = how.context.plan, how.context.expected_recall
         short = np.flatnonzero(counts < min(k, passing))
@@ -307,6 +358,23 @@ class IVF(Index):
         if chosen is not None:
             plan += f"; {passing} of {len(self)} vectors pass"
         return Hits(ids, distances, single, SearchContext(store.metric, plan, expected), work)
+
+    def _scan(self, rows: NDArray[np.uint8], k: int, single: bool, chosen: Any, threads: int, plan: str) -> Hits:
+        hits = super()._scan(rows, k, single, chosen, threads, plan)
+        if self._store.kept != "none":
+            return hits
+        plan = plan.replace("exact scan", "scan of codes")
+        context = SearchContext(self._store.metric, plan, self._contract.reached(k))
+        return Hits(hits._ids, hits._distances, single, context, hits.stats)
+
+    def range_search(
+        self, queries: Any, radius: float, *, where: Any = None, threads: int | None = None, **unknown: Any
+    ) -> RangeHits:
+        """Return every vector within a radius: as all indexes do, but not where codes alone are kept."""
+        if self._store.kept == "none":
+            raise InputError("range_search is exact, and this index keeps codes alone (refine=None); build with "
+                             'refine="disk"')  # fmt: skip
+        return super().range_search(queries, radius, where=where, threads=threads, **unknown)
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -329,9 +397,11 @@ class IVF(Index):
     def _enlist(self, nodes: NDArray[np.uint32], threads: int) -> None:
         """Put new nodes into the lists of their centers."""
         made = self._lists
-        change = made.reserve(lists.assign(self._store, nodes, made.centers, threads))
-        self._codes.put(self._store, change, nodes, threads)
-        made.members.array().view(np.uint32)[change.slots, 0] = nodes
+        labels = lists.assign(self._store, nodes, made.centers, threads)
+        labels, nodes_in = self._spilled(made.centers, labels, nodes, threads)
+        change = made.reserve(labels)
+        self._codes.put(self._store, change, nodes_in, threads)
+        made.members.array().view(np.uint32)[change.slots, 0] = nodes_in
         self._assemble()
         surely(lambda: made.commit(change, self._core))
         self._added += len(nodes)
@@ -400,7 +470,15 @@ class IVF(Index):
     def _describe(self) -> str:
         curve = "not calibrated" if self.curve is None else f"calibrated on {self.curve.n_queries} queries"
         n_lists = 0 if self._core is None else len(self._lists.centers)
-        return (f"IVF of {n_lists} lists, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
+        if self._store.kept == "none":
+            reach = self._contract.reached(10)
+            found = "" if reach is None else f", which find {reach:.3f} of 10 neighbors at best"
+            return (f"IVF of {n_lists} lists, {self._store.noun} alone{found}, recall {self._contract.target:g}, "
+                    f"{curve}")  # fmt: skip
+        twice = ""
+        if self._spill is not None and n_lists:
+            twice = f", {self._lists.sizes.sum() / max(1, self._n_nodes):.2f} of them a vector"
+        return (f"IVF of {n_lists} lists{twice}, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
                 f"recall {self._contract.target:g}, {curve}")  # fmt: skip
 
     @property

@@ -9,7 +9,7 @@ from nearly import _core, storage
 from nearly.errors import FormatError
 from nearly.indexes import list_codes
 from nearly.indexes.ivf_contract import ListContract
-from nearly.indexes.lists import CHUNK, Lists
+from nearly.indexes.lists import CHUNK, SPILLS, Lists
 from nearly.indexes.store import NONE
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def state(index: "IVF") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     config: dict[str, Any] = {
         "lists": 0 if index._core is None else len(index._lists.centers), "wanted": index._wanted or 0,
         "seed": index._seed, "clustered": index._clustered, "added": index._added, **promises,
+        **({} if index._spill is None else {"spill": index._spill}),
     }  # fmt: skip
     parts = {"pending_rows": np.array(index._pending, np.uint32), **curve}
     quantizer: dict[str, Any] = {}
@@ -47,6 +48,8 @@ def restore(index: "IVF", file: storage.File) -> None:
     index._wanted = integer(file, ("ivf", "wanted"), 0, 1 << 20) or None
     index._clustered = integer(file, ("ivf", "clustered"), 0)
     index._added = integer(file, ("ivf", "added"), 0)
+    if "spill" in file.config["ivf"]:
+        index._spill = storage.config_str(file, ("ivf", "spill"), allowed=SPILLS)
     index._contract = ListContract.restore(file)
     index._pending = [int(i) for i in storage.require(file, "pending_rows", np.uint32, (None,))]
     nodes = store.column("nodes")

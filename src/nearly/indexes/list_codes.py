@@ -11,11 +11,22 @@ from nearly.errors import FormatError
 from nearly.indexes.lists import Change, Lists, Nodes, in_space
 from nearly.indexes.store import Store, as_bytes, grow_or_copy, new_table
 from nearly.indexes.travel import Travel
-from nearly.quantizers import Fitted, Product, Quantizer
+from nearly.quantizers import (
+    Fitted,
+    FittedAdditive,
+    FittedCodes,
+    FittedRaBitQ,
+    FittedSAQ,
+    Product,
+    Quantizer,
+)
 from nearly.quantizers.base import SAMPLE
 from nearly.quantizers.listed import BLOCK, MOST_BOOKS, FittedListed
 
 __all__ = ["BlockCodes", "ListCodes", "codes_by", "restore"]
+
+# Codes that are compared in the unit in which centers are, but for those of lengthened rows.
+_IN_UNIT = (FittedListed, FittedCodes, FittedRaBitQ, FittedSAQ, FittedAdditive)
 
 
 def codes_by(quantizer: Quantizer, store: Store, seed: int) -> "ListCodes":
@@ -39,6 +50,12 @@ class ListCodes(Travel):
     unit: ClassVar[int] = 1  # slots at multiples of which chunks begin
     lists: Lists
     blocks: Any = None  # the core's scorer over blocks, or None
+
+    @property
+    def tell_distances(self) -> bool:
+        """Whether codes are compared in the unit in which centers are."""
+        fitted = self.fitted
+        return fitted is not None and isinstance(fitted, _IN_UNIT) and not getattr(fitted, "norm_bound", 0.0)
 
     def _code_all(self, fitted: Fitted, store: Store, n: int, threads: int) -> None:
         codes = new_table(fitted.row_bytes, self.lists.n_slots)
@@ -69,10 +86,7 @@ class ListCodes(Travel):
     def _places(self, nodes: Nodes) -> Nodes:
         if self.codes is None:
             return nodes
-        slots, _ = self.lists.in_use()
-        held = self.lists.nodes(slots)
-        order = np.argsort(held)
-        return slots[order[np.searchsorted(held[order], nodes)]]
+        return self.lists.slots_of(nodes)[0]
 
 
 class BlockCodes(ListCodes):
@@ -136,11 +150,7 @@ class BlockCodes(ListCodes):
             self.__dict__.update(codes=codes, blocks=self.fitted.scorer(self._centers(), codes))
 
     def _compared(self, store: Store, probes: Nodes, crowd: Nodes) -> NDArray[np.float32]:
-        slots, owners = self.lists.in_use()
-        held = self.lists.nodes(slots)
-        order = np.argsort(held)
-        at = order[np.searchsorted(held[order], crowd)]
-        slots, owners, coded = slots[at], owners[at], np.empty((len(probes), len(crowd)), np.float32)
+        (slots, owners), coded = self.lists.slots_of(crowd), np.empty((len(probes), len(crowd)), np.float32)
         for query, distances in zip(in_space(store, probes), coded, strict=True):
             self.blocks.score(query, slots, owners, distances)
         return coded

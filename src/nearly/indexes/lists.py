@@ -11,11 +11,16 @@ from nearly.indexes.store import NONE, Store, as_bytes, grow_or_copy, new_table
 from nearly.quantizers import Scalar
 from nearly.quantizers.base import CODED
 
-__all__ = ["PER_LIST", "Change", "Lists", "assign", "cluster", "in_space"]
+__all__ = ["PER_LIST", "SPILLS", "Change", "Lists", "assign", "cluster", "in_space", "second"]
 
 CHUNK = np.dtype([("first", "<u4"), ("count", "<u4"), ("capacity", "<u4"), ("next", "<u4")])  # as the core has it
+SPILLS = ("soar", "closure")  # ways to choose a second list
 PER_LIST = 48  # vectors that a center is found by: beyond about 40, recall per vector compared hardly grows
 _BLOCK = 16_384  # vectors assigned at a time
+_SPILLED = 1024  # the same where lists are compared with each other
+_CANDIDATES = 16  # nearest lists of which a second one is chosen
+_ALONG = 1.0  # weight of what a second residual has along the first one: levers table of benchmarks/README.md
+_NEARLY = 0.1  # by how much farther a second list may be
 _LEAST_ROOM = 16  # slots of a chunk that is appended
 
 Nodes = NDArray[np.uint32]
@@ -66,6 +71,47 @@ def assign(store: Store, nodes: Nodes, centers: NDArray[Any], threads: int, repo
         if report is not None:
             report(first + len(block))
     return labels
+
+
+def second(
+    store: Store, nodes: Nodes, centers: NDArray[Any], labels: NDArray[np.uint32], spill: str, threads: int
+) -> NDArray[np.uint32]:
+    """Another list of each node, beside that of its nearest center; NONE for one that needs none.
+
+    "soar": the one whose residual is short and says something else than the first one's: what is along that weighs by
+    `_ALONG` more (Sun et al., SOAR, NeurIPS 2023, theorem 3.1). "closure": the next nearest one, if it is at most
+    `_NEARLY` farther than the nearest and on another side of the vector (Chen et al., SPANN, NeurIPS 2021, section
+    3.2).
+    """
+    from nearly.indexes.flat import Flat  # an index beside those that stand on lists
+
+    found = np.full(len(nodes), NONE, np.uint32)
+    if len(centers) < 2:
+        return found
+    bits = store.metric.input == "bits"
+    middles = np.unpackbits(centers, axis=1).astype(np.float32) if bits else centers
+    nearest = Flat(middles)
+    for first in range(0, len(nodes), _SPILLED):
+        vectors = in_space(store, nodes[first : first + _SPILLED], threads)
+        own = labels[first : first + _SPILLED]
+        hits = nearest.search(vectors, k=min(_CANDIDATES, len(centers)), threads=threads or None)
+        lists = hits.ids
+        away = vectors - middles[own]
+        squared = np.einsum("ij,ij->i", away, away)
+        residuals = vectors[:, None] - middles[lists]
+        costs = np.einsum("ikj,ikj->ik", residuals, residuals)
+        if spill == "soar":
+            along = np.einsum("ikj,ij->ik", residuals, away)
+            costs += _ALONG * along * along / np.maximum(squared, np.finfo(np.float32).tiny)[:, None]
+            allowed = lists != own[:, None]
+        else:
+            between = ((middles[lists] - middles[own][:, None]) ** 2).sum(axis=2)
+            allowed = (lists != own[:, None]) & (costs <= (1 + _NEARLY) ** 2 * squared[:, None]) & (between >= costs)
+        costs[~allowed] = np.inf
+        at = costs.argmin(axis=1)
+        some = np.arange(len(own))
+        found[first : first + _SPILLED] = np.where(allowed[some, at], lists[some, at], NONE)
+    return found
 
 
 class Lists:
@@ -149,12 +195,28 @@ class Lists:
         """The nodes in these slots."""
         return np.ascontiguousarray(self.members.array().view(np.uint32)[slots, 0])
 
+    def slots_of(self, nodes: Nodes) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """A slot of each of some nodes that are in lists, and its list."""
+        slots, owners = self.in_use()
+        held = self.nodes(slots)
+        order = np.argsort(held, kind="stable")
+        at = order[np.searchsorted(held, nodes, sorter=order)]
+        return slots[at], owners[at]
+
     def labels(self, n_nodes: int) -> NDArray[np.uint32]:
         """The list of each node; NONE for one that is in none."""
         slots, owners = self.in_use()
         labels = np.full(n_nodes, NONE, np.uint32)
         labels[self.nodes(slots)] = owners
         return labels
+
+    def places(self, n_nodes: int) -> NDArray[np.uint32]:
+        """The first and the last list of each node, the same for one that is in one; NONE for one that is in none."""
+        slots, owners = self.in_use()
+        nodes, places = self.nodes(slots), np.full((n_nodes, 2), NONE, np.uint32)
+        places[nodes[::-1], 0] = owners[::-1]
+        places[nodes, 1] = owners
+        return places
 
     def reserve(self, labels: NDArray[np.uint32]) -> Change:
         """Make room at the ends of lists; nothing of it counts before `commit`."""

@@ -176,6 +176,11 @@ class Store:
         return f"{self.kind} vectors"
 
     @property
+    def placer(self) -> Any:
+        """What puts vectors, as `as_stored` gives them, at nodes."""
+        return self.scorer
+
+    @property
     def query_bytes(self) -> int:
         """Bytes of a query as the core takes it."""
         return self.dim if self.kind == "bits" else self.dim * 4
@@ -216,10 +221,14 @@ class Store:
         one's tables alone.
         """
         old = (self.ids, self.next_rows, self.first_rows, self.last_rows, self.nodes)
-        ids, next_rows, first, last, nodes = (_copy(t) if any(t is o for o in old) else t for t in fresh)
-        scorer = self._scorer_over(vectors, kind)
+        tables = [_copy(t) if any(t is o for o in old) else t for t in fresh]
+        return self._like(kind, vectors, self._scorer_over(vectors, kind), tables)
+
+    def _like(self, kind: str, vectors: Any, scorer: Any, tables: list[Any]) -> "Store":
+        """A store over these tables, for the same readers."""
+        ids, next_rows, first_rows, last_rows, nodes = tables
         return type(self)(
-            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first, last, nodes, self.readers,
+            self.metric, kind, self.dim, vectors, scorer, ids, next_rows, first_rows, last_rows, nodes, self.readers,
             widest=self.widest,
         )  # fmt: skip
 
@@ -255,6 +264,10 @@ class Store:
     def _written(self, table: Any, n: int) -> Any:
         """The first n rows of a table, as files take them."""
         return table.array()[:n]
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and configuration beyond the tables, as files hold them."""
+        return {}, {}
 
     def as_queries(self, nodes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Stored vectors as queries in the core's bytes."""

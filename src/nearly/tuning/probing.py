@@ -4,6 +4,10 @@ A search looks at the lists whose centers are farther than the nearest one by at
 if its list is one of them, so one number for each true neighbor, the gap of its list, gives recall at every reach, and
 its quantiles are the reaches that targets need: no search is tried. Queries whose neighbors lie scattered have many
 centers at nearly the same distance, so one reach makes them look at more lists; a fixed number of lists does not.
+
+Under a filter the nearest that pass may be anywhere. A search then also looks at lists whose centers are not much
+farther than the k-th nearest found so far, by a number that may be negative, and ranks what is not much farther by its
+code: the same true neighbors tell how much.
 """
 
 import math
@@ -64,6 +68,21 @@ class Reach(NamedTuple):
     scanned: float
 
 
+class Around(NamedTuple):
+    """The effort for one target under a filter.
+
+    Attributes
+    ----------
+    beyond : float
+        How much farther than the k-th nearest found centers of lists may be.
+    spread : float
+        How much farther vectors may be by their codes; infinity where that is not known.
+    """
+
+    beyond: float
+    spread: float
+
+
 @dataclass(frozen=True)
 class Probing:
     """What calibration measured.
@@ -87,6 +106,15 @@ class Probing:
     depths, kept, least : ndarray of shape (n_depths,), float32
         Candidates ranked by neighbors wanted, and the share of neighbors that are among them: of the expected queries,
         and the least of all groups.
+    beyonds : ndarray of shape (n_beyonds,), float32
+        Ascending: how much farther than the k-th neighbor centers are. None in files that are older.
+    anchored, anchored_error : ndarray of shape (n_ks, n_groups, n_beyonds), float32
+        As ``mean`` and ``error``, of neighbors in the lists of such centers.
+    spreads : ndarray of shape (n_spreads,), float32
+        Ascending: how much farther than the k-th neighbor others are by their codes. None where codes tell no
+        distances.
+    coded, coded_error : ndarray of shape (n_ks, n_groups, n_spreads), float32
+        As ``mean`` and ``error``, of neighbors that are no farther by their codes.
     """
 
     source: str
@@ -101,6 +129,12 @@ class Probing:
     depths: Floats
     kept: Floats
     least: Floats
+    beyonds: Floats
+    anchored: Floats
+    anchored_error: Floats
+    spreads: Floats
+    coded: Floats
+    coded_error: Floats
 
     def choose(self, k: int, target: float, n_vectors: int, code: float, vector: float) -> Reach | None:
         """Return the cheapest effort that meets a target for k neighbors, or None if none does.
@@ -122,23 +156,28 @@ class Probing:
 
     def _within(self, at: int, target: float, depth: float, kept: float, least: float) -> Reach | None:
         """The least reach whose lower bounds meet a target, where codes keep so much of what is within, or less."""
-        sure = self.mean[at] - _SIGMAS * self.error[at]
-        sure[1:] = np.minimum(sure[1:] + _GIVE, self.mean[at][1:])
-        bound = np.maximum.accumulate(sure.min(axis=0) * least)
-        reached = np.flatnonzero(bound >= target)
-        if not len(reached):
+        steps = _steps(self.mean[at], self.error[at], least, target)
+        if steps is None:
             return None
-        j = int(reached[0])
-        part = 1.0
-        if j:
-            low, high, wanted = (math.log(max(1e-5, 1 - v)) for v in (bound[j - 1], bound[j], target))
-            part = min(1.0, max(0.0, (low - wanted) / (low - high))) if low > high else 1.0
-        before = max(0, j - 1)
-        reach, mean, scanned = (
-            float(v[before] + part * (v[j] - v[before])) for v in (self.reaches, self.mean[at, 0], self.scanned)
-        )
-        # Half a step of float32 above: gaps that are equal to the reach are within.
-        return Reach(float(np.nextafter(np.float32(reach), np.float32(np.inf))), depth, mean * kept, scanned)
+        reach, mean, scanned = (_between(v, steps) for v in (self.reaches, self.mean[at, 0], self.scanned))
+        return Reach(_above(reach), depth, mean * kept, scanned)
+
+    def around(self, k: int, target: float, depth: float) -> Around | None:
+        """Return how much farther than the k-th nearest found it takes to look for a target.
+
+        ``depth`` is what would be ranked otherwise. None where nothing is known of it.
+        """
+        at = next((i for i, known in enumerate(self.ks) if known >= k), None)
+        if at is None or not len(self.beyonds):
+            return None
+        kept, spread = float(self.least[int(np.searchsorted(self.depths, depth))]), math.inf
+        if len(self.spreads):
+            wanted = 1 - _SHARE * (1 - target)
+            steps = _steps(self.coded[at], self.coded_error[at], 1.0, wanted)
+            if steps is not None:
+                kept, spread = wanted, _above(_between(self.spreads, steps))
+        steps = _steps(self.anchored[at], self.anchored_error[at], kept, target)
+        return None if steps is None else Around(_above(_between(self.beyonds, steps)), spread)
 
     def best(self, k: int) -> float:
         """Return the mean recall at the largest reach that was tried."""
@@ -160,10 +199,12 @@ class Probing:
         """Make it of what `state` gave; FormatError if it does not fit together."""
         try:
             ks = tuple(int(k) for k in config["ks"])
-            arrays = {
-                "probing_least": arrays["probing_kept"],
-                **arrays,
-            }  # which files had not, before there were topics
+            none = np.zeros((len(ks), *arrays["probing_mean"].shape[1:2], 0), np.float32)
+            before = {  # what older files have not
+                "probing_least": arrays["probing_kept"], "probing_beyonds": none[0, 0], "probing_spreads": none[0, 0],
+                **{f"probing_{name}": none for name in ("anchored", "anchored_error", "coded", "coded_error")},
+            }  # fmt: skip
+            arrays = {**before, **arrays}
             parts = {name: np.array(arrays[f"probing_{name}"]) for name in _ARRAYS}
             reaches, mean, widths = parts["reaches"], parts["mean"], parts["widths"]
             fits = (
@@ -177,6 +218,12 @@ class Probing:
                 and len(parts["depths"]) > 0 and parts["depths"].shape == parts["kept"].shape == (len(parts["kept"]),)
                 and parts["least"].shape == parts["kept"].shape
                 and bool((parts["depths"] >= 1).all()) and bool((parts["depths"] <= 1000).all())
+                and bool((np.diff(parts["depths"]) > 0).all())
+                and all(
+                    parts[steps].ndim == 1 and bool((np.diff(parts[steps]) >= 0).all())
+                    and parts[held].shape == parts[f"{held}_error"].shape == (*mean.shape[:2], len(parts[steps]))
+                    for steps, held in (("beyonds", "anchored"), ("spreads", "coded"))
+                )
             )  # fmt: skip
             if not fits:
                 raise ValueError("shapes or values disagree")
@@ -185,12 +232,47 @@ class Probing:
             raise FormatError(f"the recall curve in this file is damaged: {problem}") from problem
 
 
-_ARRAYS = ("reaches", "mean", "error", "scanned", "widths", "fixed", "depths", "kept", "least")
+_ARRAYS = ("reaches", "mean", "error", "scanned", "widths", "fixed", "depths", "kept", "least", "beyonds", "anchored",
+           "anchored_error", "spreads", "coded", "coded_error")  # fmt: skip
+
+
+class _Step(NamedTuple):
+    """A place between two points of a curve."""
+
+    before: int
+    at: int
+    part: float
+
+
+def _steps(mean: Floats, error: Floats, least: float, target: float) -> _Step | None:
+    """The first place at which the lower bounds of all groups meet a target, where codes keep so much."""
+    sure = mean - _SIGMAS * error
+    sure[1:] = np.minimum(sure[1:] + _GIVE, mean[1:])
+    bound = np.maximum.accumulate(sure.min(axis=0) * least)
+    reached = np.flatnonzero(bound >= target)
+    if not len(reached):
+        return None
+    j = int(reached[0])
+    part = 1.0
+    if j:
+        low, high, wanted = (math.log(max(1e-5, 1 - v)) for v in (bound[j - 1], bound[j], target))
+        part = min(1.0, max(0.0, (low - wanted) / (low - high))) if low > high else 1.0
+    return _Step(max(0, j - 1), j, part)
+
+
+def _between(values: Floats, step: _Step) -> float:
+    return float(values[step.before] + step.part * (values[step.at] - values[step.before]))
+
+
+def _above(x: float) -> float:
+    """Half a step of float32 above: gaps that are equal to it are within."""
+    return float(np.nextafter(np.float32(x), np.float32(np.inf)))
 
 
 def measure(
-    gaps: Floats, of_neighbors: NDArray[np.intp], sizes: NDArray[np.int64], *, n_expected: int,
-    group: NDArray[np.intp], kept: Floats, least: Floats, source: str, seed: int,
+    gaps: Floats, of_neighbors: NDArray[np.intp], sizes: NDArray[np.int64], *, farther: Floats,
+    coded: Floats | None = None, n_expected: int, group: NDArray[np.intp], kept: Floats, least: Floats, source: str,
+    seed: int,
 ) -> Probing:  # fmt: skip
     """Return the curve of queries whose neighbors are known.
 
@@ -198,9 +280,13 @@ def measure(
     ----------
     gaps : ndarray of shape (n_queries, n_lists), float32
         How much farther than the nearest center each one is.
-    of_neighbors : ndarray of shape (n_queries, most), intp
-        The lists of the true neighbors, nearest first.
+    of_neighbors : ndarray of shape (n_queries, most, n_copies), intp
+        The lists of the true neighbors, nearest first; one in fewer lists than others has some of them again.
     sizes : ndarray of shape (n_lists,), int64
+    farther : ndarray of shape (n_queries, most), float32
+        How much farther than the nearest center the true neighbors are.
+    coded : ndarray of shape (n_queries, most), float32, optional
+        The same by their codes, where these tell distances.
     n_expected : int
         The first so many queries are like those to come.
     group : ndarray of shape (n_queries,), intp
@@ -213,31 +299,59 @@ def measure(
     """
     most, n_lists = of_neighbors.shape[1], len(sizes)
     ks = tuple(k for k in KS if k <= most)
-    needed = np.take_along_axis(gaps, of_neighbors, axis=1)
+    needed = np.take_along_axis(gaps[:, None, :], of_neighbors, axis=2).min(axis=2)
     at_ten = needed[:, : min(10, most)]
     pooled = [np.quantile(at_ten[group == g], _SHARES) for g in np.unique(group)]
-    reaches = np.unique(np.concatenate([[0.0], *pooled, [needed.max()]]).astype(np.float32))
-    reaches = reaches[np.unique(np.linspace(0, len(reaches) - 1, 64).astype(int))]
+    reaches = _grid([np.zeros(1), *pooled, needed.max(keepdims=True)[0]])
     n_groups = int(group.max()) + 1
-    mean = np.empty((len(ks), n_groups, len(reaches)), np.float32)
-    error = np.empty_like(mean)
+    mean, error = (np.empty((len(ks), n_groups, len(reaches)), np.float32) for _ in range(2))
     rng = np.random.default_rng(seed)
+    draws = []
     for g in range(n_groups):
-        members = needed[group == g]
-        drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=_RESAMPLES)
-        ends = np.searchsorted(reaches, members)  # the first reach that holds the list of each neighbor
+        some = group == g
+        n = int(some.sum())
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64) / n
+        draws.append(drawn)
+        ends = np.searchsorted(reaches, needed[some])  # the first reach that holds the list of each neighbor
         for i, k in enumerate(ks):
-            of_query = ends[:, :k] + (np.arange(len(ends)) * len(reaches))[:, None]
-            counts = np.bincount(of_query.ravel(), minlength=len(ends) * len(reaches))
-            shares = counts.reshape(len(ends), -1).cumsum(axis=1) / k
-            mean[i, g] = shares.mean(axis=0)
-            error[i, g] = (drawn.astype(np.float64) @ shares / len(members)).std(axis=0)
+            mean[i, g], error[i, g] = _held(ends[:, :k], len(reaches), drawn)
     expected = gaps[:n_expected]
     within = sum(np.bincount(np.searchsorted(reaches, row), sizes, len(reaches) + 1) for row in expected)
     scanned = np.cumsum(within)[: len(reaches)] / max(1, len(expected) * int(sizes.sum()))
     rank = np.argsort(np.argsort(expected, axis=1, kind="stable"), axis=1)
-    ranks = np.take_along_axis(rank, of_neighbors[:n_expected], axis=1)
+    ranks = np.take_along_axis(rank[:, None, :], of_neighbors[:n_expected], axis=2).min(axis=2)
     widths = np.unique(np.geomspace(1, n_lists, 40).astype(np.uint32))
     fixed = np.array([[(ranks[:, :k] < w).mean() for w in widths] for k in ks], np.float32)
     return Probing(source, len(gaps), ks, reaches, mean, error, scanned.astype(np.float32), widths, fixed,
-                   np.array(DEPTHS[: len(kept)], np.float32), kept, least)  # fmt: skip
+                   np.array(DEPTHS[: len(kept)], np.float32), kept, least,
+                   *_around(needed, farther, ks, group, draws), *_around(coded, farther, ks, group, draws))  # fmt: skip
+
+
+def _grid(values: list[Any]) -> Floats:
+    """At most 64 of these numbers, the least and the largest among them."""
+    grid = np.unique(np.concatenate(values).astype(np.float32))
+    return np.asarray(grid[np.unique(np.linspace(0, len(grid) - 1, 64).astype(int))])
+
+
+def _around(
+    needed: Floats | None, farther: Floats, ks: tuple[int, ...], group: NDArray[np.intp], draws: list[NDArray[Any]]
+) -> tuple[Floats, Floats, Floats]:
+    """Steps beyond the k-th neighbor, and the shares of neighbors, with errors, for which these are enough."""
+    if needed is None:
+        none = np.zeros((len(ks), len(draws), 0), np.float32)
+        return np.zeros(0, np.float32), none, none
+    beyond = [needed[:, :k] - farther[:, k - 1 : k] for k in ks]
+    quantiles = [np.quantile(one[group == g], _SHARES[::2]) for one in beyond for g in range(len(draws))]
+    steps = _grid([*quantiles, *(one.max(keepdims=True)[0] for one in beyond)])
+    held = [[_held(np.searchsorted(steps, one[group == g]), len(steps), drawn) for g, drawn in enumerate(draws)]
+            for one in beyond]  # fmt: skip
+    mean, error = (np.array([[of_group[i] for of_group in of_k] for of_k in held], np.float32) for i in range(2))
+    return steps, mean, error
+
+
+def _held(ends: NDArray[np.intp], n: int, drawn: NDArray[np.float64]) -> tuple[Floats, Floats]:
+    """Mean share of neighbors held at each of n steps, and its standard error; ``ends`` says which step holds each."""
+    of_query = ends + (np.arange(len(ends)) * n)[:, None]
+    counts = np.bincount(of_query.ravel(), minlength=len(ends) * n)
+    shares = counts.reshape(len(ends), -1).cumsum(axis=1) / ends.shape[1]
+    return shares.mean(axis=0).astype(np.float32), (drawn @ shares).std(axis=0).astype(np.float32)
