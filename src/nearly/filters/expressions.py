@@ -5,7 +5,7 @@ Conditions (true, false or unknown for a row) are `Compare`, `In`, `IsNull`, `An
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias, cast
@@ -30,6 +30,7 @@ __all__ = [
     "Or",
     "Scalar",
     "as_literal",
+    "compare",
     "did_you_mean",
 ]
 
@@ -38,6 +39,7 @@ Scalar: TypeAlias = bool | int | float | str | dt.date | dt.datetime | None
 FLIPPED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 OPPOSITE = {"=": "<>", "<>": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 MAX_DEPTH = 200  # of a tree: what walks it recurses
+_PLAIN = frozenset((bool, int, str))  # constants of exactly these types need no look
 
 
 class Expression:
@@ -91,21 +93,19 @@ class Expression:
             object.__setattr__(self, "_key", found)
             return found
 
-    def children(self) -> Iterator["Expression"]:
-        """Yield the nodes directly below."""
-        for part in fields(cast(Any, self)):
-            if part.name != "values":
-                yield from _nodes(getattr(self, part.name))
+    def children(self) -> tuple["Expression", ...]:
+        """Return the nodes directly below."""
+        return ()
 
     def walk(self) -> Iterator["Expression"]:
         """Yield this node and all below; raise `InputError` where they are nested too deep."""
-        pending = [(self, 1)]
-        while pending:
-            node, depth = pending.pop()
-            if depth > MAX_DEPTH:
-                raise InputError(f"the filter is nested more than {MAX_DEPTH} levels deep; write it flatter, with IN")
-            yield node
-            pending += [(child, depth + 1) for child in node.children()]
+        level: Sequence[Expression] = (self,)
+        for _ in range(MAX_DEPTH):
+            yield from level
+            level = [child for node in level for child in node.children()]
+            if not level:
+                return
+        raise InputError(f"the filter is nested more than {MAX_DEPTH} levels deep; write it flatter, with IN")
 
     def __and__(self, other: object) -> "And":
         return And((*_parts(self, And), *_parts(_condition(other, "&"), And)))
@@ -139,7 +139,7 @@ class Value(Expression):
     def _compare(self, operator: str, other: object) -> "Compare":
         if other is None:
             raise InputError(f"{self!r} is compared with None, which is never true; write .is_null() or .is_not_null()")
-        return Compare(operator, self, other if isinstance(other, Value) else as_literal(other, f"{self!r} {operator}"))
+        return Compare(operator, self, other if isinstance(other, Value) else as_literal(other, lambda: f"{self!r} {operator}"))
 
     def __eq__(self, other: object) -> "Compare":  # type: ignore[override]
         return self._compare("=", other)
@@ -169,10 +169,9 @@ class Value(Expression):
         """Equal one of the values, none of which may be None."""
         if isinstance(values, str | bytes) or not isinstance(values, Iterable):
             raise InputError(f"{self!r}.is_in() takes a list of values, but {describe(values)} came; pass [{values!r}]")
-        where = f"{self!r}.is_in()"
-        plain = tuple(as_literal(value, where).value for value in values)
+        plain = tuple(as_literal(value, lambda: f"{self!r}.is_in()").value for value in values)
         if None in plain:
-            raise InputError(f"{where} has None among its values; join .is_null() by | or &")
+            raise InputError(f"{self!r}.is_in() has None among its values; join .is_null() by | or &")
         return In(self, plain)
 
     def is_null(self) -> "IsNull":
@@ -185,21 +184,21 @@ class Value(Expression):
 
     def contains(self, part: object) -> "Call":
         """Have ``part`` in it: an element of a list, a part of a text."""
-        return Call("contains", (self, as_literal(part, f"{self!r}.contains()", wanted=str)))
+        return Call("contains", (self, as_literal(part, lambda: f"{self!r}.contains()", wanted=str)))
 
     def starts_with(self, part: object) -> "Call":
         """Begin with a text."""
-        return Call("starts_with", (self, as_literal(part, f"{self!r}.starts_with()", wanted=str)))
+        return Call("starts_with", (self, as_literal(part, lambda: f"{self!r}.starts_with()", wanted=str)))
 
     def ends_with(self, part: object) -> "Call":
         """End with a text."""
-        return Call("ends_with", (self, as_literal(part, f"{self!r}.ends_with()", wanted=str)))
+        return Call("ends_with", (self, as_literal(part, lambda: f"{self!r}.ends_with()", wanted=str)))
 
     def like(self, pattern: str) -> Expression:
         """Match a pattern of SQL's LIKE: ``%`` is any text, ``_`` one character."""
         from nearly.filters.likes import like  # late: it builds on this module
 
-        as_literal(pattern, f"{self!r}.like()", wanted=str)
+        as_literal(pattern, lambda: f"{self!r}.like()", wanted=str)
         return like(self, pattern)
 
 
@@ -230,6 +229,9 @@ class Call(Value):
     name: str
     arguments: tuple[Expression, ...]
 
+    def children(self) -> tuple[Expression, ...]:
+        return self.arguments
+
     def __repr__(self) -> str:
         parts = list(map(repr, self.arguments))
         if self.name in ("contains", "starts_with", "ends_with"):
@@ -247,6 +249,9 @@ class Cast(Value):
     type: str
     lenient: bool = False
 
+    def children(self) -> tuple[Expression, ...]:
+        return (self.item,)
+
     def __repr__(self) -> str:
         return f"{'try_' if self.lenient else ''}cast({self.item!r}, {self.type!r})"
 
@@ -257,6 +262,9 @@ class Case(Value):
 
     checks: tuple[tuple[Expression, Expression], ...]
     otherwise: Expression
+
+    def children(self) -> tuple[Expression, ...]:
+        return (*(part for check in self.checks for part in check), self.otherwise)
 
     def __repr__(self) -> str:
         return f"case({', '.join(f'{when!r}: {then!r}' for when, then in self.checks)}, {self.otherwise!r})"
@@ -270,6 +278,9 @@ class Compare(Expression):
     left: Expression
     right: Expression
 
+    def children(self) -> tuple[Expression, ...]:
+        return (self.left, self.right)
+
     def __repr__(self) -> str:
         operator = {"=": "==", "<>": "!="}.get(self.operator, self.operator)
         return f"{self.left!r} {operator} {self.right!r}"
@@ -282,6 +293,9 @@ class In(Expression):
     item: Expression
     values: tuple[Scalar, ...]
 
+    def children(self) -> tuple[Expression, ...]:
+        return (self.item,)
+
     def __repr__(self) -> str:
         return f"{self.item!r}.is_in([{listing([repr(value) for value in self.values])}])"
 
@@ -291,6 +305,9 @@ class IsNull(Expression):
     """There is no value; never unknown."""
 
     item: Expression
+
+    def children(self) -> tuple[Expression, ...]:
+        return (self.item,)
 
     def __repr__(self) -> str:
         return f"{self.item!r}.is_null()"
@@ -302,6 +319,9 @@ class And(Expression):
 
     items: tuple[Expression, ...]
 
+    def children(self) -> tuple[Expression, ...]:
+        return self.items
+
     def __repr__(self) -> str:
         return " & ".join(map(_inner, self.items))
 
@@ -311,6 +331,9 @@ class Or(Expression):
     """One of these; false when there are none."""
 
     items: tuple[Expression, ...]
+
+    def children(self) -> tuple[Expression, ...]:
+        return self.items
 
     def __repr__(self) -> str:
         return " | ".join(map(_inner, self.items))
@@ -322,19 +345,29 @@ class Not(Expression):
 
     item: Expression
 
+    def children(self) -> tuple[Expression, ...]:
+        return (self.item,)
+
     def __repr__(self) -> str:
         return f"~{_inner(self.item)}"
 
 
-def as_literal(value: object, where: str, *, wanted: type | None = None) -> Literal:
+def compare(operator: str, left: Expression, right: Expression) -> Compare:
+    """Return a comparison; where a constant meets a column, the column stands left."""
+    if isinstance(left, Literal) and isinstance(right, Field):
+        return Compare(FLIPPED[operator], right, left)
+    return Compare(operator, left, right)
+
+
+def as_literal(value: object, where: Callable[[], str], *, wanted: type | None = None) -> Literal:
     """Return a constant as a node.
 
     Parameters
     ----------
     value : bool, int, float, str, date, datetime, None, or a NumPy scalar
         Aware datetimes are turned into UTC.
-    where : str
-        What it belongs to, for messages.
+    where : callable
+        Says what it belongs to, for messages.
     wanted : type, optional
         The only type that will do.
 
@@ -343,26 +376,28 @@ def as_literal(value: object, where: str, *, wanted: type | None = None) -> Lite
     InputError
         If it is of another kind, or NaN, which equals nothing.
     """
+    if type(value) in _PLAIN and (wanted is None or type(value) is wanted):
+        return Literal(cast(Scalar, value))
     plain = value
     if isinstance(value, Literal):
         plain = value.value
     elif isinstance(value, np.datetime64):
         plain = None if np.isnat(value) else value.astype("datetime64[us]").item()
         if isinstance(plain, int):
-            raise InputError(f"{where} came with {value}, which is beyond the years 1 to 9999")
+            raise InputError(f"{where()} came with {value}, which is beyond the years 1 to 9999")
     elif isinstance(value, np.generic):
         plain = value.item()
     if isinstance(plain, dt.datetime) and plain.tzinfo is not None:
         try:
             plain = plain.astimezone(dt.UTC).replace(tzinfo=None)
         except OverflowError:
-            raise InputError(f"{where} came with {value}, which is beyond the years 1 to 9999 in UTC") from None
+            raise InputError(f"{where()} came with {value}, which is beyond the years 1 to 9999 in UTC") from None
     right = plain is None or isinstance(plain, bool | int | float | str | dt.date)
     if not right or (wanted is not None and not isinstance(plain, wanted)):
         kind = wanted.__name__ if wanted else "bool, int, float, str, date or datetime"
-        raise InputError(f"{where} came with {describe(value)}, but a constant of type {kind} is wanted")
+        raise InputError(f"{where()} came with {describe(value)}, but a constant of type {kind} is wanted")
     if isinstance(plain, float) and plain != plain:
-        raise InputError(f"{where} came with NaN, which equals nothing and is stored as null; test for null instead")
+        raise InputError(f"{where()} came with NaN, which equals nothing and is stored as null; test for null instead")
     return Literal(_plain(plain))
 
 
@@ -388,14 +423,6 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     if close := get_close_matches(name, names, n=1, cutoff=0.6) or [n for n in names if n.lower() == name.lower()]:
         return f"did you mean {close[0]!r}?"
     return f"there are {listing(names)}" if names else "there are none"
-
-
-def _nodes(part: object) -> Iterator[Expression]:
-    if isinstance(part, Expression):
-        yield part
-    elif isinstance(part, tuple):
-        for each in part:
-            yield from _nodes(each)
 
 
 def _key(part: object) -> str:

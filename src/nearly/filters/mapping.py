@@ -89,7 +89,7 @@ def _of_column(field: Field, value: Any, depth: int) -> Expression:
     if not isinstance(value, Mapping):
         if isinstance(value, list | tuple | set | frozenset):
             raise InputError(f"column {field.name!r} came with {describe(value)}; write {{'$in': [...]}}")
-        return Compare("=", field, as_literal(value, f"column {field.name!r}"))
+        return Compare("=", field, as_literal(value, lambda: f"column {field.name!r}"))
     if not value:
         raise InputError(f"column {field.name!r} came with an empty dict; write a value, or {{'$exists': True}}")
     parts: list[Expression] = []

@@ -55,8 +55,7 @@ def parse(where: Any, parameters: Mapping[str, Any] | Sequence[Any] | None = Non
 
 
 def _checked(expression: Expression) -> Expression:
-    for _ in expression.walk():  # refuses what is nested too deep
-        pass
+    expression.columns  # noqa: B018 - found here once and for all, which refuses what is nested too deep
     if isinstance(expression, Literal) and not (isinstance(expression.value, bool) or expression.value is None):
         raise InputError(f"the filter is {expression!r}, a value and no condition; compare it with something")
     return expression

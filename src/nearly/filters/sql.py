@@ -1,4 +1,4 @@
-"""The SQL spelling: DuckDB parses the text, and its tree becomes ours node by node.
+"""The SQL spelling: DuckDB parses what is not plain (plain.py), and its tree becomes ours node by node.
 
 What this file does not name does not get in: every node, and every key of a node, is on a list, so subqueries, tables,
 lambdas, stars, windows, aggregates and whatever later versions of DuckDB bring are refused. Nothing of the text itself
@@ -12,19 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from nearly.arrays.words import describe
 from nearly.errors import InputError
 from nearly.filters.asking import serialized
 from nearly.filters.expressions import (
-    FLIPPED,
     MAX_DEPTH,
     And,
     Call,
     Case,
     Cast,
-    Compare,
     Expression,
     Field,
     In,
@@ -32,14 +27,16 @@ from nearly.filters.expressions import (
     Literal,
     Not,
     Or,
-    Scalar,
     as_literal,
+    compare,
     did_you_mean,
 )
 from nearly.filters.functions import FUNCTIONS, LIKES, TYPES
 from nearly.filters.likes import like
+from nearly.filters.parameters import Parameters, number
+from nearly.filters.plain import from_plain
 
-__all__ = ["from_sql"]
+__all__ = ["by_duckdb", "from_sql"]
 
 Node: TypeAlias = dict[str, Any]
 
@@ -93,6 +90,12 @@ def from_sql(text: str, parameters: Mapping[str, Any] | Sequence[Any] | None) ->
         raise InputError("the filter holds a NUL character, which SQL has no use for; leave it out")
     if not text.strip():
         raise InputError("the filter is an empty text; leave it out, or write a condition")
+    plain = from_plain(text, parameters)
+    return plain if plain is not None else by_duckdb(text, parameters)
+
+
+def by_duckdb(text: str, parameters: Mapping[str, Any] | Sequence[Any] | None) -> Expression:
+    """Return the same, as DuckDB reads the text."""
     return _Reader(text, parameters).expression()
 
 
@@ -100,8 +103,7 @@ class _Reader:
     """Reads one text."""
 
     def __init__(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None) -> None:
-        self.text = text
-        self.parameters, self.unused = _by_name(parameters)
+        self.text, self.parameters = text, Parameters(parameters)
 
     def expression(self) -> Expression:
         try:
@@ -129,8 +131,7 @@ class _Reader:
         ):
             raise self._refusal("more than one condition", {})
         expression = self.read(node["select_list"][0], 1)
-        if self.unused:
-            raise InputError(f"parameter {sorted(self.unused)[0]!r} is nowhere in the filter; leave it out")
+        self.parameters.require_all_used()
         return expression
 
     def read(self, node: Node, depth: int) -> Expression:
@@ -185,17 +186,17 @@ class _Reader:
     def comparison(self, node: Node, depth: int) -> Expression:
         left, right = self.read(node["left"], depth), self.read(node["right"], depth)
         if operator := _COMPARISONS.get(node["type"]):
-            return _compare(operator, left, right)
+            return compare(operator, left, right)
         if node["type"] not in ("COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM"):
             raise self._refusal(node["type"], node)
         # Never unknown: a side that is null makes its own part false.
-        both = And((Not(IsNull(left)), Not(IsNull(right)), _compare("=", left, right)))
+        both = And((Not(IsNull(left)), Not(IsNull(right)), compare("=", left, right)))
         same = Or((both, And((IsNull(left), IsNull(right)))))
         return same if node["type"] == "COMPARE_NOT_DISTINCT_FROM" else Not(same)
 
     def between(self, node: Node, depth: int) -> Expression:
         item, low, high = (self.read(node[part], depth) for part in ("input", "lower", "upper"))
-        between = And((_compare(">=", item, low), _compare("<=", item, high)))
+        between = And((compare(">=", item, low), compare("<=", item, high)))
         return between if node["type"] == "COMPARE_BETWEEN" else Not(between)
 
     def operator(self, node: Node, depth: int) -> Expression:
@@ -210,7 +211,7 @@ class _Reader:
             if all(isinstance(value, Literal) for value in values):
                 found = In(item, tuple(value.value for value in values if isinstance(value, Literal)))
             else:
-                found = Or(tuple(_compare("=", item, value) for value in values))
+                found = Or(tuple(compare("=", item, value) for value in values))
             return found if kind == "COMPARE_IN" else Not(found)
         if kind == "OPERATOR_COALESCE":
             return self._call("coalesce", [self.read(child, depth) for child in children], node)
@@ -232,8 +233,8 @@ class _Reader:
                 raise self._refusal("a named argument", node)
             given = [*given, argument["expression"]]
         if name == "contains" and len(given) == 2 and given[0].get("class") == "PARAMETER":
-            values = self._listed(given[0])  # x IN $list
-            if values is not None:
+            values = self.parameters.listed(given[0]["identifier"])
+            if values is not None:  # x IN $list
                 return In(self.read(given[1], depth), values)
         arguments = [self.read(each, depth) for each in given]
         if name in LIKES:
@@ -314,30 +315,12 @@ class _Reader:
             if kind in ("NULL", "NULL_LITERAL"):
                 return Literal(None)
             if kind in ("INTEGER", "NUMERIC"):
-                return Literal(int(text.replace("_", "")) if kind == "INTEGER" and len(text) < 100 else _number(text))
+                return Literal(int(text.replace("_", "")) if kind == "INTEGER" and len(text) < 100 else number(text))
             raise self._refusal(f"a constant of kind {kind}", node)
         return Literal(_constant_before_2(node, self))
 
     def parameter(self, node: Node, depth: int) -> Expression:
-        value = self._value(node)
-        if isinstance(value, list | tuple | set | frozenset | np.ndarray):
-            raise InputError(f"parameter {node['identifier']!r} is {describe(value)}; a list goes with IN: x IN $list")
-        return as_literal(value, f"parameter {node['identifier']!r}")
-
-    def _value(self, node: Node) -> Any:
-        name = node["identifier"]
-        if name not in self.parameters:
-            hint = f"; {did_you_mean(name, self.parameters)}" if self.parameters else ""
-            raise InputError(f"the filter has a parameter {name!r}, but parameters= has no value for it{hint}")
-        self.unused.discard(name)
-        return self.parameters[name]
-
-    def _listed(self, node: Node) -> tuple[Scalar, ...] | None:
-        value = self._value(node)
-        if not isinstance(value, list | tuple | set | frozenset | np.ndarray):
-            return None
-        where = f"parameter {node['identifier']!r}"
-        return tuple(as_literal(each, where).value for each in value)
+        return self.parameters.literal(node["identifier"])
 
 
 _READERS: dict[str, tuple[Callable[[_Reader, Node, int], Expression], set[str]]] = {
@@ -357,42 +340,13 @@ _READERS: dict[str, tuple[Callable[[_Reader, Node, int], Expression], set[str]]]
 }
 
 
-def _by_name(parameters: Mapping[str, Any] | Sequence[Any] | None) -> tuple[dict[str, Any], set[str]]:
-    if parameters is None:
-        return {}, set()
-    if isinstance(parameters, Mapping):
-        named = {str(name): value for name, value in parameters.items()}
-    elif isinstance(parameters, Sequence) and not isinstance(parameters, str | bytes):
-        named = {str(i): value for i, value in enumerate(parameters, 1)}
-    else:
-        raise InputError(f"parameters is {describe(parameters)}, but a dict for $name, or a list for ?, is wanted")
-    return named, set(named)
-
-
-def _compare(operator: str, left: Expression, right: Expression) -> Compare:
-    """Columns stand left."""
-    if isinstance(left, Literal) and isinstance(right, Field):
-        return Compare(FLIPPED[operator], right, left)
-    return Compare(operator, left, right)
-
-
-def _number(text: str) -> int | float:
-    """A number as Python has it; whole ones that a float would round stay whole."""
-    exact = Decimal(text.replace("_", ""))
-    number = float(exact)
-    if abs(number) == float("inf"):
-        raise InputError(f"the filter has the number {text}, which is too large")
-    whole = 2**53 < abs(exact) < 10**40 and exact == exact.to_integral_value()
-    return int(exact) if whole else number
-
-
 def _moment(text: str, type: str) -> dt.date | dt.datetime | None:
     """The constant DATE '...' or TIMESTAMP '...', None where it is another."""
     try:
         if type == "DATE":
             return dt.date.fromisoformat(text)
         if type in ("TIMESTAMP", "DATETIME", "TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"):
-            moment = as_literal(dt.datetime.fromisoformat(text), "").value
+            moment = as_literal(dt.datetime.fromisoformat(text), lambda: f"{type} {text!r}").value
             assert isinstance(moment, dt.datetime)
             return moment
     except (ValueError, OverflowError) as problem:
@@ -409,11 +363,11 @@ def _constant_before_2(node: Node, reader: _Reader) -> Any:
     if isinstance(plain, dict):
         plain = (plain["upper"] << 64) + plain["lower"]
     if type == "DECIMAL":
-        return _number(str(Decimal(plain).scaleb(-value["type"]["type_info"].get("scale", 0))))
+        return number(str(Decimal(plain).scaleb(-value["type"]["type_info"].get("scale", 0))))
     if type in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "VARCHAR", "BOOLEAN"):
         return plain
     if type == "DOUBLE":
-        return _number(repr(plain))
+        return number(repr(plain))
     raise reader._refusal(f"a constant of type {type}", node)
 
 
