@@ -6,6 +6,10 @@ the answer fetched as an array). All on one thread, in turns A B C, C B A; every
 Each turn calls three times: `cold` is the median of first calls, after the others emptied the caches; the rest are
 medians and the best of the later ones.
 
+Then a line for each form of a filter that is new for every query, on `--new-n` rows: microseconds to parse its SQL and
+its dict, to `select` what passes, and of NumPy's mask over the columns as they are stored, texts by codes that are
+looked up beforehand; medians of calls in turns, each with other constants.
+
 Traps: a column that fits a cache is read faster than one that does not, so `n_bytes` stands beside; cold, columns of 8
 bytes are read as fast as memory gives them, whatever the comparison. DuckDB answers in a bool a row, which costs it
 little beside the rest, and has a query to plan; it also may leave out row groups by their least and greatest values,
@@ -17,13 +21,14 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import measure
 import numpy as np
 
 import nearly
-from nearly.filters import Column, Dictionary, evaluate_bits, parse
+from nearly.filters import Column, Dictionary, evaluate_bits, parse, select
 
 EPOCH = np.datetime64("1970-01-01T00:00:00", "us")
 
@@ -81,9 +86,64 @@ def conditions(plain: dict[str, Any], seed: int) -> list[tuple[str, dict[str, An
     ]  # fmt: skip
 
 
+# SQL, its dict, and NumPy's mask of the stored columns, of a year, a score, a country and its code.
+NEW: list[tuple[str, Callable[..., dict[str, Any]], Callable[..., Any]]] = [
+    ("year >= {year} AND score < {score} AND country <> '{country}'",
+     lambda year, score, country: {"year": {"$gte": year}, "score": {"$lt": score}, "country": {"$ne": country}},
+     lambda v, year, score, code: (v["year"] >= year) & (v["score"] < score) & (v["country"] != code)),
+    ("country = '{country}' AND score < {score} AND year >= {year}",
+     lambda year, score, country: {"country": country, "score": {"$lt": score}, "year": {"$gte": year}},
+     lambda v, year, score, code: (v["country"] == code) & (v["score"] < score) & (v["year"] >= year)),
+    ("year = {year} AND country = '{country}'",
+     lambda year, score, country: {"year": year, "country": country},
+     lambda v, year, score, code: (v["year"] == year) & (v["country"] == code)),
+    ("score BETWEEN 0.25 AND {score}",
+     lambda year, score, country: {"score": {"$gte": 0.25, "$lte": score}},
+     lambda v, year, score, code: (v["score"] >= 0.25) & (v["score"] <= score)),
+]  # fmt: skip
+
+
+def measure_new(n: int, seed: int, rounds: int) -> None:
+    """Print a line for each form of filters that no query before had."""
+    _, columns = table(n, seed)
+    stored = {name: column.values for name, column in columns.items()}
+    places = columns["country"].dictionary
+    assert places is not None
+    rng = np.random.default_rng(seed + 2)
+    for sql, as_dict, in_numpy in NEW:
+        seconds: dict[str, list[float]] = {name: [] for name in ("sql", "dict", "select", "numpy")}
+        for round in range(rounds):
+            year, score, country = int(rng.integers(1990, 2026)), score_of(rng), f"c{rng.integers(200):03d}"
+            text, where = sql.format(year=year, score=score, country=country), as_dict(year, score, country)
+            expression, code = parse(where), places.place(country)[0]
+            assert parse(text).key == expression.key
+            ways: dict[str, Callable[[], Any]] = {
+                "sql": partial(parse, text),
+                "dict": partial(parse, where),
+                "select": partial(select, expression, columns, n),
+                "numpy": partial(in_numpy, stored, year, score, code),
+            }
+            assert np.array_equal(ways["select"]().mask(), ways["numpy"]())
+            for name in list(ways) if round % 2 == 0 else reversed(ways):
+                began = time.process_time()
+                ways[name]()
+                seconds[name].append(time.process_time() - began)
+        line: dict[str, Any] = {"bench": "new_filters", "condition": sql, "n": n}
+        line |= {f"{name}_us": statistics.median(values) * 1e6 for name, values in seconds.items()}
+        line["sql_and_select_over_numpy"] = (line["sql_us"] + line["select_us"]) / line["numpy_us"]
+        line["select_over_numpy"] = line["select_us"] / line["numpy_us"]
+        print(measure.line(line | {"simd": nearly.simd_target(), **measure.machine()}), flush=True)
+
+
+def score_of(rng: np.random.Generator) -> float:
+    """Return a score of three digits, as people write them."""
+    return float(np.round(rng.random(), 3))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=1_000_000, help="rows")
+    parser.add_argument("--new-n", type=int, default=100_000, help="rows under filters that are new for every query")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -132,6 +192,7 @@ def main() -> None:
         line |= {f"{name}_cold_ms": statistics.median(values) * 1e3 for name, values in cold.items()}
         passing = sum(map(int.bit_count, itertools.chain(expected.tolist())))
         print(measure.line(line | {"passing": passing, "simd": nearly.simd_target(), **measure.machine()}), flush=True)
+    measure_new(arguments.new_n, arguments.seed, 30 * arguments.rounds)
 
 
 if __name__ == "__main__":

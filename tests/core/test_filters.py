@@ -6,6 +6,7 @@ import pytest
 from nearly import _core
 
 DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float64"]
+ALL = {"int64": (np.iinfo(np.int64).min, np.iinfo(np.int64).max), "float64": (-np.inf, np.inf)}
 SIZES = [0, 1, 2, 63, 64, 65, 127, 128, 129, 1000, 70_000]  # around words, and more than one block
 
 
@@ -50,10 +51,17 @@ def packed(mask):
     return np.packbits(out, bitorder="little").view(np.uint64)
 
 
-def span_bits(values, low, high, inverted=False, nulls=False, valid=None, threads=0):
+def span_bits(values, low, high, nulls=False, valid=None, threads=0):
     out = np.full((len(values) + 63) // 64, 0xDEADBEEF, np.uint64)
-    _core.test_spans(values, low, high, inverted, nulls, valid, out, threads)
+    _core.test_spans(values, low, high, nulls, valid, out, threads=threads)
     return out
+
+
+def opposite(dtype, low, high):
+    """The spans of all other values."""
+    first, last = ALL[low.dtype.name]
+    step = (lambda x, way: np.nextafter(x, way * np.inf)) if low.dtype == np.float64 else (lambda x, way: x + way)
+    return np.append(first, step(high, 1)).astype(low.dtype), np.append(step(low, -1), last).astype(low.dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -102,14 +110,52 @@ def test_many_values_far_apart(rng, scale):
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("count", [1, 2, 7, 17, 40])
+def test_all_but_some_values(simd_target, rng, dtype, count):
+    values = column(rng, dtype, 1000)
+    low, high = spans(rng, dtype, count)
+    found = span_bits(values, *opposite(dtype, low, high))
+    np.testing.assert_array_equal(found, packed(~expected(values, low, high)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:-1])
+def test_spans_beyond_what_a_column_may_hold(rng, dtype):
+    first, last = limits(dtype)
+    values = column(rng, dtype, 1000)
+    steps = [s for s in (first - 400, first - 9, first - 1, first, first + 2, last - 1, last, last + 1, last + 300)
+             if ALL["int64"][0] <= s <= ALL["int64"][1]]  # fmt: skip
+    for n in (1, 2, 3, 4):
+        for _ in range(20):
+            ends = np.sort(rng.choice(len(steps), 2 * n, replace=False)) if 2 * n <= len(steps) else np.arange(2)
+            low, high = np.array([steps[i] for i in ends[::2]]), np.array([steps[i] for i in ends[1::2]])
+            np.testing.assert_array_equal(span_bits(values, low, high), packed(expected(values, low, high)))
+
+
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("nulls", [False, True])
 @pytest.mark.parametrize("n", SIZES)
 def test_rows_without_a_value(rng, inverted, nulls, n):
     values, valid = column(rng, "int16", n), rng.random(n) < 0.8
     low, high = spans(rng, "int16", 3)
-    found = span_bits(values, low, high, inverted, nulls, packed(valid))
+    found = span_bits(values, *(opposite("int16", low, high) if inverted else (low, high)), nulls, packed(valid))
     np.testing.assert_array_equal(found, packed(np.where(valid, expected(values, low, high) != inverted, nulls)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("n", SIZES)
+def test_bits_that_are_joined(rng, share, n):
+    """With runs of rows in which nothing is left to find out, whatever the column holds there."""
+    before, valid = rng.random(n) < share, rng.random(n) < 0.8
+    for dtype, low, high in (("uint8", [3], [50]), ("float64", [-1.0, 60.0], [20.0, np.inf])):
+        values, ends = column(rng, dtype, n), (np.array(low), np.array(high))
+        inside = expected(values, *ends)
+        for joined, join in ((1, np.logical_and), (2, np.logical_or)):
+            for nulls, known in ((False, None), (False, valid), (True, valid)):
+                bits = packed(before)
+                _core.test_spans(values, *ends, nulls, None if known is None else packed(known), bits, joined)
+                found = inside if known is None else np.where(known, inside, nulls)
+                np.testing.assert_array_equal(bits, packed(join(before, found)))
 
 
 def test_bits_do_not_depend_on_threads(rng):
@@ -136,9 +182,23 @@ def test_lists_with_an_element(simd_target, rng, dtype, inverted):
         np.testing.assert_array_equal(out, packed((has != inverted) & valid))
 
 
-def test_count_of_bits(rng):
-    bits = rng.integers(0, 2**63, 1000).astype(np.uint64)
-    assert _core.count_bits(bits) == np.unpackbits(bits.view(np.uint8)).sum()
+@pytest.mark.parametrize("words", [0, 1, 30, 31, 32, 62, 1000])
+def test_count_of_bits(rng, words):
+    for bits in (rng.integers(0, 2**64, words, np.uint64), np.full(words, 2**64 - 1, np.uint64)):
+        assert _core.count_bits(bits) == np.unpackbits(bits.view(np.uint8)).sum()
+
+
+def test_bits_that_are_set_by_number(rng):
+    for n in (0, 1, 64, 70, 1000):
+        mask = rng.random(n) < 0.1
+        found = _core.set_nodes(packed(mask), n)
+        assert found.dtype == np.uint32
+        np.testing.assert_array_equal(found, np.flatnonzero(mask))
+        bits = np.zeros((n + 63) // 64, np.uint64)
+        _core.set_bits(found[::-1].copy(), bits)
+        np.testing.assert_array_equal(bits, packed(mask))
+    with pytest.raises(ValueError, match="beyond"):
+        _core.set_bits(np.array([128], np.uint32), np.zeros(2, np.uint64))
 
 
 OUT = np.zeros(2, np.uint64)
@@ -149,7 +209,6 @@ OUT = np.zeros(2, np.uint64)
     [
         ([5], [4], None, OUT),  # ends before it begins
         ([5, 5], [5, 6], None, OUT),  # touches
-        ([0], [40_000], None, OUT),  # beyond int16
         ([0, 1], [0], None, OUT),
         ([0], [1], np.zeros(1, np.uint64), OUT),
         ([0], [1], None, np.zeros(3, np.uint64)),
@@ -158,7 +217,16 @@ OUT = np.zeros(2, np.uint64)
 def test_the_door_refuses_what_would_be_read_amiss(low, high, valid, out):
     values = np.zeros(100, np.int16)
     with pytest.raises(ValueError, match=r"test_spans|valid"):
-        _core.test_spans(values, np.array(low, np.int64), np.array(high, np.int64), False, False, valid, out)
+        _core.test_spans(values, np.array(low, np.int64), np.array(high, np.int64), False, valid, out)
+
+
+def test_what_is_no_way_to_join_is_refused():
+    ends = np.array([0], np.int64)
+    for joined in (-1, 3):
+        with pytest.raises(ValueError, match="joined"):
+            _core.test_spans(np.zeros(100, np.int16), ends, ends, False, None, OUT, joined)
+    with pytest.raises(ValueError, match="ascend"):
+        _core.test_spans(np.zeros(100), np.array([np.nan]), np.array([1.0]), False, None, OUT)
 
 
 @pytest.mark.parametrize("offsets", [[0, 2, 1, 4], [1, 2, 3, 4], [0, 1, 2, 5], [0, -1, 2, 4]])

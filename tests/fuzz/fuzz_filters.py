@@ -1,5 +1,7 @@
 """Hostile and damaged filters: each is refused by InputError or gives a bool a row, in time, and nothing else happens.
 
+What is read without DuckDB is read by DuckDB as well, and means the same.
+
     python tests/fuzz/fuzz_filters.py --seconds 300 --seed 1
     python tests/fuzz/fuzz_filters.py --mutations 1 --start 1234 --seed 1      # repeat mutation 1234 of seed 1
 
@@ -21,6 +23,8 @@ import numpy as np
 
 from nearly.errors import InputError
 from nearly.filters import Column, asking, evaluate, parse
+from nearly.filters.plain import from_plain
+from nearly.filters.sql import by_duckdb
 
 N = 70
 SLOW = 15.0  # seconds that nothing may take: the limit of a question, and what a busy machine adds
@@ -33,7 +37,8 @@ CONDITIONS = [
     "year IN $list", "lang ILIKE $b", "regexp_matches(lang, 'a+')", "coalesce(lang, 'x') = 'x'",
     "year IS DISTINCT FROM 3",
     "seen < TIMESTAMP '2020-01-01 00:00:00'", "length(tags) > 1", "json_extract_string(meta, '$.a') = 'x'",
-    "TRUE", "NULL",
+    "TRUE", "NULL", "year=-1", "lang <> 'it''s'", "\"year\" <= 1e3", "NOT (flag OR lang IN ('de', $a))", "score > .5",
+    "year NOT BETWEEN -1 AND $a", "lang NOT LIKE 'd%'", "2020 > year", "tags IS NOT NULL", "contains(lang, $b)",
 ]  # fmt: skip
 WORDS = [
     "SELECT", "FROM", "WHERE", "UNION", "(SELECT 1)", "EXISTS", "COPY", "TO", "'x'", "ATTACH", "PRAGMA",
@@ -150,6 +155,8 @@ def use(rng: random.Random, columns: dict[str, Column]) -> str:
     assert expression.columns <= {name for name in expression.columns if isinstance(name, str)}
     repr(expression)
     assert expression.key == parse(where, parameters).key
+    if isinstance(where, str) and (plain := from_plain(where, parameters)) is not None:
+        assert plain.key == by_duckdb(where, parameters).key, "DuckDB reads it otherwise"
     try:
         found = evaluate(expression, columns, N)
         other = evaluate(~expression, columns, N)

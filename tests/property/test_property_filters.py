@@ -14,7 +14,10 @@ import numpy as np
 from hypothesis import given, settings
 
 from nearly.collection.cells import column_from_arrays, column_to_arrays
+from nearly.errors import InputError
 from nearly.filters import Column, F, bits_if_any, evaluate, evaluate_bits, parse
+from nearly.filters.plain import from_plain
+from nearly.filters.sql import by_duckdb
 
 OPERATORS = {"$eq": "=", "$ne": "<>", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 TEXTS = st.sampled_from(
@@ -117,6 +120,10 @@ def as_python(tree):
     return field.between(*tree.operand) if tree.kind == "between" else field.contains(tree.operand)
 
 
+def quoted(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
 def as_sql(tree, parameters):
     if isinstance(tree, Branch):
         parts = [as_sql(part, parameters) for part in tree.parts]
@@ -127,7 +134,7 @@ def as_sql(tree, parameters):
             parameters[f"p{len(parameters)}"] = value
             return f"$p{len(parameters) - 1}"
         if isinstance(value, str):
-            return "'" + value.replace("'", "''") + "'"
+            return quoted(value)
         if isinstance(value, dt.date):
             return f"{'TIMESTAMP' if isinstance(value, dt.datetime) else 'DATE'} '{value.isoformat()}'"
         return repr(value)
@@ -262,3 +269,79 @@ def test_values_come_back_as_they_were_stored(case):
     if any(value is not None for value in values) and name != "a list":
         assert Column.from_values(name, values).type == VALUES[name][0]
     assert np.array_equal(Column.from_values(name, column.to_list(), column.type).values, column.values)
+
+
+# What is read without DuckDB means what DuckDB reads: the same tree, or DuckDB is asked.
+GIVEN = {"x": 5, "list": ["a", None, 2.5], "text": "a%", "nothing": None, "half": 0.5, "yes": True}
+NAMES = st.sampled_from(["a", '"a b"', '"q""x"', "year", "Lang", "_z", "t1", '"日本"', "date", "time", '"AND"'])
+NUMBERS = st.sampled_from(
+    [
+        "0", "-1", "- 7", "007", "1.5", "-0.0", "-0", ".5", "1.", "1e3", "-1E-3", "1e18", "9007199254740993",
+        "9007199254740993.0", "99999999999999999999", "1e400", "1e39", "1e40", "2.50", "1e+5", "1" * 99, "1" * 100,
+        "-" + "1" * 99, "0." + "1" * 30, "-.5e-1",
+    ]
+) | st.decimals(allow_nan=False, allow_infinity=False).map(str)  # fmt: skip
+CONSTANTS = (
+    NUMBERS
+    | TEXTS.map(quoted)
+    | st.sampled_from(["TRUE", "false", "NULL", "'--'", "'/*'", "$x", "$text", "$nothing", "$half", "$yes"])
+)
+OPERANDS = NAMES | CONSTANTS
+SPACES = st.sampled_from([" ", " ", "  ", "\n", "\t"])
+
+
+def spelled(*parts):
+    """Texts of parts, with some space between."""
+    parts = [st.just(part) if isinstance(part, str) else part for part in parts]
+    return st.tuples(SPACES, *parts).map(lambda drawn: drawn[0].join(drawn[1:]))
+
+
+PLAIN_TESTS = st.one_of(
+    st.tuples(OPERANDS, st.sampled_from(["=", "==", "!=", "<>", "<", "<=", ">", ">="]), OPERANDS).map("".join),
+    spelled(OPERANDS, st.sampled_from(["IN (", "not in("]), CONSTANTS, ",", CONSTANTS, ")"),
+    spelled(OPERANDS, st.sampled_from(["IN", "NOT IN"]), "$list"),
+    spelled(OPERANDS, st.sampled_from(["BETWEEN", "not between"]), OPERANDS, "AND", OPERANDS),
+    spelled(OPERANDS, st.sampled_from(["IS NULL", "is Not null"])),
+    spelled(OPERANDS, st.sampled_from(["LIKE", "NOT LIKE", "ilike"]), TEXTS.map(quoted)),
+    spelled(st.sampled_from(["contains(", "LIST_CONTAINS(", "ends_with(", "prefix ("]), NAMES, ",", OPERANDS, ")"),
+    OPERANDS,
+)
+PLAIN = st.recursive(
+    PLAIN_TESTS,
+    lambda inner: (
+        spelled("(", inner, ")") | spelled("NOT", inner) | spelled(inner, st.sampled_from(["AND", "or", "OR"]), inner)
+    ),
+    max_leaves=6,
+)
+DAMAGE = st.sampled_from(
+    [
+        *"()-+*/=<>!~?$'\".,;:[]{}|&@#%^\\`a1_ ", "--", "/*", "*/", "::", " IS ", " NOT ", " NULL ", " IN ", " AND ",
+        " LIKE ", " BETWEEN ", " ESCAPE ", " COLLATE ", " ISNULL ", "\v", "\xa0", "日", "lower(", "date ", "E",
+        "1a", "$1",
+    ]
+)  # fmt: skip
+
+
+def read(reader, text):
+    """Return the key of what a text means, None where it is refused."""
+    given = {name: value for name, value in GIVEN.items() if f"${name}" in text} or None
+    try:
+        found = reader(text, given)
+    except InputError:
+        return None
+    return found if found is None else found.key
+
+
+@settings(max_examples=80)
+@given(PLAIN)
+def test_what_is_plain_is_read_as_duckdb_reads_it(text):
+    assert read(from_plain, text) == read(by_duckdb, text)
+
+
+@settings(max_examples=60)
+@given(PLAIN, st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), DAMAGE), min_size=1, max_size=3))
+def test_what_is_nearly_plain_is_left_to_duckdb(text, damage):
+    for where, cut, piece in damage:
+        at = int(where * len(text))
+        text = text[:at] + piece + text[at + cut :]
+    assert read(from_plain, text) in (None, read(by_duckdb, text))

@@ -16,7 +16,9 @@ from nearly import filters
 from nearly.errors import InputError
 from nearly.filters import Column, Dictionary, F, asking, bits_if_any, evaluate, evaluate_bits, parse
 from nearly.filters.functions import FUNCTIONS
+from nearly.filters.plain import from_plain
 from nearly.filters.spans import Spans
+from nearly.filters.sql import by_duckdb
 
 ROWS = {
     "year": [1999, 2020, None, 2024],
@@ -326,6 +328,25 @@ def test_python_expressions_are_neither_true_nor_false():
     with pytest.raises(AttributeError, match="cannot be assigned"):
         F.year = 3
     assert copy.deepcopy(parse("year > 3")).key == (F.year > 3).key
+
+
+def test_no_word_of_duckdb_is_taken_for_a_column_where_duckdb_does_not():
+    words = asking._connected().execute("SELECT keyword_name FROM duckdb_keywords()").fetchall()
+    assert len(words) > 400
+    for (word,) in words:
+        for text in (f"{word} = 1", f"NOT {word} AND b", f"list_contains({word}, 'x')"):
+            plain = from_plain(text, None)
+            assert plain is None or plain.key == by_duckdb(text, None).key, text
+    assert from_plain("year = 1 AND date = 2 AND name = 3 AND type = 4", None) is not None
+
+
+def test_plain_sql_is_flat_and_may_be_long():
+    years = ", ".join(map(str, range(5000)))
+    for text in (f"year IN ({years})", "year = 1 OR " * 5000 + "flag", "(" * 40 + "flag" + ")" * 40):
+        assert from_plain(text, None).key == by_duckdb(text, None).key
+    for text in ("(" * 60 + "flag" + ")" * 60, "NOT " * 60 + "flag"):  # deep ones are for DuckDB
+        assert from_plain(text, None) is None
+        assert parse(text).columns == {"flag"}
 
 
 def test_keys_tell_trees_apart():

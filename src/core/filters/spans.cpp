@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/table.hpp"
 
@@ -10,6 +12,7 @@ namespace nearly::filters {
 namespace {
 
 constexpr size_t kBlock = size_t{1} << 15;    // rows whose bits are made before they meet those of `valid`
+constexpr size_t kApart = 4;                  // words without a row to find out that are worth passing over
 constexpr size_t kGrain = size_t{1} << 18;    // rows that pay for another thread
 constexpr uint8_t kCovered = 1, kTouched = 2;
 
@@ -23,6 +26,11 @@ int64_t ordered(double x) {
 }
 template <typename T> int64_t key(T x) { return static_cast<int64_t>(x); }
 template <> int64_t key(double x) { return ordered(x); }
+
+int64_t next(int64_t x) { return x + 1; }
+int64_t previous(int64_t x) { return x - 1; }
+double next(double x) { return std::nextafter(x, std::numeric_limits<double>::infinity()); }
+double previous(double x) { return std::nextafter(x, -std::numeric_limits<double>::infinity()); }
 
 uint64_t last_word(size_t n) { return n % 64 ? (uint64_t{1} << (n % 64)) - 1 : ~uint64_t{0}; }
 
@@ -47,13 +55,33 @@ template <typename Body> void by_blocks(size_t n, size_t threads, Body body) {
 
 }  // namespace
 
-Spans::Spans(const int64_t* low, const int64_t* high, size_t n) : low_(low, low + n), high_(high, high + n) { set_buckets(); }
-
-Spans::Spans(const double* low, const double* high, size_t n)
-    : float_low_(low, low + n), float_high_(high, high + n), low_(n), high_(n) {
-  std::transform(low, low + n, low_.begin(), ordered);
-  std::transform(high, high + n, high_.begin(), ordered);
+Spans::Spans(Stored stored, const int64_t* low, const int64_t* high, size_t n) : stored_(stored) {
+  const size_t bits = 8 * stored_bytes(stored);
+  const bool positive = stored == Stored::kUint8 || stored == Stored::kUint16;
+  const auto top = static_cast<int64_t>((uint64_t{1} << (positive ? bits : bits - 1)) - 1);
+  keep(low, high, n, positive ? 0 : -top - 1, top, low_, high_);
   set_buckets();
+}
+
+Spans::Spans(const double* low, const double* high, size_t n) : stored_(Stored::kFloat64) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  keep(low, high, n, -kInfinity, kInfinity, float_low_, float_high_);
+  low_.resize(float_low_.size()), high_.resize(float_low_.size());
+  std::transform(float_low_.begin(), float_low_.end(), low_.begin(), ordered);
+  std::transform(float_high_.begin(), float_high_.end(), high_.begin(), ordered);
+  set_buckets();
+}
+
+template <typename T>
+void Spans::keep(const T* low, const T* high, size_t n, T least, T most, std::vector<T>& lows, std::vector<T>& highs) {
+  while (n > 0 && high[0] < least) ++low, ++high, --n;
+  while (n > 0 && low[n - 1] > most) --n;
+  outside_ = n > 1 && low[0] <= least && high[n - 1] >= most;
+  for (size_t i = outside_; i < n; ++i) {
+    const T from = outside_ ? next(high[i - 1]) : std::max(low[i], least);
+    const T to = outside_ ? previous(low[i]) : std::min(high[i], most);
+    if (from <= to) lows.push_back(from), highs.push_back(to);
+  }
 }
 
 void Spans::set_buckets() {
@@ -102,61 +130,75 @@ template <typename T> void Spans::look_up(const T* values, size_t n, uint64_t* b
   if (i < n) {
     T rest[64] = {};
     std::copy_n(values + i, n - i, rest);
-    bits[i / 64] = look_up_word(rest) & last_word(n);
+    bits[i / 64] = look_up_word(rest);
   }
 }
 
-void Spans::inside(Stored stored, const void* values, size_t n, uint64_t* bits) const {
-  const size_t bytes = stored_bytes(stored);
+void Spans::inside(const void* values, size_t n, uint64_t* bits) const {
+  const size_t bytes = stored_bytes(stored_), words = (n + 63) / 64;
   if (low_.empty()) {
-    std::fill_n(bits, (n + 63) / 64, 0);
+    std::fill_n(bits, words, 0);
   } else if (low_.size() <= most_spans(bytes)) {
     const kernels::Table& table = kernels::active();
-    if (stored == Stored::kFloat64)
+    if (stored_ == Stored::kFloat64)
       table.float_in_spans(values, n, float_low_.data(), float_high_.data(), low_.size(), bits);
     else
       table.whole_in_spans[std::countr_zero(bytes)](values, n, low_.data(), high_.data(), low_.size(), bits);
   } else {
-    switch (stored) {
-      case Stored::kInt8: return look_up(static_cast<const int8_t*>(values), n, bits);
-      case Stored::kInt16: return look_up(static_cast<const int16_t*>(values), n, bits);
-      case Stored::kInt32: return look_up(static_cast<const int32_t*>(values), n, bits);
-      case Stored::kInt64: return look_up(static_cast<const int64_t*>(values), n, bits);
-      case Stored::kUint8: return look_up(static_cast<const uint8_t*>(values), n, bits);
-      case Stored::kUint16: return look_up(static_cast<const uint16_t*>(values), n, bits);
-      case Stored::kFloat64: return look_up(static_cast<const double*>(values), n, bits);
+    switch (stored_) {
+      case Stored::kInt8: look_up(static_cast<const int8_t*>(values), n, bits); break;
+      case Stored::kInt16: look_up(static_cast<const int16_t*>(values), n, bits); break;
+      case Stored::kInt32: look_up(static_cast<const int32_t*>(values), n, bits); break;
+      case Stored::kInt64: look_up(static_cast<const int64_t*>(values), n, bits); break;
+      case Stored::kUint8: look_up(static_cast<const uint8_t*>(values), n, bits); break;
+      case Stored::kUint16: look_up(static_cast<const uint16_t*>(values), n, bits); break;
+      case Stored::kFloat64: look_up(static_cast<const double*>(values), n, bits); break;
     }
   }
+  if (outside_)
+    for (size_t w = 0; w < words; ++w) bits[w] = ~bits[w];
 }
 
-void test_spans(const Column& column, const Spans& spans, bool inverted, bool nulls, uint64_t* bits, size_t threads) {
+void test_spans(const Column& column, const Spans& spans, bool nulls, Joined joined, uint64_t* bits, size_t threads) {
   const auto* bytes = static_cast<const uint8_t*>(column.values);
-  by_blocks(column.n, threads, [&](size_t first, size_t n) {
-    uint64_t* out = bits + first / 64;
+  const uint64_t settled = joined == Joined::kAnd ? 0 : ~uint64_t{0};
+  const auto find = [&](size_t first, size_t n, uint64_t* out) {
+    spans.inside(bytes + first * stored_bytes(spans.stored()), n, out);
     const size_t words = (n + 63) / 64;
-    spans.inside(column.stored, bytes + first * stored_bytes(column.stored), n, out);
-    if (inverted)
-      for (size_t w = 0; w < words; ++w) out[w] = ~out[w];
     if (column.valid) {
       const uint64_t* valid = column.valid + first / 64;
       const uint64_t also = nulls ? ~uint64_t{0} : 0;
       for (size_t w = 0; w < words; ++w) out[w] = (out[w] & valid[w]) | (also & ~valid[w]);
     }
     out[words - 1] &= last_word(n);
+  };
+  by_blocks(column.n, threads, [&](size_t begin, size_t n) {
+    if (joined == Joined::kAlone) return find(begin, n, bits + begin / 64);
+    uint64_t found[kBlock / 64];
+    uint64_t* out = bits + begin / 64;
+    const size_t words = (n + 63) / 64;
+    for (size_t w = 0, end; w < words; w = end) {
+      end = w + 1;
+      if (out[w] == settled) continue;
+      for (size_t next = end; next < std::min(words, end + kApart); ++next)
+        if (out[next] != settled) end = next + 1;
+      find(begin + w * 64, std::min(end * 64, n) - w * 64, found);
+      for (size_t i = w; i < end; ++i) out[i] = joined == Joined::kAnd ? out[i] & found[i - w] : out[i] | found[i - w];
+    }
   });
 }
 
-void test_lists(const Column& elements, int64_t code, const int64_t* offsets, size_t rows, const uint64_t* valid,
+void test_lists(const void* elements, const Spans& spans, const int64_t* offsets, size_t rows, const uint64_t* valid,
                 bool inverted, uint64_t* bits, size_t threads) {
-  const Spans one(&code, &code, 1);
-  const auto* bytes = static_cast<const uint8_t*>(elements.values);
+  const auto* bytes = static_cast<const uint8_t*>(elements);
   by_blocks(rows, threads, [&](size_t first, size_t n) {
     uint64_t* out = bits + first / 64;
     const size_t words = (n + 63) / 64;
     std::fill_n(out, words, 0);
     const auto begin = static_cast<size_t>(offsets[first]), end = static_cast<size_t>(offsets[first + n]);
     std::vector<uint64_t> found((end - begin + 63) / 64);
-    one.inside(elements.stored, bytes + begin * stored_bytes(elements.stored), end - begin, found.data());
+    spans.inside(bytes + begin * stored_bytes(spans.stored()), end - begin, found.data());
+    if (!found.empty()) found.back() &= last_word(end - begin);
     size_t row = 0;
     for (size_t w = 0; w < found.size(); ++w)
       for (uint64_t left = found[w]; left; left &= left - 1) {
@@ -172,9 +214,25 @@ void test_lists(const Column& elements, int64_t code, const int64_t* offsets, si
   });
 }
 
+void set_bits(const uint32_t* rows, size_t n, uint64_t* bits) {
+  for (size_t i = 0; i < n; ++i) bits[rows[i] / 64] |= uint64_t{1} << (rows[i] % 64);
+}
+
+// Set bits of every byte, by adding neighbors: vectors do that without an instruction of their own for it.
 size_t count(const uint64_t* bits, size_t words) {
+  constexpr uint64_t kTwos = 0x5555555555555555, kFours = 0x3333333333333333, kEights = 0x0f0f0f0f0f0f0f0f;
   size_t total = 0;
-  for (size_t w = 0; w < words; ++w) total += static_cast<size_t>(std::popcount(bits[w]));
+  for (size_t w = 0; w < words;) {
+    uint64_t bytes = 0;
+    for (const size_t end = std::min(words, w + 31); w < end; ++w) {  // 31 times 8 fit a byte
+      uint64_t x = bits[w];
+      x -= x >> 1 & kTwos;
+      x = (x & kFours) + (x >> 2 & kFours);
+      bytes += (x + (x >> 4)) & kEights;
+    }
+    constexpr uint64_t kEven = 0x00ff00ff00ff00ff;
+    total += ((bytes & kEven) + (bytes >> 8 & kEven)) * 0x0001000100010001 >> 48;
+  }
   return total;
 }
 

@@ -14,20 +14,28 @@ constexpr size_t stored_bytes(Stored stored) {
   return kBytes[static_cast<size_t>(stored)];
 }
 
-// A set of values: ascending spans that do not touch, ends included, none beyond what the column's values can be.
+// What a set of rows becomes where others are found: these, what is in both, what is in one.
+enum class Joined : int { kAlone, kAnd, kOr };
+
+// A set of the values that a column may hold: ascending spans that do not touch, ends included. What they hold beyond that
+// counts for nothing.
 class Spans {
  public:
-  Spans(const int64_t* low, const int64_t* high, size_t n);
+  Spans(Stored stored, const int64_t* low, const int64_t* high, size_t n);
   Spans(const double* low, const double* high, size_t n);
 
-  // A bit a value, in (n + 63) / 64 words; zero past n.
-  void inside(Stored stored, const void* values, size_t n, uint64_t* bits) const;
+  // A bit a value, in (n + 63) / 64 words; anything past n.
+  void inside(const void* values, size_t n, uint64_t* bits) const;
+  Stored stored() const { return stored_; }
 
  private:
+  template <typename T> void keep(const T* low, const T* high, size_t n, T least, T most, std::vector<T>& lows, std::vector<T>& highs);
   void set_buckets();
   template <typename T> uint64_t look_up_word(const T* values) const;
   template <typename T> void look_up(const T* values, size_t n, uint64_t* bits) const;
 
+  Stored stored_;
+  bool outside_ = false;  // the spans below are those between: of a set of nearly all values, fewer
   std::vector<double> float_low_, float_high_;
   std::vector<int64_t> low_, high_;  // the same as whole numbers in the same order
   // Many spans are met by a table: the values from the first to the last fall into buckets of equal width, and each says
@@ -39,19 +47,22 @@ class Spans {
 
 // One column; `valid` has a bit for each row that has a value, or is null where all have.
 struct Column {
-  Stored stored;
   const void* values;
   size_t n;
   const uint64_t* valid;
 };
 
-// bits = rows whose value is in the spans, or is not when `inverted`, and rows without a value where `nulls` says so.
-void test_spans(const Column& column, const Spans& spans, bool inverted, bool nulls, uint64_t* bits, size_t threads);
+// bits = rows whose value is in the spans, and rows without a value where `nulls` says so, joined with what bits held. What
+// that settles already is not read.
+void test_spans(const Column& column, const Spans& spans, bool nulls, Joined joined, uint64_t* bits, size_t threads);
 
-// bits = rows i of which one element, offsets[i] to offsets[i + 1], is `code`, or none is when `inverted`; no row without
-// a value. `elements` are the elements of all rows, offsets has rows + 1 entries, ascending to their number.
-void test_lists(const Column& elements, int64_t code, const int64_t* offsets, size_t rows, const uint64_t* valid,
+// bits = rows i of which one element, offsets[i] to offsets[i + 1], is in the spans, or none is when `inverted`; no row
+// without a value. offsets has rows + 1 entries, ascending to the number of elements.
+void test_lists(const void* elements, const Spans& spans, const int64_t* offsets, size_t rows, const uint64_t* valid,
                 bool inverted, uint64_t* bits, size_t threads);
+
+// Sets the bits of rows.
+void set_bits(const uint32_t* rows, size_t n, uint64_t* bits);
 
 // Bits that are set.
 size_t count(const uint64_t* bits, size_t words);

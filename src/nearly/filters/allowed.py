@@ -60,8 +60,12 @@ class Filter:
             )
         if n % 64 and int(bits[-1]) >> n % 64:
             raise InputError(f"bits has some set past row {n - 1}, the last; clear them")
-        bits = np.ascontiguousarray(bits)
-        count = int(_core.count_bits(bits))
+        return cls._kept(np.ascontiguousarray(bits), n)
+
+    @classmethod
+    def _kept(cls, bits: NDArray[np.uint64], n: int) -> "Filter":
+        """The same, of bits that are right."""
+        count = _core.count_bits(bits)
         if count * _SPARSE >= n:
             return cls(bits, None, count, n)
         return cls(None, _core.set_nodes(bits, n), count, n)
@@ -72,7 +76,7 @@ class Filter:
         array = np.asarray(mask)
         if array.ndim != 1 or array.dtype != np.bool_:
             raise InputError(f"mask is {describe(array)}, but bool of one dimension is wanted")
-        return cls.from_bits(pack(array), len(array))
+        return cls._kept(pack(array), len(array))
 
     @classmethod
     def from_rows(cls, rows: Any, n: int) -> "Filter":
@@ -85,7 +89,8 @@ class Filter:
         if array.size and (array.min() < 0 or array.max() >= n):
             wrong = array[(array < 0) | (array >= n)][0]
             raise InputError(f"rows has {wrong}, but there are {n} rows, from 0 on")
-        found = np.unique(array).astype(np.uint32)
+        ascending = bool((array[1:] > array[:-1]).all())
+        found = (array if ascending else np.unique(array)).astype(np.uint32)
         if len(found) * _SPARSE < n:
             return cls(None, found, len(found), n)
         return cls(_bits_of(found, n), None, len(found), n)
@@ -111,17 +116,19 @@ class Filter:
         """Return whether a row is allowed: a test of one bit, or a search among few."""
         if not 0 <= row < self.n:
             return False
-        if self._rows is None:
-            return bool(int(self.bits[row >> 6]) >> (row & 63) & 1)
-        at = int(np.searchsorted(self._rows, row))
-        return at < self.count and int(self._rows[at]) == row
+        if self._bits is not None:
+            return bool(self._bits.item(row >> 6) >> (row & 63) & 1)
+        assert self._rows is not None
+        at = int(self._rows.searchsorted(np.uint32(row)))  # of another dtype, all would be converted
+        return at < self.count and self._rows.item(at) == row
 
     def __contains__(self, row: int) -> bool:
         return self.contains(row)
 
     def rows(self) -> NDArray[np.int64]:
         """Return the rows that are allowed, ascending."""
-        return np.flatnonzero(self.mask()) if self._rows is None else self._rows.astype(np.int64)
+        rows: NDArray[np.uint32] = _core.set_nodes(self.bits, self.n) if self._rows is None else self._rows
+        return rows.astype(np.int64)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.rows().tolist())
@@ -140,7 +147,7 @@ class Filter:
     def __and__(self, other: "Filter") -> "Filter":
         self._require_same(other)
         if self._rows is None and other._rows is None:
-            return Filter.from_bits(self.bits & other.bits, self.n)
+            return Filter._kept(self.bits & other.bits, self.n)
         if self._rows is not None and other._rows is not None:
             rows = np.intersect1d(self._rows, other._rows, assume_unique=True)
         else:
@@ -151,15 +158,18 @@ class Filter:
 
     def __or__(self, other: "Filter") -> "Filter":
         self._require_same(other)
-        if self._rows is not None and other._rows is not None:
-            return Filter.from_rows(np.union1d(self._rows, other._rows), self.n)
-        return Filter.from_bits(self.bits | other.bits, self.n)
+        if self._rows is not None and other._rows is not None and (self.count + other.count) * _SPARSE < self.n:
+            rows = np.concatenate([self._rows, other._rows])
+            rows.sort(kind="stable")  # merges what ascends already
+            rows = np.delete(rows, 1 + np.flatnonzero(rows[1:] == rows[:-1]))
+            return Filter(None, rows, len(rows), self.n)
+        return Filter._kept(self.bits | other.bits, self.n)
 
     def __invert__(self) -> "Filter":
         bits = ~self.bits
         if self.n % 64:
             bits[-1] &= np.uint64((1 << self.n % 64) - 1)
-        return Filter.from_bits(bits, self.n)
+        return Filter._kept(bits, self.n)
 
     def __repr__(self) -> str:
         return f"Filter({self.count} of {self.n} rows, {self.n_bytes} bytes)"
@@ -172,9 +182,9 @@ class Filter:
 
 
 def _bits_of(rows: NDArray[np.uint32], n: int) -> NDArray[np.uint64]:
-    mask = np.zeros(n, bool)
-    mask[rows] = True
-    return pack(mask)
+    bits = np.zeros((n + 63) // 64, np.uint64)
+    _core.set_bits(rows, bits)
+    return bits
 
 
 def _bits_at(bits: NDArray[np.uint64], rows: NDArray[np.uint32]) -> NDArray[np.bool_]:

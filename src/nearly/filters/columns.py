@@ -37,6 +37,7 @@ _DTYPES = {
     "date": ["int32"],
     "datetime": ["int64"],
 }
+_DECODED = 4096  # texts that are decoded all at once when a place among them is asked for
 _DTYPES["list[str]"] = _DTYPES["json"] = _DTYPES["str"]
 _FEW = 64  # different values up to which each is remembered
 
@@ -72,7 +73,7 @@ class Dictionary:
     (1, False)
     """
 
-    __slots__ = ("_texts", "octets", "offsets")
+    __slots__ = ("_texts", "_views", "octets", "offsets")
 
     def __init__(self, offsets: NDArray[np.int64], octets: NDArray[np.uint8]) -> None:
         if offsets.ndim != 1 or offsets.dtype != np.int64 or len(offsets) < 1 or octets.dtype != np.uint8:
@@ -80,6 +81,7 @@ class Dictionary:
         if offsets[0] != 0 or offsets[-1] != len(octets) or bool((offsets[1:] < offsets[:-1]).any()):
             raise InputError(f"the offsets of a dictionary must ascend from 0 to {len(octets)}, its octets")
         self.offsets, self.octets = offsets, octets
+        self._views = offsets.data, octets.data  # a value of these is had sooner
         self._texts: list[str] | None = None
 
     @classmethod
@@ -102,7 +104,8 @@ class Dictionary:
         return self._octets(i).decode()
 
     def _octets(self, i: int) -> bytes:
-        return self.octets[self.offsets[i] : self.offsets[i + 1]].tobytes()
+        offsets, octets = self._views
+        return octets[offsets[i] : offsets[i + 1]].tobytes()
 
     @property
     def texts(self) -> list[str]:
@@ -120,8 +123,12 @@ class Dictionary:
             raise InputError(
                 f"{describe(text)} is not valid Unicode ({problem.reason}); nothing stored equals it"
             ) from None
-        at = bisect_left(range(len(self)), wanted, key=self._octets)
-        return at, at < len(self) and self._octets(at) == wanted
+        if self._texts is None and len(self) > _DECODED:
+            at = bisect_left(range(len(self)), wanted, key=self._octets)
+            return at, at < len(self) and self._octets(at) == wanted
+        texts = self.texts
+        at = bisect_left(texts, text)
+        return at, at < len(texts) and texts[at] == text
 
 
 class Column:
@@ -158,7 +165,7 @@ class Column:
     [2021, None, 1999]
     """
 
-    __slots__ = ("_cover", "dictionary", "name", "offsets", "type", "valid", "values")
+    __slots__ = ("_cover", "_n", "dictionary", "name", "offsets", "type", "valid", "values")
 
     def __init__(
         self,
@@ -201,6 +208,7 @@ class Column:
             )
         self.name, self.type, self.values, self.dictionary, self.offsets = name, type, values, dictionary, offsets
         self.valid: NDArray[np.uint64] | None = valid
+        self._n = n
         self._cover = None if cover is None else self._checked(cover)
 
     def _checked(self, cover: Array) -> Spans:
@@ -258,7 +266,7 @@ class Column:
         return cls(name, type, narrowed(plain) if type == "int" else plain, valid=valid)
 
     def __len__(self) -> int:
-        return len(self.values if self.offsets is None else self.offsets) - (self.offsets is not None)
+        return self._n
 
     def __repr__(self) -> str:
         return f"Column({self.name!r}, {self.type!r}, {len(self)} rows, {self.n_bytes} bytes)"

@@ -15,13 +15,17 @@ from nearly.filters.spans import Spans
 
 __all__ = ["compared", "domain", "equal_to_one"]
 
-_INT = np.iinfo(np.int64)
+_WHOLE, _REAL = np.dtype(np.int64), np.dtype(np.float64)
+_MIN, _MAX = int(np.iinfo(np.int64).min), int(np.iinfo(np.int64).max)
+_ENDS = {_WHOLE: (_MIN, _MAX), _REAL: (-math.inf, math.inf)}
+# Which values a comparison is true for: those below the constant, its equal, those above.
+_BELOW, _EQUAL, _ABOVE = frozenset(("<", "<=", "<>")), frozenset(("=", "<=", ">=")), frozenset((">", ">=", "<>"))
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
-def domain(column: Column) -> str:
+def domain(column: Column) -> np.dtype[Any]:
     """Return the dtype in which spans of a column are written."""
-    return "float64" if column.type == "float" else "int64"
+    return _REAL if column.type == "float" else _WHOLE
 
 
 def compared(column: Column, operator: str, value: Scalar) -> Spans:
@@ -47,27 +51,26 @@ def compared(column: Column, operator: str, value: Scalar) -> Spans:
     >>> compared(Column.from_values("year", [2000]), ">", 1999.5)
     Spans(low=[2000], high=[9223372036854775807], nulls=False)
     """
+    dtype = domain(column)
     if value is None:
-        return Spans.of([], [], domain(column))
+        return Spans.of([], [], dtype)
     at, exact = _place(column, value)  # the first value that is not below; None when all are
-    whole = column.type != "float"
-    first, last = (_INT.min, _INT.max) if whole else (-math.inf, math.inf)
-    below: tuple[Any, Any] | None = (first, last) if at is None else None
-    above: tuple[Any, Any] | None = None
-    if at is not None and at != first:
-        below = first, (at - 1 if whole else math.nextafter(at, -math.inf))
-    if at is not None and (not exact or at != last):
-        above = (at if not exact else at + 1 if whole else math.nextafter(at, math.inf)), last
-    point = (at, at) if exact else None
-    parts = {
-        "=": (point,),
-        "<>": (below, above),
-        "<": (below,),
-        "<=": (below, point),
-        ">": (above,),
-        ">=": (point, above),
-    }[operator]
-    return Spans.touching([part for part in parts if part is not None], domain(column))
+    first, last = _ENDS[dtype]
+    low: list[Any] = []
+    high: list[Any] = []
+    if operator in _BELOW and at != first:
+        low.append(first)
+        high.append(last if at is None else _neighbor(at, -1))
+    if operator in _EQUAL and exact:
+        low = low or [at]
+        high = [at]
+    if operator in _ABOVE and at is not None and not (exact and at == last):
+        if high and (operator in _EQUAL or not exact):
+            high = [last]
+        else:
+            low.append(_neighbor(at, 1) if exact else at)
+            high.append(last)
+    return Spans(np.array(low, dtype), np.array(high, dtype))
 
 
 def equal_to_one(column: Column, values: Iterable[Scalar]) -> Spans:
@@ -75,6 +78,11 @@ def equal_to_one(column: Column, values: Iterable[Scalar]) -> Spans:
     places = [_place(column, value) for value in values if value is not None]
     points = [at for at, exact in places if exact]
     return Spans.of(points, points, domain(column))
+
+
+def _neighbor(value: Any, step: int) -> Any:
+    """The value before or after."""
+    return value + step if isinstance(value, int) else math.nextafter(value, step * math.inf)
 
 
 def _place(column: Column, value: Any) -> tuple[Any, bool]:
@@ -108,14 +116,16 @@ def _of_bool(value: Any) -> tuple[Any, bool]:
 
 
 def _of_int(value: Any) -> tuple[Any, bool]:
+    if type(value) is int and _MIN <= value <= _MAX:  # nearly always
+        return value, True
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
     if isinstance(value, float) and math.isinf(value):
-        return (None if value > 0 else _INT.min), False
+        return (None if value > 0 else _MIN), False
     at = math.ceil(value)
-    if at > _INT.max:
+    if at > _MAX:
         return None, False
-    return (at, at == value) if at >= _INT.min else (_INT.min, False)
+    return (at, at == value) if at >= _MIN else (_MIN, False)
 
 
 def _of_float(value: Any) -> tuple[Any, bool]:

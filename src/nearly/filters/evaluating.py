@@ -33,7 +33,15 @@ from nearly.filters.expressions import (
     Or,
     did_you_mean,
 )
-from nearly.filters.matching import check_pair, element_bits, pair_bits, span_bits, text_table
+from nearly.filters.matching import (
+    check_pair,
+    element_bits,
+    join_bits,
+    join_span_bits,
+    pair_bits,
+    span_bits,
+    text_table,
+)
 from nearly.filters.spans import Spans
 
 __all__ = ["Element", "Joined", "Plan", "Test", "bits_if_any", "evaluate", "evaluate_bits", "plan", "possible", "run",
@@ -41,8 +49,10 @@ __all__ = ["Element", "Joined", "Plan", "Test", "bits_if_any", "evaluate", "eval
 
 Bits: TypeAlias = NDArray[np.uint64]
 
+# What is to be found out. Never changed; frozen classes take longer to make, and these are made for every query.
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)
 class Test:
     """A row passes where its value is in the spans."""
 
@@ -50,7 +60,7 @@ class Test:
     spans: Spans
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Element:
     """A row passes where its list has a text, or where it has a list without it."""
 
@@ -59,7 +69,7 @@ class Element:
     negated: bool
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Pair:
     """A row passes where the values of two columns compare."""
 
@@ -68,7 +78,7 @@ class Pair:
     right: Column
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Asked:
     """A row passes where DuckDB says so."""
 
@@ -76,7 +86,7 @@ class Asked:
     negated: bool
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Joined:
     """A row passes where all parts do, or where one does."""
 
@@ -191,24 +201,31 @@ def select(expression: Expression, columns: Mapping[str, Column], n: int) -> Fil
     >>> select(F.year > 2000, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3)
     Filter(2 of 3 rows, 8 bytes)
     """
-    return Filter.from_bits(evaluate_bits(expression, columns, n), n)
+    return Filter._kept(evaluate_bits(expression, columns, n), n)
 
 
 def plan(expression: Expression, columns: Mapping[str, Column], n: int) -> Plan:
     """Return the tests that an expression comes to; they and their junctions know no negation."""
-    for name in sorted(expression.columns):
-        if name not in columns:
-            raise InputError(f"the filter names column {name!r}, which is not there; {did_you_mean(name, columns)}")
-        if len(columns[name]) != n:
-            raise InputError(f"column {name!r} has {len(columns[name])} rows, but {n} are wanted")
+    if any((column := columns.get(name)) is None or len(column) != n for name in expression.columns):
+        raise _misfit(expression, columns, n)
     return _plan(expression, False, columns)
+
+
+def _misfit(expression: Expression, columns: Mapping[str, Column], n: int) -> InputError:
+    """What is wrong with the first column that is not there, or of another length."""
+    name = min(name for name in expression.columns if name not in columns or len(columns[name]) != n)
+    if name not in columns:
+        return InputError(f"the filter names column {name!r}, which is not there; {did_you_mean(name, columns)}")
+    return InputError(f"column {name!r} has {len(columns[name])} rows, but {n} are wanted")
 
 
 def _plan(node: Expression, negated: bool, columns: Mapping[str, Column]) -> Plan:
     """What makes a node true, or its negation."""
+    if isinstance(node, Compare):
+        return _plan_comparison(node, negated, columns)
     if isinstance(node, Not):
         return _plan(node.item, not negated, columns)
-    if isinstance(node, And | Or):
+    if isinstance(node, (And, Or)):
         return _joined(isinstance(node, And) != negated, [_plan(item, negated, columns) for item in node.items])
     if isinstance(node, Literal) and (isinstance(node.value, bool) or node.value is None):
         passes = node.value is not None and node.value != negated
@@ -227,8 +244,6 @@ def _plan(node: Expression, negated: bool, columns: Mapping[str, Column]) -> Pla
         return Test(column, Spans.whole(domain(column)) if negated else Spans.of([], [], domain(column), nulls=True))
     if isinstance(node, In) and isinstance(node.item, Field):
         return _plan_in(node, columns[node.item.name], negated)
-    if isinstance(node, Compare):
-        return _plan_comparison(node, negated, columns)
     if isinstance(node, Call) and node.name in ("contains", "starts_with", "ends_with"):
         return _plan_match(node, negated, columns)
     return Asked(node, negated)
@@ -285,9 +300,14 @@ def _joined(all: bool, parts: list[Plan]) -> Plan:
             else:
                 spans = before.spans & each.spans if all else before.spans | each.spans
                 tests[id(each.column)] = Test(each.column, spans)
-    # Cheap ones first: what nothing passes needs no other.
-    joined = (*tests.values(), *sorted(others, key=lambda part: isinstance(part, Asked)))
+    # Narrow columns first: of others nothing is read where it is settled who passes.
+    ordered = sorted(tests.values(), key=_width) if len(tests) > 1 else tests.values()
+    joined = (*ordered, *sorted(others, key=lambda part: isinstance(part, Asked)))
     return joined[0] if len(joined) == 1 else Joined(all, joined)
+
+
+def _width(test: Test) -> int:
+    return test.column.values.itemsize
 
 
 def run(made: Plan, n: int, columns: Mapping[str, Column]) -> Bits:
@@ -303,10 +323,14 @@ def run(made: Plan, n: int, columns: Mapping[str, Column]) -> Bits:
 
         true, false = ask(made.expression, columns, n)
         return pack(false if made.negated else true)
-    bits = _all_bits(n) if made.all else np.zeros((n + 63) // 64, np.uint64)
-    for part in made.parts:
-        found = run(part, n, columns)
-        bits = bits & found if made.all else bits | found
+    if not made.parts:
+        return _all_bits(n) if made.all else np.zeros((n + 63) // 64, np.uint64)
+    bits = run(made.parts[0], n, columns)
+    for part in made.parts[1:]:
+        if isinstance(part, Test):
+            join_span_bits(bits, part.column, part.spans, all=made.all)
+        else:
+            join_bits(bits, run(part, n, columns), all=made.all)
     return bits
 
 

@@ -5,7 +5,7 @@ Conditions (true, false or unknown for a row) are `Compare`, `In`, `IsNull`, `An
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias, cast
@@ -79,7 +79,7 @@ class Expression:
         try:
             return self._columns
         except AttributeError:
-            found = frozenset(node.name for node in self.walk() if isinstance(node, Field))
+            found = self._names()
             object.__setattr__(self, "_columns", found)
             return found
 
@@ -97,14 +97,20 @@ class Expression:
         """Return the nodes directly below."""
         return ()
 
-    def walk(self) -> Iterator["Expression"]:
-        """Yield this node and all below; raise `InputError` where they are nested too deep."""
+    def _names(self) -> frozenset[str]:
+        """The columns of all nodes, level by level; `InputError` where there are too many levels."""
+        names = set()
         level: Sequence[Expression] = (self,)
         for _ in range(MAX_DEPTH):
-            yield from level
-            level = [child for node in level for child in node.children()]
-            if not level:
-                return
+            below: list[Expression] = []
+            for node in level:
+                if isinstance(node, Field):
+                    names.add(node.name)
+                else:
+                    below += node.children()
+            if not below:
+                return frozenset(names)
+            level = below
         raise InputError(f"the filter is nested more than {MAX_DEPTH} levels deep; write it flatter, with IN")
 
     def __and__(self, other: object) -> "And":
@@ -139,7 +145,8 @@ class Value(Expression):
     def _compare(self, operator: str, other: object) -> "Compare":
         if other is None:
             raise InputError(f"{self!r} is compared with None, which is never true; write .is_null() or .is_not_null()")
-        return Compare(operator, self, other if isinstance(other, Value) else as_literal(other, lambda: f"{self!r} {operator}"))
+        right = other if isinstance(other, Value) else as_literal(other, lambda: f"{self!r} {operator}")
+        return Compare(operator, self, right)
 
     def __eq__(self, other: object) -> "Compare":  # type: ignore[override]
         return self._compare("=", other)

@@ -9,43 +9,46 @@ from numpy.typing import NDArray
 from nearly import _core
 from nearly.errors import InputError
 from nearly.filters.columns import Column, pack
-from nearly.filters.spans import Spans, between
+from nearly.filters.spans import Spans
 
-__all__ = ["check_pair", "element_bits", "pair_bits", "span_bits", "text_table"]
+__all__ = [
+    "check_pair",
+    "element_bits",
+    "join_bits",
+    "join_span_bits",
+    "pair_bits",
+    "span_bits",
+    "text_table",
+]
 
 Bits: TypeAlias = NDArray[np.uint64]
+_AND, _OR = 1, 2  # how the core joins what it finds with what is there
 
 
 def span_bits(column: Column, spans: Spans) -> Bits:
     """Return where the value of a column is in the spans."""
-    n = len(column)
     if column.offsets is not None:  # a list: only whether there is one can be asked
         return pack(np.where(column.mask(), len(spans.low) > 0, spans.nulls))
-    out = np.empty((n + 63) // 64, np.uint64)
-    low, high = _clipped(column, spans)
-    # What holds nearly all values is met by what it leaves out: NOT IN is as quick as IN.
-    first, last = _LIMITS[column.values.dtype.name]
-    inverted = len(low) > 1 and bool(low[0] <= first and high[-1] >= last)
-    if inverted:
-        low, high = between(low, high)
-    _core.test_spans(column.values, low, high, inverted, spans.nulls, column.valid, out)
+    out = np.empty((len(column) + 63) // 64, np.uint64)
+    _core.test_spans(column.values, spans.low, spans.high, spans.nulls, column.valid, out)
     return out
 
 
-_LIMITS: dict[str, tuple[Any, Any]] = {
-    name: (int(np.iinfo(name).min), int(np.iinfo(name).max))
-    for name in ("uint8", "uint16", "int8", "int16", "int32", "int64")
-}
-_LIMITS |= {"bool": _LIMITS["uint8"], "float64": (-np.inf, np.inf)}
+def join_span_bits(bits: Bits, column: Column, spans: Spans, *, all: bool) -> None:
+    """Keep of bits where the value of a column is in the spans as well, or add where it is.
+
+    A column is not read where bits leave nothing to find out.
+    """
+    if column.offsets is not None:
+        join_bits(bits, span_bits(column, spans), all=all)
+    else:
+        how = _AND if all else _OR
+        _core.test_spans(column.values, spans.low, spans.high, spans.nulls, column.valid, bits, how)
 
 
-def _clipped(column: Column, spans: Spans) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Spans within what the stored dtype holds."""
-    if column.values.dtype.itemsize == 8:
-        return spans.low, spans.high
-    first, last = _LIMITS[column.values.dtype.name]
-    kept = (spans.high >= first) & (spans.low <= last)
-    return np.maximum(spans.low[kept], first), np.minimum(spans.high[kept], last)
+def join_bits(bits: Bits, others: Bits, *, all: bool) -> None:
+    """Keep of bits what others have too, or add what they have."""
+    (np.bitwise_and if all else np.bitwise_or)(bits, others, out=bits)
 
 
 def text_table(column: Column, name: str, text: str) -> NDArray[np.bool_]:

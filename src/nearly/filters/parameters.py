@@ -66,9 +66,11 @@ def number(text: str) -> int | float:
     >>> number("1e3"), number("9007199254740993.0")
     (1000.0, 9007199254740993)
     """
-    exact = Decimal(text.replace("_", ""))
-    nearest = float(exact)
+    nearest = float(text)
+    if abs(nearest) < 2**53:
+        return nearest
     if abs(nearest) == float("inf"):
         raise InputError(f"the filter has the number {text}, which is too large")
+    exact = Decimal(text)
     whole = 2**53 < abs(exact) < 10**40 and exact == exact.to_integral_value()
     return int(exact) if whole else nearest

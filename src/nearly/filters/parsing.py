@@ -40,7 +40,7 @@ def parse(where: Any, parameters: Mapping[str, Any] | Sequence[Any] | None = Non
     (F.year >= 2020) & ((F.lang == 'de') | F.lang.is_null())
     """
     if isinstance(where, str):
-        from nearly.filters.sql import from_sql  # late: it needs DuckDB
+        from nearly.filters.sql import from_sql  # late: dicts and expressions need none of it
 
         return _checked(from_sql(where, parameters))
     if parameters is not None:

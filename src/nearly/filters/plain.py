@@ -17,8 +17,8 @@ from nearly.filters.parameters import Parameters, number
 
 __all__ = ["from_plain"]
 
-# Bare names and spaces are ASCII, as DuckDB's rules for others are its own; a number ends where no word goes on; `!=-` is
-# one operator.
+# Bare names and spaces are ASCII, as DuckDB's rules for others are its own; a number ends where no word goes on; `!=-`
+# is one operator.
 _TOKEN = r"""
     [A-Za-z_][A-Za-z0-9_]*+ (?![$\u0080-\U0010FFFF])
   | '[^']*+(?:''[^']*+)*+'
@@ -29,8 +29,8 @@ _TOKEN = r"""
   | \$(?:[A-Za-z_][A-Za-z0-9_]*+|[1-9][0-9]*+) (?![\w$])
   | \?
 """
-_TOKENS = re.compile(_TOKEN, re.VERBOSE)
-_ALL_PLAIN = re.compile(rf"(?:[ \t\r\n]*+(?>{_TOKEN}))*+[ \t\r\n]*+", re.VERBOSE)
+_PROPER = re.compile(_TOKEN, re.VERBOSE)
+_TOKENS = re.compile(rf"{_TOKEN} | [^ \t\r\n].*+", re.VERBOSE | re.DOTALL)  # the last: from where no other goes on
 _COMPARISONS = {
     "=": "=", "==": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
 }  # fmt: skip
@@ -40,15 +40,18 @@ _DIGITS = 100  # from so many on a whole number is read as one with a point
 _LEVELS = 50  # of parentheses and NOT: far from where Python's stack, or DuckDB, has enough
 # Words that DuckDB does not take for a column wherever a column may stand.
 _RESERVED = frozenset(
-    """
-    ALL ANALYSE ANALYZE AND ANTI ANY ARRAY AS ASC ASOF ASYMMETRIC AT AUTHORIZATION BINARY BOTH BY CASE CAST CHECK
-    COLLATE COLLATION COLUMN CONCURRENTLY CONSTRAINT CREATE CROSS DEFAULT DEFERRABLE DESC DESCRIBE DISTINCT DO ELSE END
-    EXCEPT FALSE FETCH FOR FOREIGN FREEZE FROM FULL GLOB GROUP HAVING ILIKE IN INITIALLY INNER INTERSECT INTO IS ISNULL
-    JOIN LAMBDA LATERAL LEADING LEFT LIKE LIMIT NATURAL NOT NOTNULL NULL OFFSET ON ONLY OR ORDER OUTER OVERLAPS PIVOT
-    PIVOT_LONGER PIVOT_WIDER PLACING POSITIONAL PRIMARY QUALIFY REFERENCES RETURNING RIGHT SELECT SEMI SETOF SHOW
-    SIMILAR SOME SUMMARIZE SYMMETRIC TABLE TABLESAMPLE THEN TO TRAILING TRUE UNION UNIQUE UNPACK UNPIVOT USING VARIADIC
-    VERBOSE WHEN WHERE WINDOW WITH
-    """.split()
+    re.findall(
+        r"\w+",
+        """
+        ALL ANALYSE ANALYZE AND ANTI ANY ARRAY AS ASC ASOF ASYMMETRIC AT AUTHORIZATION BINARY BOTH BY CASE CAST CHECK
+        COLLATE COLLATION COLUMN CONCURRENTLY CONSTRAINT CREATE CROSS DEFAULT DEFERRABLE DESC DESCRIBE DISTINCT DO ELSE
+        END EXCEPT FALSE FETCH FOR FOREIGN FREEZE FROM FULL GLOB GROUP HAVING ILIKE IN INITIALLY INNER INTERSECT INTO IS
+        ISNULL JOIN LAMBDA LATERAL LEADING LEFT LIKE LIMIT NATURAL NOT NOTNULL NULL OFFSET ON ONLY OR ORDER OUTER
+        OVERLAPS PIVOT PIVOT_LONGER PIVOT_WIDER PLACING POSITIONAL PRIMARY QUALIFY REFERENCES RETURNING RIGHT SELECT
+        SEMI SETOF SHOW SIMILAR SOME SUMMARIZE SYMMETRIC TABLE TABLESAMPLE THEN TO TRAILING TRUE UNION UNIQUE UNPACK
+        UNPIVOT USING VARIADIC VERBOSE WHEN WHERE WINDOW WITH
+        """,
+    )
 )
 
 
@@ -66,10 +69,11 @@ def from_plain(text: str, parameters: Mapping[str, Any] | Sequence[Any] | None) 
     >>> from_plain("lower(lang) = 'de'", None) is None
     True
     """
-    if not _ALL_PLAIN.fullmatch(text):
+    tokens = _TOKENS.findall(text)
+    if not _PROPER.fullmatch(tokens[-1] if tokens else ""):
         return None
     try:
-        reader = _Reader(_TOKENS.findall(text), Parameters(parameters))
+        reader = _Reader(tokens, Parameters(parameters))
         found = reader.disjunction(1)
         reader.take("")
         reader.parameters.require_all_used()
@@ -113,9 +117,12 @@ class _Reader:
     def condition(self, depth: int) -> Expression:
         if depth > _LEVELS:
             raise _NotPlain
-        if self.has("NOT"):
+        word = self.words[self.at]
+        if word == "NOT":
+            self.at += 1
             return Not(self.condition(depth + 1))
-        if self.has("("):
+        if word == "(":
+            self.at += 1
             found = self.disjunction(depth + 1)
             self.take(")")
             return found
@@ -192,7 +199,7 @@ class _Reader:
             return Field(token[1:-1].replace('""', '"'))
         if first == "-" or first == "." or first.isdigit():
             return Literal(self.number(token))
-        word = token.upper()
+        word = self.words[self.at - 1]
         if word in _CONSTANTS:
             return Literal(_CONSTANTS[word])
         if word in _RESERVED or not word.isidentifier():

@@ -4,20 +4,18 @@
 is two spans. So conjunctions, disjunctions and negations of tests of one column cost one pass over it.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Spans", "between"]
+__all__ = ["Spans"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take longer to make than the rest of a test
 class Spans:
-    """Values from ``low[i]`` to ``high[i]``, both included, and whether null is one of the set.
+    """Values from ``low[i]`` to ``high[i]``, both included, and whether null is one of the set. Never changed.
 
     Parameters
     ----------
@@ -40,22 +38,14 @@ class Spans:
     nulls: bool = False
 
     @classmethod
-    def of(cls, low: Any, high: Any, dtype: str = "int64", nulls: bool = False) -> "Spans":
+    def of(cls, low: Any, high: Any, dtype: DTypeLike = np.int64, nulls: bool = False) -> "Spans":
         """Return the union of spans in any order; those that end before they begin are empty."""
         low, high = np.asarray(low, dtype), np.asarray(high, dtype)
         kept = low <= high
         return cls(*_merged(low[kept], high[kept]), nulls)
 
     @classmethod
-    def touching(cls, parts: Sequence[tuple[Any, Any]], dtype: str) -> "Spans":
-        """Return one or two spans that ascend; where the second follows the first they are one."""
-        if len(parts) == 2 and _follow(parts[0][1], parts[1][0]):
-            parts = [(parts[0][0], parts[1][1])]
-        ends = np.array(parts, dtype).reshape(-1, 2)
-        return cls(ends[:, 0].copy(), ends[:, 1].copy())
-
-    @classmethod
-    def whole(cls, dtype: str, nulls: bool = False) -> "Spans":
+    def whole(cls, dtype: DTypeLike, nulls: bool = False) -> "Spans":
         """Return all values, and null or not."""
         low, high = _ends(np.dtype(dtype))
         return cls(np.array([low], dtype), np.array([high], dtype), nulls)
@@ -96,20 +86,21 @@ class Spans:
         return Spans(*_merged(low, high), self.nulls or other.nulls)
 
     def __and__(self, other: "Spans") -> "Spans":
-        if len(self.low) == 1 or len(other.low) == 1:  # the usual case, ten times as quick
+        nulls = self.nulls and other.nulls
+        if len(self.low) == 1 == len(other.low):  # the usual case, by far the quickest so
+            low = self.low if self.low[0] >= other.low[0] else other.low
+            high = self.high if self.high[0] <= other.high[0] else other.high
+            return Spans(low, high, nulls) if low[0] <= high[0] else Spans(low[:0], high[:0], nulls)
+        if len(self.low) == 1 or len(other.low) == 1:
             low, high = np.maximum(self.low, other.low), np.minimum(self.high, other.high)
             kept = low <= high
-            return Spans(low[kept], high[kept], self.nulls and other.nulls)
+            return Spans(low[kept], high[kept], nulls)
         outside = [_complement(each.low, each.high) for each in (self, other)]
         low, high = (np.concatenate(ends) for ends in zip(*outside, strict=True))
-        return Spans(*_complement(*_merged(low, high)), self.nulls and other.nulls)
+        return Spans(*_complement(*_merged(low, high)), nulls)
 
     def __repr__(self) -> str:
         return f"Spans(low={self.low.tolist()}, high={self.high.tolist()}, nulls={self.nulls})"
-
-
-def _follow(high: Any, low: Any) -> bool:
-    return bool(low == (high + 1 if isinstance(high, int) else math.nextafter(high, math.inf)))
 
 
 def _ends(dtype: np.dtype[Any]) -> tuple[Any, Any]:
@@ -131,11 +122,6 @@ def _previous(values: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             return cast(NDArray[Any], np.nextafter(values, -np.inf))
     return values - 1
-
-
-def between(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the gaps of spans."""
-    return _next(high[:-1]), _previous(low[1:])
 
 
 def _merged(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
