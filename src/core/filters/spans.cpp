@@ -72,6 +72,7 @@ Spans::Spans(const double* low, const double* high, size_t n) : stored_(Stored::
   set_buckets();
 }
 
+// Takes spans over, within the least and the most that a value may be.
 template <typename T>
 void Spans::keep(const T* low, const T* high, size_t n, T least, T most, std::vector<T>& lows, std::vector<T>& highs) {
   while (n > 0 && high[0] < least) ++low, ++high, --n;

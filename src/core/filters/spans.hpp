@@ -29,7 +29,8 @@ class Spans {
   Stored stored() const { return stored_; }
 
  private:
-  template <typename T> void keep(const T* low, const T* high, size_t n, T least, T most, std::vector<T>& lows, std::vector<T>& highs);
+  template <typename T>
+  void keep(const T* low, const T* high, size_t n, T least, T most, std::vector<T>& lows, std::vector<T>& highs);
   void set_buckets();
   template <typename T> uint64_t look_up_word(const T* values) const;
   template <typename T> void look_up(const T* values, size_t n, uint64_t* bits) const;
