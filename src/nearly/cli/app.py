@@ -233,7 +233,7 @@ def _efforts_of(index: Any) -> list[dict[str, Any]]:
             reaches = [None if math.isinf(reach) else round(float(reach), 4) for reach in choice.reaches]
             about |= {"widths": choice.widths.tolist(), "reaches": reaches}
         else:  # of lists
-            probe = index._contract.probe(index, 10, target, None, len(index))
+            probe = index._contract.probe(index, 10, target, None)
             about = {"met": not probe.scan, "effort": f"reach {100 * probe.reach:.3g} %"}
             about |= {"expected": probe.context.expected_recall, "reaches": [round(float(probe.reach), 4)]}
         rows.append({"recall": target, "k": 10, **about})
