@@ -239,6 +239,11 @@ class World {
       std::this_thread::sleep_for(hesitates);
       try {
         if (way == Way::kGraph) return walk(*view->index, r), lists::Ragged{};
+        if (way == Way::kScan && r.filter.bits && codes_) {
+          std::vector<Row> pinned(kPinned / 2);
+          std::iota(pinned.begin(), pinned.end(), Row{0});
+          return lists::scan_coded(*dozing_, {codes_.get(), 0.5f}, *view->rows, n_nodes, pinned, r, {}), lists::Ragged{};
+        }
         if (way == Way::kScan) return lists::scan(*dozing_, *view->rows, n_nodes, nullptr, r, {}), lists::Ragged{};
         if (way == Way::kRadius) return lists::scan_radius(*dozing_, *view->rows, n_nodes, 3.0f, r, {});
         const lists::Dense dense{kDim,
@@ -274,6 +279,27 @@ class World {
     r.ids = from.ids;
     r.distances = from.distances;
     r.counts = from.counts;
+    // Under a filter walks go by what passes, every other one hops over the rest: two ids hang on each node.
+    static const std::vector<uint64_t> pinned_nodes(kPinned / 128 + 1, ~uint64_t{0});
+    const uint32_t widths[] = {2000}, ranks[] = {10};
+    const float reaches[] = {2.0f}, lists[] = {10.0f}, edges[] = {0.0f}, works[] = {0.0f};
+    const Row seeds[] = {0, kPinned / 8, kPinned / 4};
+    if (r.filter.bits) {
+      r.effort = {2000, 8, nullptr, widths, 1, 20, reaches, 10};
+      r.effort.ranks = ranks;
+      r.effort.stretch = 4;
+      r.sieve.bits = pinned_nodes.data();
+      r.sieve.n_bits = kPinned / 2;
+      r.sieve.seeds = seeds;
+      r.sieve.n_seeds = 3;
+      r.sieve.share = 0.25f;
+      r.sieve.lists = lists;
+      r.sieve.few = from.n % 2 ? 2.0f : 0.0f;
+      r.sieve.edges = edges;
+      r.sieve.reaches = reaches;
+      r.sieve.works = works;
+      r.sieve.n_edges = 1;
+    }
     index.search(r, {});
   }
 
@@ -284,14 +310,14 @@ class World {
     view->rows = rows_ = std::make_shared<Rows>(ids_, next_, first_, last_, readers_);
     std::vector<graph::Layer> layers{{lists_, nullptr}};
     if (case_.layered) layers.emplace_back(upper_lists_, slots_);
-    view->index = std::make_unique<graph::GraphIndex>(layers, std::move(entries), travel_, dozing_, rows_, n_nodes);
+    view->index = std::make_unique<graph::GraphIndex>(layers, std::move(entries), travel_, dozing_, rows_, n_nodes, wide_);
     std::atomic_store(&view_, view);
   }
 
   // Other tables for the lists and for the first rows: what still reads the old ones is not told of changes.
   void replace() {
     const auto old = view_;
-    for (std::shared_ptr<Table>* t : {&lists_, &first_}) {
+    for (std::shared_ptr<Table>* t : {&lists_, &wide_, &first_}) {
       const auto copy = table((*t)->stride());
       grow(*copy, (*t)->rows(), 0);
       std::memcpy(copy->row(0), (*t)->row(0), (*t)->n_bytes());
@@ -390,11 +416,12 @@ class World {
     n_published_.store(n_nodes_, std::memory_order_release);
     if (!case_.graph) return;
     index().insert(fresh.data(), fresh.size(), rules_, {}, {});
+    index().widen(fresh.data(), fresh.size(), 1, {});
     if (random_() % 4 == 0) index().connect(rules_.beam, {}, {});
   }
 
   void fill(Row node, const float* v) {
-    for (Table* t : {first_.get(), last_.get(), lists_.get()}) grow(*t, n_nodes_, 0xff);
+    for (Table* t : {first_.get(), last_.get(), lists_.get(), wide_.get()}) grow(*t, n_nodes_, 0xff);
     grow(*vectors_, n_nodes_, 0);
     store_->fill(node, v, 1);
     if (codes_) {
@@ -465,7 +492,7 @@ class World {
   std::mt19937_64 random_;
   std::shared_ptr<Table> vectors_ = table(quant::Plain::row_bytes(kernels::kFloat32, Metric::kL2, kDim));
   std::shared_ptr<Table> ids_ = table(8), next_ = table(4), first_ = table(4), last_ = table(4);
-  std::shared_ptr<Table> lists_ = table(4 * kDegree * 2), upper_lists_ = table(4 * kDegree), slots_ = table(4);
+  std::shared_ptr<Table> wide_ = table(4 * kDegree * 5), lists_ = table(4 * kDegree * 2), upper_lists_ = table(4 * kDegree), slots_ = table(4);
   std::shared_ptr<Table> code_rows_;
   const std::shared_ptr<Readers> readers_ = std::make_shared<Readers>();
   std::shared_ptr<Rows> rows_;

@@ -133,9 +133,10 @@ class GraphIndex::Answer {
     const Request& r = *request_;
     if (r.hardness) r.hardness[q_] = scratch_->hardness;
     float* distances = r.distances + q_ * r.k;
-    const size_t n = emit(*index_->rows_, r.filter, found_.data(), found_.size(), r.k, r.ids + q_ * r.k, distances);
+    const size_t n_found = cut_short_ ? 0 : found_.size();
+    const size_t n = emit(*index_->rows_, r.filter, found_.data(), n_found, r.k, r.ids + q_ * r.k, distances);
     for (size_t i = 0; i < n; ++i) distances[i] = seen(r.metric, distances[i]);
-    r.counts[q_] = cut_short_ ? 0 : static_cast<uint32_t>(n);
+    r.counts[q_] = static_cast<uint32_t>(n);
   }
 
   const GraphIndex* index_ = nullptr;
