@@ -382,7 +382,7 @@ void graph(nb::module_& m) {
       .def("widen", [](GraphIndex& g, In<uint32_t, 1> nodes, size_t threads) {
              require_may_change(g);
              for (size_t i = 0; i < nodes.shape(0); ++i)
-               require(nodes.data()[i] < std::min(g.n_nodes(), g.wide_room()), "widen: a node has no wide list");
+               require(g.has_wide() && nodes.data()[i] < g.n_nodes(), "widen: a node has no wide list");
              nb::gil_scoped_release release;
              g.widen(nodes.data(), nodes.shape(0), threads, poll());
            }, "nodes"_a.noconvert(), "threads"_a = 0)

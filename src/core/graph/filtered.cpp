@@ -157,9 +157,8 @@ void FilteredWalk::hop() {
   const Layer& layer = sieve_.wide ? *sieve_.wide : *layer_;
   const size_t degree = layer.degree(), most = n_met_ + over_.size() * degree + 1;
   if (met.size() < most) met.resize(2 * most);
-  const size_t n_bits = std::min(n_nodes_, sieve_.n_bits), rows = layer.lists()->rows();
+  const size_t n_bits = std::min(n_nodes_, sieve_.n_bits);
   for (const Row node : over_) {
-    if (node >= rows) continue;
     const size_t n =
         kernels_->unseen_passing(layer.list(node), degree, n_bits, scratch_->seen_.data(), sieve_.bits, met.data() + n_met_);
     n_met_ += n;

@@ -63,7 +63,7 @@ class GraphIndex {
   void widen(const Row* nodes, size_t n, size_t threads, const Poll& poll) {
     if (wide_) graph::widen(layers_[0], *wide_, *travel_, nodes, n, n_nodes(), threads, poll);
   }
-  size_t wide_room() const { return wide_ ? wide_->lists()->rows() : 0; }
+  bool has_wide() const { return wide_.has_value(); }
   // Leads to every node that holds rows, and to `also`, which will.
   void connect(size_t beam, const std::vector<Row>& also, const Poll& poll);
   // Labels that lists are made for from now on; null: none. Of a single layer.
@@ -79,6 +79,7 @@ class GraphIndex {
   size_t room() const {
     size_t n = std::min({layers_[0].lists()->rows(), travel_->n_rows(), store_->n_rows(), rows_->first_rows()->rows()});
     for (size_t l = 1; l < layers_.size(); ++l) n = std::min(n, layers_[l].slots()->rows());
+    if (wide_) n = std::min(n, wide_->lists()->rows());
     return n;
   }
   bool borrowed() const {
