@@ -24,10 +24,9 @@ __all__ = ["NO_PATCHES", "Part", "Patches", "Source", "Stored", "skipped"]
 Array = NDArray[Any]
 Patches = Mapping[int, Mapping[str, Any]]  # by row: the columns that changed, and their values
 NO_PATCHES: Patches = {}
-_KEPT = 32  # filters whose bits a part remembers
-_MEANT = (
-    8  # filters of which it remembers what they mean to its indexes: as much as four bytes for each row that passes
-)
+# A part remembers the bits of as many filters as take so many bytes, and of as many what they mean to its indexes, at
+# four bytes for each row that passes; of so many at least.
+_BITS_BYTES, _MEANING_BYTES, _LEAST_KEPT = 1 << 23, 1 << 25, 8
 _BARREN = 4096  # filters that a segment remembers that nothing in it passes
 _NONE: Bits = np.zeros(0, np.uint64)  # of a filter that nothing passes: its values were not looked at
 _SKIPPED = Allowed(_NONE, 0)
@@ -231,7 +230,7 @@ class Part:
         known = self._passing.get(key)
         if known is None:
             known = self._found(where, types)
-            while len(self._passing) >= _MEANT:
+            while len(self._passing) >= max(_LEAST_KEPT, _MEANING_BYTES // (4 * self.n + 1)):
                 self._passing.pop(next(iter(self._passing)), None)
             self._passing[key] = known
         return known
@@ -243,7 +242,7 @@ class Part:
         found = self._filters.get(key)
         if found is None:
             found = self._evaluate(where, types)
-            while len(self._filters) >= _KEPT:
+            while len(self._filters) >= max(_LEAST_KEPT, _BITS_BYTES // (self.n // 8 + 1)):
                 self._filters.pop(next(iter(self._filters)), None)
             self._filters[key] = found
         if found is _NONE:
