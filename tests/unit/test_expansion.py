@@ -77,10 +77,10 @@ def test_bytes_do_not_depend_on_threads_and_files_hold_them(vectors, tmp_path):
 @pytest.mark.parametrize("kind", ["Vamana", "HNSW"])
 def test_wide_lists_follow_changes(kind, vectors):
     options = {"degree": 8, "beam": 30} if kind == "Vamana" else {"M": 4, "ef_construction": 30}
-    index = getattr(nearly, kind)(vectors[:1000], filter_expansion=4, **options)
-    index.add(vectors[1000:1040])
-    index.add(vectors[1040:2000])
-    index.remove(np.arange(0, 900))
+    index = getattr(nearly, kind)(vectors[:600], filter_expansion=4, **options)
+    index.add(vectors[600:640])
+    index.add(vectors[640:1200])
+    index.remove(np.arange(0, 500))
     index.consolidate()
     index.add(vectors[:100], ids=np.arange(100))
     wide = index._wide.array().view(np.uint32)[: index._n_nodes]
@@ -89,8 +89,8 @@ def test_wide_lists_follow_changes(kind, vectors):
     assert (wide[filled] < index._n_nodes).all()
     assert (filled.sum(axis=1)[(lists != 0xFFFFFFFF).any(axis=1)] > 0).all()
     index.verify()
-    mask = np.isin(np.arange(2000), index.ids[::7])
-    hits = hopped(index, vectors[1500:1600], index.ids[::7]) if index._contract.needs else None
+    mask = np.isin(np.arange(1200), index.ids[::7])
+    hits = hopped(index, vectors[900:1000], index.ids[::7]) if index._contract.needs else None
     assert hits is None or mask[hits.ids[hits.ids >= 0]].all()
     index.remove(index.ids)
     index.add(vectors[:300])

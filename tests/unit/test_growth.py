@@ -61,6 +61,7 @@ def test_a_far_topic_gets_what_was_asked_for_and_so_does_what_was_there(kind, op
     assert_kept(index, old[4000:], new[600:])
 
 
+@pytest.mark.soak
 def test_lists_that_get_a_topic_which_their_codes_hardly_tell_apart_keep_what_was_asked_for(tmp_path):
     rng = np.random.default_rng(2)
     old, new = topic(rng, 4400), topic(rng, 1400, away=5)
@@ -134,6 +135,7 @@ def test_codes_are_tried_on_vectors_that_are_still_there():
     assert len(index) == 369
 
 
+@pytest.mark.soak
 def test_vectors_on_disk_are_tried_too():
     rng = np.random.default_rng(2)
     old, new = topic(rng, 4400), topic(rng, 1400, away=5)

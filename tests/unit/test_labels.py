@@ -207,6 +207,7 @@ def test_a_query_for_a_vector_of_another_label_is_served():
     assert recall(found, vectors, names == "b", queries) >= 0.94
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not SIFT.exists(), reason="needs NEARLY_DATA with sift_bsds_128_l2.npz")
 @pytest.mark.parametrize("kind", ["zipf", "cells"])
 def test_sift_gets_what_was_asked_within_each_label(kind, monkeypatch):
