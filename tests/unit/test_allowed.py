@@ -115,3 +115,10 @@ def test_a_filter_means_nothing_where_ids_were_given(rng):
     index = nearly.Flat(rng.standard_normal((10, 4), dtype=np.float32), ids=np.arange(10))
     with pytest.raises(InputError, match="this index was given its ids"):
         index.search(np.zeros(4, np.float32), where=Filter.from_rows([1], 10))
+
+
+def test_a_filter_does_not_change_with_the_bits_that_it_was_made_of():
+    bits = np.full(4, ~np.uint64(0), np.uint64)
+    made = Filter.from_bits(bits, 256)
+    bits[:] = 0
+    assert (made.count, len(made.rows())) == (256, 256)

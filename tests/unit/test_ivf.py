@@ -401,3 +401,30 @@ def test_codes_are_ranked_as_deep_as_they_need(quantizer):
     assert (hits.distances <= truth[:, -1:] + 1e-5).mean() >= 0.92
     assert index.curve.kept[-1] >= 0.99
     assert (np.diff(index.curve.kept) >= 0).all()
+
+
+@pytest.mark.parametrize("cells", [5, 15, 45])
+def test_filters_that_pass_what_is_far_keep_the_recall(cells):
+    rng = np.random.default_rng(1)
+    centers = rng.standard_normal((50, 48))
+    cell = rng.integers(0, 50, 6000)
+    vectors = (centers[cell] + rng.standard_normal((6000, 48))).astype(np.float32)
+    index, found = nearly.IVF(vectors), {0.8: [], 0.95: []}
+    for query in (centers[rng.integers(0, 50, 30)] + rng.standard_normal((30, 48))).astype(np.float32):
+        mask = np.isin(cell, np.argsort(-((centers - query) ** 2).sum(axis=1))[:cells])
+        distances = ((vectors - query) ** 2).sum(axis=1)
+        for target, shares in found.items():
+            ids = index.search(query, 10, where=mask, recall=target).ids
+            assert mask[ids].all()
+            shares.append((distances[ids] <= np.sort(distances[mask])[9] * (1 + 1e-5)).mean())
+    for target, shares in found.items():
+        assert np.mean(shares) >= target - 0.02
+
+
+def test_vectors_that_are_all_there_twice_are_measured_and_saved(tmp_path):
+    vectors = np.tile(np.random.default_rng(0).standard_normal((1000, 8), dtype=np.float32), (2, 1))
+    for refine in ("memory", None):
+        index = nearly.IVF(vectors, refine=refine, recall=0.5)
+        index.save(tmp_path / "twice.nearly")
+        loaded = nearly.load(tmp_path / "twice.nearly")
+        assert loaded.search(vectors[:5], 2).ids.tolist() == index.search(vectors[:5], 2).ids.tolist()

@@ -18,6 +18,8 @@ namespace {
 constexpr size_t kBlock = 256;  // slots scored at a time
 constexpr size_t kGrain = 8;    // queries that a thread takes at a time
 constexpr size_t kAhead = 8;    // rows of the next list that are asked for; the hardware follows
+constexpr size_t kAround = 8;   // lists around a query by which a filter is seen to be against it, at least:
+constexpr size_t kAgainst = 4;  // they hold so many times less that passes than all do on average
 constexpr size_t kNext = 4;     // lists that are read at least before it is looked whether more may hold what is nearer
 
 // What distances from centers are divided by: products grow with the query, the order of lists does not.
@@ -97,6 +99,7 @@ class Inverted::Answer {
     std::iota(numbers_.begin(), numbers_.end(), Row{0});
     if (!effort.holds) return;
     std::erase_if(numbers_, [&](Row list) { return effort.holds[list] == 0; });
+    held_ = std::accumulate(effort.holds, effort.holds + index.n_lists_, uint64_t{0});
     some_.resize(numbers_.size());
   }
 
@@ -108,6 +111,10 @@ class Inverted::Answer {
       index_.centers_->prepare(query, centers_.get());
     choose(q);
     work.distances += index_.n_lists_;
+    if (against(q)) {  // nothing is answered
+      Best none(r_.k);
+      return write_answer(*index_.rows_, r_, q, none);
+    }
     if (index_.blocks_)
       by_blocks(q, work);
     else if (index_.codes_ != index_.store_)
@@ -123,6 +130,21 @@ class Inverted::Answer {
     for (size_t i = 0; i < some_.size(); ++i) some_[i] = from_[numbers_[i]];
     choose_within(farthest(r_, q, least(distances(), numbers_.size()), effort_.reach), effort_.width);
     n_read_ = 0;
+  }
+
+  // Whether the lists around the query hold much less that passes than others do: what is near then lies on all sides at
+  // about one distance, and neither reach nor codes were measured for that.
+  bool against(size_t q) {
+    if (!effort_.holds || std::isinf(effort_.reach)) return false;
+    float bound = farthest(r_, q, least(from_.data(), from_.size()), effort_.reach);
+    const size_t few = std::min(kAround, from_.size());
+    around_.assign(from_.begin(), from_.end());
+    std::nth_element(around_.begin(), around_.begin() + static_cast<ptrdiff_t>(few - 1), around_.end());
+    bound = std::max(bound, around_[few - 1]);
+    uint64_t lists = 0, held = 0;
+    for (size_t i = 0; i < from_.size(); ++i)
+      if (from_[i] <= bound) ++lists, held += effort_.holds[i];
+    return held * from_.size() * kAgainst < held_ * lists;
   }
 
   // Distances of the lists in numbers_.
@@ -345,6 +367,8 @@ class Inverted::Answer {
   const Request& r_;
   const Effort& effort_;
   Buffer centers_, codes_, store_;
+  uint64_t held_ = 0;  // of all that passes, in lists
+  std::vector<float> around_;
   std::vector<float> from_, some_, exact_;  // of all lists, of those in numbers_ where they are not all
   std::vector<Row> numbers_;    // of lists: 0, 1, 2, ..., or those in which something passes
   std::vector<int64_t> lists_;  // words, nearest first

@@ -28,7 +28,7 @@ struct Effort {
   size_t depth;  // nearest by codes that are compared by their vectors
   bool all_held;  // whether rows hang on all nodes of the lists; those that lose theirs meanwhile are passed over late
   // Under a filter: what passes in each list (as `passing` counts it), or null. Lists in which nothing does are as if they
-  // were not there.
+  // were not there; a query around which much less passes than elsewhere gives up: its count is 0.
   const uint32_t* holds = nullptr;
   // Lists are read, too, whose centers are farther than the k-th nearest found so far by at most this, which may be
   // negative: how near what passes is, a filter decides, and not how near lists are.

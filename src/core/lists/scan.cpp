@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kBlock = 256;
 constexpr size_t kAhead = 16;  // rows asked for at a time
+constexpr size_t kFewest = 10;  // by code, one of which is to be right: of one alone the code may be far off
 
 // Calls take(node, distance) for every node that holds rows, a block at a time; returns how many there were. Rows come
 // before vectors: a place that is free now may be filled while we look, one that is taken stays as it is.
@@ -94,7 +95,7 @@ Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, 
       Request seen = r;
       seen.filter = rows.begin(reading, r.filter, n_nodes);
       coded.codes->prepare(r.queries + q * r.query_bytes, by_code.get());
-      Candidates candidates(std::min(r.k, std::max<size_t>(1, only.size())));
+      Candidates candidates(std::min(std::max(r.k, kFewest), std::max<size_t>(1, only.size())));
       by_codes += for_each(*coded.codes, by_code.get(), rows, n_nodes, &only, poll, [&](Row node, float d) {
         if (d <= candidates.limit()) candidates.offer(node, d, d + coded.spread * std::fabs(d));
       });

@@ -28,7 +28,7 @@ uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std:
           const Poll& poll);
 
 // As `scan` of the nodes listed, by codes of them first: those are compared by `scorer` that are farther by code than the
-// k-th by at most `spread` of its distance. Who is nearer than its code tells by more than that is missed.
+// k-th, the 10th at least, by at most `spread` of its distance. Who is nearer than its code tells by more than that is missed.
 struct Coded {
   const Scorer* codes;
   float spread;

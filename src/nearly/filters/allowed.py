@@ -60,7 +60,7 @@ class Filter:
             )
         if n % 64 and int(bits[-1]) >> n % 64:
             raise InputError(f"bits has some set past row {n - 1}, the last; clear them")
-        return cls._kept(np.ascontiguousarray(bits), n)
+        return cls._kept(bits.copy(), n)  # a filter does not change with them
 
     @classmethod
     def _kept(cls, bits: NDArray[np.uint64], n: int) -> "Filter":

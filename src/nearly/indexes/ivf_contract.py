@@ -273,6 +273,8 @@ def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing
         if len(of_topic) >= _FEWEST:
             group[of_topic] = group.max() + 1
     truth, nodes = _truth(index, rows, min(probing.KS[-1], len(index) - 1), without, threads)
+    whole = max(1, int(np.isfinite(truth).all(axis=0).sum()))  # more rows than one may hang on a node that is left out
+    truth, nodes = np.ascontiguousarray(truth[:, :whole]), np.ascontiguousarray(nodes[:, :whole])
     of_neighbors = lists.places(index._n_nodes)[nodes].astype(np.intp)
     gaps, nearest = np.empty((len(rows), len(lists.centers)), np.float32), np.empty(len(rows), np.float32)
     index._core.gaps(store.query_bytes, rows, store.metric.number, gaps, nearest, threads)

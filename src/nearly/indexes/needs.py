@@ -196,7 +196,8 @@ def restore(file: storage.File, n_groups: int) -> Needs | None:
     spread = float(storage.require(file, "filtered_spread", np.float64, (1,))[0])
     factors = np.array(storage.require(file, "filtered_factors", np.float64, shape))
     work = np.array(storage.require(file, "filtered_work", np.float64, (*shape, n_groups)))
-    fits = bool(((factors >= 0) & (factors <= 1)).all() and ((work >= 0) & (work <= 1e12)).all())
+    known = (factors >= 0) & (factors <= 1) & ((factors == 0) | (work > 0).all(axis=2))
+    fits = bool(known.all() and ((work >= 0) & (work <= 1e12)).all())
     if not fits or not -1 <= spread <= 1e6:
         raise FormatError(f"{file.path} is damaged: what filtered searches need is out of range")
     return Needs(None if spread < 0 else spread, factors, work)
