@@ -102,6 +102,7 @@ def test_an_eighth_of_the_vectors_is_enough_with_vectors_on_disk():
     assert nearly.estimate(100_000_000, 384, memory_limit=2 * 10**10).peak_bytes < 2 * 10**10
 
 
+@pytest.mark.soak
 def test_a_limit_that_nothing_fits_names_the_least_that_does(vectors):
     with pytest.raises(nearly.InputError, match="memory_limit is 1,000 bytes") as refused:
         nearly.build(vectors, memory_limit=1000)
@@ -212,6 +213,7 @@ def test_progress_is_told_whatever_is_chosen(vectors):
             index.add(vectors[:1], progress=3)
 
 
+@pytest.mark.soak
 def test_the_plan_says_why_these_codes(graph):
     assert "codes of all dimensions are compared as whole numbers" in graph.plan
     lines = np.random.default_rng(0).standard_normal((5000, 4), np.float32)

@@ -146,6 +146,7 @@ def test_vectors_on_disk_are_tried_too():
         assert_kept(index, new[1000:])
 
 
+@pytest.mark.soak
 def test_damaged_topics_are_refused(tmp_path):
     rng = np.random.default_rng(2)
     old, new = topic(rng, 4000), topic(rng, 1000, away=5)
@@ -231,6 +232,7 @@ def test_topics_are_remembered_in_files_and_codes_fitted_anew_by_what_is_loaded(
     assert len(loaded._contract.topics[0]) == 200
 
 
+@pytest.mark.soak
 def test_topics_that_are_gone_answer_no_more():
     rng = np.random.default_rng(7)
     old, new = topic(rng, 2400), topic(rng, 300, inner=40, away=100)

@@ -260,6 +260,7 @@ def test_a_node_costs_four_bytes_where_rows_have_one_label():
     assert tables <= 4 * 1500 + 4 * (4 + 2 + 4 * labels.ENTRIES + 4)
 
 
+@pytest.mark.soak
 def test_the_same_bytes_for_any_number_of_threads(tmp_path):
     files = []
     for threads in (1, 3):
