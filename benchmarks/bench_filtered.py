@@ -249,10 +249,11 @@ def asked(case: Case, way: str) -> NDArray[np.float32]:
 def ways(index: Any, case: Case, target: float) -> dict[str, Callable[[int, Any], Any]]:
     """Searches for one query by each way that there is, all made ready alike."""
     from nearly.indexes import sifting
+    from nearly.indexes.allowed import passing
     from nearly.indexes.ready import made_ready
 
     several = len(case.rows) > 1
-    allowed = [index._allowed(rows) for rows in case.rows]
+    allowed = [passing(index, rows) for rows in case.rows]
     how = index._contract.effort(index, K, target, None)
 
     def alone(way: Any, by_codes: bool) -> Callable[[int, Any], Any]:

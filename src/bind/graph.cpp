@@ -33,7 +33,8 @@ std::shared_ptr<GraphIndex> make(std::vector<std::shared_ptr<Table>> lists, std:
     require(l == 0 || (slots[l - 1] && slots[l - 1]->stride() == 4), "slots are 4 bytes");
     layers.emplace_back(lists[l], l == 0 ? nullptr : slots[l - 1]);
   }
-  if (wide) require(wide->stride() % 4 == 0 && wide->stride() >= 4 && wide->stride() / 4 <= graph::kMaxBlock, "degree in [1, 512]");
+  require(!wide || (wide->stride() % 4 == 0 && wide->stride() >= 4 && wide->stride() / 4 <= graph::kMaxBlock),
+          "degree in [1, 512]");
   auto made = std::make_shared<GraphIndex>(std::move(layers), std::move(entries), travel, store, rows, n_nodes, wide);
   require(n_nodes < graph::kMaxNodes && n_nodes <= made->room(), "fewer rows than nodes");
   return made;

@@ -15,6 +15,8 @@ namespace {
 
 using Words = std::optional<In<uint64_t, 1>>;
 
+constexpr size_t kMostAsked = size_t{1} << 31;  // neighbors of one query
+
 lists::Request request(In<uint8_t, 2> queries, size_t k, int metric, const Words& filter, size_t threads) {
   lists::Request r{};
   r.queries = queries.data();
@@ -27,27 +29,55 @@ lists::Request request(In<uint8_t, 2> queries, size_t k, int metric, const Words
   return r;
 }
 
-// Returns how many distances were computed; None when `rows` were retired: their successors are to be scanned then.
-std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes,
-                             In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances,
-                             Out<uint32_t, 1> counts, Words filter, std::optional<In<uint32_t, 1>> only, size_t threads) {
+// The same with places for answers, if there are as many as queries, and the scorer is for them and for so many nodes.
+lists::Request request(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes, In<uint8_t, 2> queries,
+                       int metric, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, const Words& filter,
+                       size_t threads) {
   const size_t n = queries.shape(0), k = ids.shape(1);
-  require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k &&
-              counts.shape(0) == n && n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows(),
+  require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && ids.shape(0) == n &&
+              distances.shape(0) == n && distances.shape(1) == k && counts.shape(0) == n && n_nodes <= scorer.n_rows() &&
+              n_nodes <= rows.first_rows()->rows(),
           "scan: shapes disagree");
-  if (k == 0) return std::fill_n(counts.data(), n, 0u), 0;
   lists::Request r = request(queries, k, metric, filter, threads);
   r.ids = ids.data();
   r.distances = distances.data();
   r.counts = counts.data();
-  std::vector<Row> chosen;
-  if (only) {
-    chosen.assign(only->data(), only->data() + only->shape(0));
-    for (const Row row : chosen) require(row < n_nodes, "scan: a chosen node does not exist");
-  }
+  return r;
+}
+
+// One query, and a place for its answer.
+lists::Request request(const FloatRow& query, size_t query_bytes, size_t k, int metric, Answer& answer, uint32_t& count) {
+  lists::Request r{};
+  r.queries = query.bytes();
+  r.query_bytes = query_bytes;
+  r.n = 1;
+  r.k = k;
+  r.threads = 1;
+  r.metric = metric_from(metric);
+  r.ids = answer.ids();
+  r.distances = answer.distances();
+  r.counts = &count;
+  return r;
+}
+
+std::vector<Row> chosen_of(In<uint32_t, 1> only, size_t n_nodes) {
+  std::vector<Row> chosen(only.data(), only.data() + only.shape(0));
+  require(std::all_of(chosen.begin(), chosen.end(), [&](Row row) { return row < n_nodes; }),
+          "scan: a chosen node does not exist");
+  return chosen;
+}
+
+// Returns how many distances were computed; None when `rows` were retired: their successors are to be scanned then.
+std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes,
+                             In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances,
+                             Out<uint32_t, 1> counts, Words filter, std::optional<In<uint32_t, 1>> only, size_t threads) {
+  const lists::Request r =
+      request(scorer, rows, n_nodes, query_bytes, queries, metric, ids, distances, counts, filter, threads);
+  if (r.k == 0) return std::fill_n(counts.data(), r.n, 0u), 0;
+  const std::vector<Row> chosen = only ? chosen_of(*only, n_nodes) : std::vector<Row>{};
   // Enough queries to share the rows' loads: products by blocks, where the metric is made of products.
   const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
-  const bool blocks = plain && n >= 8 && r.metric == plain->metric() &&
+  const bool blocks = plain && r.n >= 8 && r.metric == plain->metric() &&
                       (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
   nb::gil_scoped_release release;
   return unless_retired([&] {
@@ -66,15 +96,10 @@ std::optional<std::pair<uint64_t, uint64_t>> scan_bounded(
     const Scorer& scorer, const quant::Bounded& codes, float times, const Rows& rows, size_t n_nodes, size_t query_bytes,
     In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, Words filter,
     size_t threads) {
-  const size_t n = queries.shape(0), k = ids.shape(1);
-  require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && query_bytes == codes.query_bytes() &&
-              ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k && counts.shape(0) == n && k >= 1 &&
-              n_nodes <= scorer.n_rows() && n_nodes <= codes.n_rows() && n_nodes <= rows.first_rows()->rows() && times >= 0,
+  const lists::Request r =
+      request(scorer, rows, n_nodes, query_bytes, queries, metric, ids, distances, counts, filter, threads);
+  require(r.k >= 1 && query_bytes == codes.query_bytes() && n_nodes <= codes.n_rows() && times >= 0,
           "scan_bounded: shapes disagree");
-  lists::Request r = request(queries, k, metric, filter, threads);
-  r.ids = ids.data();
-  r.distances = distances.data();
-  r.counts = counts.data();
   const lists::Bounds bounds{codes.prepared_bytes(),
                              [&](const void* query, void* prepared) {
                                codes.prepare(query, prepared);
@@ -95,17 +120,11 @@ std::optional<std::pair<uint64_t, uint64_t>> scan_coded(
     const Scorer& scorer, const Scorer& codes, float spread, const Rows& rows, size_t n_nodes, size_t query_bytes,
     In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, Words filter,
     In<uint32_t, 1> only, size_t threads) {
-  const size_t n = queries.shape(0), k = ids.shape(1);
-  require(queries.shape(1) == query_bytes && query_bytes == scorer.query_bytes() && query_bytes == codes.query_bytes() &&
-              ids.shape(0) == n && distances.shape(0) == n && distances.shape(1) == k && counts.shape(0) == n && k >= 1 &&
-              n_nodes <= scorer.n_rows() && n_nodes <= codes.n_rows() && n_nodes <= rows.first_rows()->rows() && spread >= 0,
+  const lists::Request r =
+      request(scorer, rows, n_nodes, query_bytes, queries, metric, ids, distances, counts, filter, threads);
+  require(r.k >= 1 && query_bytes == codes.query_bytes() && n_nodes <= codes.n_rows() && spread >= 0,
           "scan_coded: shapes disagree");
-  lists::Request r = request(queries, k, metric, filter, threads);
-  r.ids = ids.data();
-  r.distances = distances.data();
-  r.counts = counts.data();
-  const std::vector<Row> chosen(only.data(), only.data() + only.shape(0));
-  for (const Row row : chosen) require(row < n_nodes, "scan_coded: a chosen node does not exist");
+  const std::vector<Row> chosen = chosen_of(only, n_nodes);
   nb::gil_scoped_release release;
   return unless_retired([&] {
     const lists::Compared compared = lists::scan_coded(scorer, {&codes, spread}, rows, n_nodes, chosen, r, poll());
@@ -116,22 +135,13 @@ std::optional<std::pair<uint64_t, uint64_t>> scan_coded(
 // One float32 query of a few vectors: what `search_one` is for graphs.
 nb::object scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, nb::handle asked, size_t k, int metric,
                     size_t n_live) {
-  require(n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows() && k >= 1 && k <= (size_t{1} << 31),
+  require(n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows() && k >= 1 && k <= kMostAsked,
           "scan_one: shapes disagree");
   const FloatRow query(asked, scorer.query_bytes() / 4);
   if (!query) return nb::none();
   Answer answer(k);
   uint32_t count = 0;
-  lists::Request r{};
-  r.queries = query.bytes();
-  r.query_bytes = scorer.query_bytes();
-  r.n = 1;
-  r.k = k;
-  r.threads = 1;
-  r.metric = metric_from(metric);
-  r.ids = answer.ids();
-  r.distances = answer.distances();
-  r.counts = &count;
+  const lists::Request r = request(query, scorer.query_bytes(), k, metric, answer, count);
   std::optional<uint64_t> compared;
   {
     nb::gil_scoped_release release;
@@ -144,27 +154,16 @@ nb::object scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, nb::
 // The same of chosen nodes, by codes of them first where there are some.
 nb::object scan_chosen_one(const Scorer& scorer, const Scorer* codes, float spread, const Rows& rows, size_t n_nodes, size_t k,
                            int metric, In<uint64_t, 1> filter, In<uint32_t, 1> only, size_t n_wanted, nb::handle asked) {
-  require(n_nodes <= scorer.n_rows() && (!codes || n_nodes <= codes->n_rows()) && n_nodes <= rows.first_rows()->rows() &&
-              k >= 1 && k <= (size_t{1} << 31) && spread >= 0 && (!codes || codes->query_bytes() == scorer.query_bytes()),
+  require(n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows() && spread >= 0 && k >= 1 && k <= kMostAsked &&
+              (!codes || (n_nodes <= codes->n_rows() && codes->query_bytes() == scorer.query_bytes())),
           "scan_chosen_one: shapes disagree");
   const FloatRow query(asked, scorer.query_bytes() / 4);
   if (!query) return nb::none();
-  const std::vector<Row> chosen(only.data(), only.data() + only.shape(0));
-  require(std::all_of(chosen.begin(), chosen.end(), [&](Row row) { return row < n_nodes; }),
-          "scan_chosen_one: a chosen node does not exist");
+  const std::vector<Row> chosen = chosen_of(only, n_nodes);
   Answer answer(k);
   uint32_t count = 0;
-  lists::Request r{};
-  r.queries = query.bytes();
-  r.query_bytes = scorer.query_bytes();
-  r.n = 1;
-  r.k = k;
+  lists::Request r = request(query, scorer.query_bytes(), k, metric, answer, count);
   r.filter = {filter.data(), filter.shape(0) * 64};
-  r.threads = 1;
-  r.metric = metric_from(metric);
-  r.ids = answer.ids();
-  r.distances = answer.distances();
-  r.counts = &count;
   std::optional<lists::Compared> compared;
   {
     nb::gil_scoped_release release;

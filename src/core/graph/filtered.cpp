@@ -13,8 +13,8 @@ constexpr size_t kLeastOver = 8, kMostOver = 32;
 constexpr float kEnough = 8;  // neighbors that pass in a wide list, under which two steps are made anew
 constexpr size_t kWideStarts = 16;  // nearest met nodes whose wide lists are read at first
 constexpr size_t kWide = 128;      // neighbors of a wide list that is read as fast as another
-constexpr float kFresh = 0.6f;     // of a list's neighbors are met for the first time, where all are walked
-constexpr float kLastShare = 0.02f;  // under which walks that hop take more in proportion
+constexpr float kFresh = 0.6f;       // of a list's neighbors are met for the first time, where all are walked: sifting.py
+constexpr float kLastShare = 0.02f;  // the last that hops were measured at (needs.py): under it they take more in proportion
 constexpr float kPrior = 32;  // nodes that are as good as met: as many of them pass as of all
 constexpr float kSigmas = 3;  // by which fewer than usual must pass among those met before a filter is against a query
 
@@ -55,7 +55,8 @@ void FilteredWalk::look_around() {
     foretold = walked(met >= anchor ? static_cast<float>(anchored_) : anchor * static_cast<float>(size_) / std::max(met, 0.5f));
   } else if (share < sieve_.few) {
     const size_t at = band(share);
-    foretold = sieve_.works[level_ * sieve_.n_edges + at] * std::max(1.0f, at + 1 == sieve_.n_edges ? kLastShare / share : 1.0f);
+    const float fewer = at + 1 == sieve_.n_edges ? std::max(1.0f, kLastShare / share) : 1.0f;
+    foretold = sieve_.works[level_ * sieve_.n_edges + at] * fewer;
   } else {
     foretold = walked(anchor / share);
   }

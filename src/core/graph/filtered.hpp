@@ -14,7 +14,7 @@ namespace nearly::graph {
 struct Sieve {
   const uint64_t* bits = nullptr;  // a bit a node; null: no sieve
   size_t n_bits = 0;               // nodes beyond them do not pass
-  const Layer* wide = nullptr;     // lists that take the place of hops where enough in them passes, if there are any: see widen.hpp
+  const Layer* wide = nullptr;     // lists that take the place of hops where enough in them passes, or null: see widen.hpp
   const Row* seeds = nullptr;      // n_seeds nodes that pass, for a walk that hops
   size_t n_seeds = 0;
   float share = 1;  // of all nodes that pass

@@ -216,7 +216,9 @@ float Walk::reach_at(size_t rank) const {
 
 float Walk::reach_for(float rank) const {
   const uint32_t* ranks = effort_.ranks;
-  const size_t n = effort_.n_ranks, i = static_cast<size_t>(std::lower_bound(ranks, ranks + n, rank, [](uint32_t a, float b) { return static_cast<float>(a) < b; }) - ranks);
+  const size_t n = effort_.n_ranks;
+  size_t i = 0;
+  while (i < n && static_cast<float>(ranks[i]) < rank) ++i;
   if (i == 0) return reach_;
   const float* reaches = effort_.reaches + level_ * n;
   if (i == n) return reaches[n - 1];

@@ -1,16 +1,17 @@
 """What passes a filter, in the terms of an index: a bit a row, and from that the nodes."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearly import _core
+from nearly import _core, arrays
+from nearly.indexes.store import NONE
 
 if TYPE_CHECKING:
     from nearly.indexes.base import Index
 
-__all__ = ["Allowed", "Nodes"]
+__all__ = ["Allowed", "Nodes", "nodes_of", "passing"]
 
 _SEEDS = 16  # nodes from which a walk begins among what passes, beside the graph's own entries; as many as of those
 
@@ -21,6 +22,11 @@ class Nodes(NamedTuple):
     bits: NDArray[np.uint64]
     numbers: NDArray[np.uint32]
     some: NDArray[np.uint32]
+
+    def below(self, n: int) -> NDArray[np.uint32]:
+        """The numbers below n: a writer may have added nodes since a reader learned how many there are."""
+        numbers = self.numbers
+        return numbers if not len(numbers) or numbers[-1] < n else numbers[: np.searchsorted(numbers, n)]
 
 
 class Allowed:
@@ -56,6 +62,40 @@ class Allowed:
         if held is None or held[0] is not store or held[1] != change:
             held = self._nodes = store, change, nodes_of(index, self.bits)
         return held[2]
+
+
+def passing(index: "Index", where: Any) -> Allowed:
+    """The rows that a mask passes, or ids, or an object that knows its bits."""
+    highest = None if index._own_ids else index._next_id
+    whole = highest is not None and highest == index._n_live and index._rows_are_ids()
+    packed = getattr(type(where), "__nearly_bits__", None)
+    if whole and packed is not None and where.n == highest:
+        return Allowed(*packed(where))  # as they are
+    chosen = arrays.as_mask_or_ids(where, n_mask=highest)
+    store = index._store
+    n = min(index._n_rows, store.ids.rows)
+    if chosen.dtype == np.bool_:
+        mask = cast("NDArray[np.bool_]", chosen)
+        if whole and len(mask) == n:
+            return _packed(mask)
+        ids = store.column("ids")[:n]
+        passes = mask[np.clip(ids, 0, len(mask) - 1)] if len(mask) else np.zeros(n, bool)
+    else:
+        passes, wanted = np.zeros(n, bool), cast("NDArray[np.int64]", chosen)
+        if whole:
+            passes[wanted[(wanted >= 0) & (wanted < n)]] = True
+            return _packed(passes)
+        rows, known = index._id_map().rows(wanted)
+        passes[rows[known & (rows < n)]] = True
+    passes &= store.column("nodes")[:n] != NONE
+    return _packed(passes)
+
+
+def _packed(passes: NDArray[np.bool_]) -> Allowed:
+    octets = np.packbits(passes, bitorder="little")
+    bits = np.zeros((len(passes) + 63) // 64, np.uint64)
+    bits.view(np.uint8)[: len(octets)] = octets
+    return Allowed(bits, int(_core.count_bits(bits)))
 
 
 def nodes_of(index: "Index", bits: NDArray[np.uint64]) -> Nodes:

@@ -13,7 +13,7 @@ from nearly.arrays import Vectors
 from nearly.errors import DimensionError, IdError, InputError
 from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import files, names
-from nearly.indexes.allowed import Allowed
+from nearly.indexes.allowed import Allowed, passing
 from nearly.indexes.each import search_each
 from nearly.indexes.filed import FiledStore
 from nearly.indexes.progress import reporter
@@ -335,7 +335,7 @@ class Index:
 
     def _filter(self, where: Any) -> Allowed:
         """The rows that pass."""
-        return self._remembered(where) or self._allowed(where)
+        return self._remembered(where) or passing(self, where)
 
     def _remembered(self, where: Any) -> Allowed | None:
         """What an object means that stays the same: asked for again, it costs nothing."""
@@ -348,33 +348,8 @@ class Index:
             filters = self._filters = WeakKeyDictionary()
         known = filters.get(where)
         if known is None or known[0] != change:
-            known = filters[where] = change, self._allowed(where)
+            known = filters[where] = change, passing(self, where)
         return known[1]
-
-    def _allowed(self, where: Any) -> Allowed:
-        highest = None if self._own_ids else self._next_id
-        whole = highest is not None and highest == self._n_live and self._rows_are_ids()
-        packed = getattr(type(where), "__nearly_bits__", None)
-        if whole and packed is not None and where.n == highest:
-            return Allowed(*packed(where))  # as they are
-        chosen = arrays.as_mask_or_ids(where, n_mask=highest)
-        n, store = self._n_rows, self._store
-        n = min(n, store.ids.rows)
-        if chosen.dtype == np.bool_:
-            mask = cast("NDArray[np.bool_]", chosen)
-            if whole and len(mask) == n:
-                return _packed(mask)
-            ids = store.column("ids")[:n]
-            passes = mask[np.clip(ids, 0, len(mask) - 1)] if len(mask) else np.zeros(n, bool)
-        else:
-            passes, wanted = np.zeros(n, bool), cast("NDArray[np.int64]", chosen)
-            if whole:
-                passes[wanted[(wanted >= 0) & (wanted < n)]] = True
-                return _packed(passes)
-            rows, known = self._id_map().rows(wanted)
-            passes[rows[known & (rows < n)]] = True
-        passes &= store.column("nodes")[:n] != NONE
-        return _packed(passes)
 
     def _rows_are_ids(self) -> bool:
         """Row i has id i, for all rows."""
@@ -424,7 +399,7 @@ class Index:
             if allowed is not None:
                 bits, shared = allowed.bits, 32 if self._by_blocks(len(rows)) else 4
                 if allowed.n * shared < n_nodes:
-                    only = _below(allowed.nodes(self).numbers, n_nodes)
+                    only = allowed.nodes(self).below(n_nodes)
             compared = _core.scan(store.scorer, store.rows, n_nodes, store.query_bytes, rows, store.metric.number, ids,
                                   distances, counts, bits, only, threads)  # fmt: skip
         return compared
@@ -702,16 +677,3 @@ class Index:
             self._file.verify()
         with self._writing:
             self._store.check(self._n_rows, self._n_nodes)
-
-
-def _packed(passes: NDArray[np.bool_]) -> Allowed:
-    n = len(passes)
-    octets = np.packbits(passes, bitorder="little")
-    bits = np.zeros((n + 63) // 64, np.uint64)
-    bits.view(np.uint8)[: len(octets)] = octets
-    return Allowed(bits, int(_core.count_bits(bits)))
-
-
-def _below(nodes: NDArray[np.uint32], n: int) -> NDArray[np.uint32]:
-    """Those of ascending nodes that are below n."""
-    return nodes if not len(nodes) or nodes[-1] < n else nodes[: np.searchsorted(nodes, n)]

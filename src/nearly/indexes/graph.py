@@ -276,9 +276,10 @@ class GraphIndex(Index):
             Candidates kept while walking (ef in HNSW, L in DiskANN), instead of a target.
         exact : bool, default False
             Compare with every vector.
-        where : array-like of bool or int, or a list of such, optional
-            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned. A list, or
-            a boolean matrix, holds a filter for each query; None in it filters nothing.
+        where : array-like of bool or int, Filter, or a list of such, optional
+            A mask with one entry per id 0..max (not where ids were given), or the ids that may be returned; a
+            `nearly.filters.Filter` serves many queries best. A list, or a boolean matrix, holds a filter for each
+            query; None in it filters nothing.
         threads : int, optional
 
         Returns
@@ -353,12 +354,10 @@ class GraphIndex(Index):
         how = self._contract.effort(self, k, recall, effort)
         if allowed is not None and allowed.n == len(self):
             allowed = None  # all pass: the very search without a filter
-        if how.scan or allowed is None:
-            return (
-                self._scan(rows, k, single, allowed, workers, how.context.plan)
-                if how.scan
-                else self._walk(rows, k, single, how, None, workers)
-            )
+        if how.scan:
+            return self._scan(rows, k, single, allowed, workers, how.context.plan)
+        if allowed is None:
+            return self._walk(rows, k, single, how, None, workers)
         if how.reaches is not None:
             target = self._contract.target if recall is None else recall
             return self._sift(rows, k, single, target, self._contract.way(self, k, target, allowed.n), allowed, workers)
@@ -443,10 +442,9 @@ class GraphIndex(Index):
             n_nodes, store = self._snapshot()
             codes = self._travel.scorer
             n_nodes = min(n_nodes, codes.n_rows)
-            numbers = allowed.nodes(self).numbers
             work = _core.scan_coded(
                 store.scorer, codes, spread, store.rows, n_nodes, store.query_bytes, rows, store.metric.number,
-                ids, distances, counts, allowed.bits, numbers[: np.searchsorted(numbers, n_nodes)], threads,
+                ids, distances, counts, allowed.bits, allowed.nodes(self).below(n_nodes), threads,
             )  # fmt: skip
         by_codes, by_vectors = work
         short = np.flatnonzero(counts < min(k, allowed.n))
@@ -459,7 +457,10 @@ class GraphIndex(Index):
     def _walk(
         self, rows: NDArray[np.uint8], k: int, single: bool, how: Effort, allowed: Allowed | None, threads: int
     ) -> Hits:
-        """Search the graph; queries that come back short although more pass are scanned."""
+        """Search the graph; queries that come back short although more pass are scanned.
+
+        Under a filter: by a width, or, as windows ask for, by a reach that they know to suit an interval.
+        """
         # Candidates that are dead or do not pass take places in the pool: it grows by their share.
         passing = len(self) if allowed is None else allowed.n
         stretch = self._n_rows / max(1, passing) if (allowed is not None or self._n_removed) else 1.0
