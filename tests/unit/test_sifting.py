@@ -218,3 +218,32 @@ def test_codes_that_are_far_off_far_away_hide_nothing(k):
         hits = index.search(query, k, where=Filter.from_mask(mask))
         found.append((hits.distances <= np.sort(distances[mask])[k - 1] * (1 + 1e-5)).mean())
     assert np.mean(found) >= 0.94
+
+
+def test_a_filter_that_leaves_out_the_nearest_is_answered_by_those_behind_them(made):
+    index, queries, _ = made
+    for left_out, least in ((60, 0.9), (300, 1.0)):  # a few are walked past, queries whose surroundings go are scanned
+        found = []
+        for query in queries[:20]:
+            mask = np.ones(N, bool)
+            mask[index.search(query, k=left_out, exact=True).ids] = False
+            hits = index.search(query[None], K, where=mask, recall=0.95)
+            found.append(recall(index, query[None], mask, hits))
+        assert np.mean(found) >= least - 0.01
+    assert "scan" in hits.plan
+
+
+def test_labels_and_wide_lists_go_together():
+    rng = np.random.default_rng(3)
+    vectors = rng.standard_normal((2500, 12), dtype=np.float32)
+    labels = np.array(["a", "b"])[rng.integers(0, 2, 2500)].tolist()
+    index = nearly.Vamana(vectors, degree=12, beam=40, labels=labels, filter_expansion=4)
+    index.add(vectors[:50] + 0.01, labels=["a"] * 50)
+    index.remove(np.arange(0, 400))
+    index.consolidate()
+    index.verify()
+    queries = rng.standard_normal((60, 12), dtype=np.float32)
+    for where in (nearly.F.label == "a", rng.random(2550) < 0.1):
+        hits, truth = (index.search(queries, K, where=where, exact=exact) for exact in (False, True))
+        assert (hits.counts == K).all()
+        assert (hits.distances <= truth.distances[:, -1:]).mean() >= 0.93

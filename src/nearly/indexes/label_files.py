@@ -14,7 +14,7 @@ from nearly.indexes.labels import ENTRIES, NAME, Labels, joined, no_labels
 from nearly.indexes.travel import NOBODY
 
 if TYPE_CHECKING:
-    from nearly.indexes.vamana import Vamana
+    from nearly.indexes.labeled import LabeledGraph
 
 __all__ = ["restore", "state"]
 
@@ -23,7 +23,7 @@ _VALUES = {"int": ("int8", "int16", "int32", "int64"), "str": ("uint8", "uint16"
 _VALUES["list[str]"] = _VALUES["str"]
 
 
-def state(index: "Vamana") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def state(index: "LabeledGraph") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and configuration of the labels of an index that has some."""
     labels, contract = index._labels, index._label_contract
     assert labels is not None
@@ -47,7 +47,7 @@ def state(index: "Vamana") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return {**parts, **curve}, {"labels": {"type": column.type, **values}}
 
 
-def restore(index: "Vamana", file: storage.File) -> None:
+def restore(index: "LabeledGraph", file: storage.File) -> None:
     """Give an index whose graph is there what `state` wrote; everything is checked."""
     try:
         column = _column(file, index._n_rows)

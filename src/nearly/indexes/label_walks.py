@@ -22,7 +22,7 @@ from nearly.tuning.measuring import Effort as Tried
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nearly.indexes.vamana import Vamana
+    from nearly.indexes.labeled import LabeledGraph
 
 __all__ = ["LabelContract", "search_within"]
 
@@ -55,7 +55,7 @@ class LabelContract:
         self.curve, self.size = curve, size
         self._choices: dict[tuple[int, float], Choice] = {}
 
-    def measure(self, index: "Vamana", threads: int = 0) -> None:
+    def measure(self, index: "LabeledGraph", threads: int = 0) -> None:
         """Measure the curve anew; none where no label has enough nodes."""
         trials = _Trials.of(index, threads)
         curve = None if trials is None else trials.curve()
@@ -67,7 +67,7 @@ class LabelContract:
         """Whether to measure now: common labels are had by half as many more, or at last by enough."""
         return n_having >= _FEWEST if self.curve is None else n_having * 2 > self.size * 3
 
-    def effort(self, index: "Vamana", k: int, recall: float | None, effort: int | None) -> Effort | None:
+    def effort(self, index: "LabeledGraph", k: int, recall: float | None, effort: int | None) -> Effort | None:
         """What a target, or a given effort, means for k neighbors within a label; None where no walk delivers it."""
         contract, metric = index._contract, index._store.metric
         if effort is not None:
@@ -115,7 +115,7 @@ class LabelContract:
 
 
 def search_within(
-    index: "Vamana", rows: NDArray[np.uint8], k: int, single: bool, how: Effort, within: Within, threads: int
+    index: "LabeledGraph", rows: NDArray[np.uint8], k: int, single: bool, how: Effort, within: Within, threads: int
 ) -> Hits | None:
     """Walk among nodes that have labels, for what passes; None where a scan of that is quicker."""
     if within.n_nodes**2 <= SCAN_FACTOR * how.lists * max(1, within.n_among):
@@ -159,7 +159,7 @@ class _Group(NamedTuple):
 class _Trials:
     """Searches within labels for stored vectors, whose truth is known."""
 
-    def __init__(self, index: "Vamana", groups: list[_Group], nodes: NDArray[np.uint32], topic: NDArray[np.intp],
+    def __init__(self, index: "LabeledGraph", groups: list[_Group], nodes: NDArray[np.uint32], topic: NDArray[np.intp],
                  threads: int) -> None:  # fmt: skip
         self._index, self._groups, self._threads, self.topic = index, groups, threads, topic
         self._without, self._rows = nodes, calibration.as_queries(index, nodes)
@@ -172,7 +172,7 @@ class _Trials:
         self._search(np.arange(len(nodes)), KS[0], Tried(2 * PROBE, np.inf, ANCHOR), KS[0], self.hardness)
 
     @classmethod
-    def of(cls, index: "Vamana", threads: int) -> "_Trials | None":
+    def of(cls, index: "LabeledGraph", threads: int) -> "_Trials | None":
         """Queries for some labels, from the most common one to the least."""
         labels, store, n = index._labels, index._store, index._n_nodes
         assert labels is not None
