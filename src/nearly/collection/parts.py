@@ -1,5 +1,6 @@
 """A part of a snapshot: rows of one segment or of the tail, which of them are alive, patches of their metadata."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -230,8 +231,7 @@ class Part:
         known = self._passing.get(key)
         if known is None:
             known = self._found(where, types)
-            while len(self._passing) >= max(_LEAST_KEPT, _MEANING_BYTES // (4 * self.n + 1)):
-                self._passing.pop(next(iter(self._passing)), None)
+            _make_room(self._passing, max(_LEAST_KEPT, _MEANING_BYTES // (4 * self.n + 1)))
             self._passing[key] = known
         return known
 
@@ -242,8 +242,7 @@ class Part:
         found = self._filters.get(key)
         if found is None:
             found = self._evaluate(where, types)
-            while len(self._filters) >= max(_LEAST_KEPT, _BITS_BYTES // (self.n // 8 + 1)):
-                self._filters.pop(next(iter(self._filters)), None)
+            _make_room(self._filters, max(_LEAST_KEPT, _BITS_BYTES // (self.n // 8 + 1)))
             self._filters[key] = found
         if found is _NONE:
             return _SKIPPED
@@ -263,6 +262,13 @@ class Part:
             mask[rows] = passes
             found = bits.pack(mask)
         return found
+
+
+def _make_room(held: dict[Any, Any], most: int) -> None:
+    """Forget the oldest, until there are fewer than so many; other readers may do the same meanwhile."""
+    while len(held) >= most:
+        with contextlib.suppress(RuntimeError, StopIteration):
+            held.pop(next(iter(held)), None)
 
 
 def skipped(allowed: Allowed) -> bool:
