@@ -21,7 +21,7 @@ def exports(listing: str) -> list[tuple[str, str]]:
     [('_ZN6nearly5tableE', 'D'), ('_ZSt4swapv', 'W')]
     """
     rows = [line.split() for line in listing.splitlines() if line.strip()]
-    # Undefined symbols have no value: U, and w or v when they are weak. AddressSanitizer marks what it watches by one more.
+    # Undefined symbols have no value: U, and w or v when they are weak. AddressSanitizer adds one to all it watches.
     defined = [row for row in rows if row[1] != "U" and not (row[1] in "wv" and len(row) == 2)]
     return [(row[0], row[1]) for row in defined if not row[0].startswith("__odr_asan.")]
 
