@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nearly
+from nearly import Flat
 from nearly.collection.catalogue import Catalogue
 from nearly.collection.tail import Tail
 from nearly.collection.writing import Limits, Writer
@@ -45,7 +46,6 @@ def interrupt(monkeypatch, owner, name, when):
 
 STEPS = [
     (Tail, "append"),
-    (Tail, "settle"),
     (Catalogue, "append"),
     (Catalogue, "write_segments"),
     (Writer, "_put_down"),
@@ -78,6 +78,20 @@ def test_an_interrupted_change_is_whole_or_not_there(owner, name, when, path, tm
     if path:
         with nearly.open(tmp_path / "docs") as docs:
             check(docs, keys)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), [(Tail, "_take_up"), (Flat, "add")], ids=["_take_up", "add"])
+def test_an_interrupted_search_takes_up_vectors_once(owner, name, when, monkeypatch):
+    docs = nearly.open(background=False)
+    put(docs, 0, 3)
+    assert docs.search(vectors(2, 1)[0], 1).ids.tolist() == [2]
+    put(docs, 3, 2)
+    interrupt(monkeypatch, owner, name, when)
+    with pytest.raises(KeyboardInterrupt):
+        docs.search(vectors(4, 1)[0], 1)
+    put(docs, 5, 2)
+    check(docs, range(7))
 
 
 def test_who_waits_for_an_interrupted_thread_is_told(monkeypatch):

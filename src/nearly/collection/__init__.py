@@ -8,8 +8,9 @@ The folder::
     segments/00000012.rows.nearly      keys, columns of metadata, documents of a segment; safetensors, mapped
     segments/00000012.index0.nearly    vectors and index of its first field, as `nearly.load` reads it
 
-Files of segments are written, synced and named before the transaction that names them, and never change. A write goes
-into the log and the tail in memory (`tail`); a full tail becomes a segment, segments are merged (`maintenance`).
+Files of segments are written, synced and named before the transaction that names them, and never change. Writes go,
+those that wait together (`grouping`), into the log and the tail in memory (`tail`); a full tail becomes a segment,
+segments are merged (`maintenance`).
 A snapshot (`state`) is immutable: segments, the rows alive in each as bits, patches, and how far into the tail it sees.
 Readers take the snapshot that was published last; the writer makes the next one, commits, publishes it (`writing`).
 A segment in which nothing can pass a filter, by what it knows of its columns, is skipped; segments may be laid out so

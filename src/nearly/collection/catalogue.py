@@ -105,6 +105,7 @@ class Catalogue:
 
     def __init__(self, path: Path, *, writable: bool, durable: bool = True) -> None:
         self.path, self.writable, self._durable = path, writable, durable
+        self._watched = [os.fspath(path), *([os.fspath(path.with_name(LOCK))] if writable else [])]
         self._frozen = False  # read as a file that nobody changes
         self._known: dict[str, tuple[Any, Any]] = {}  # by segment: alive and patches as they are written there
         self._connection: sqlite3.Connection | None = self._connect()
@@ -169,7 +170,7 @@ class Catalogue:
         """In a forked child: the parent's connection must not be used, nor closed; one to read with is opened later."""
         _ABANDONED.append(self._connection)
         self._connection, self.writable, self._version = None, False, None
-        self._identity = [self._identity[0], None]
+        self._watched, self._identity = self._watched[:1], self._identity[:1]
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -217,7 +218,7 @@ class Catalogue:
 
     def _files(self) -> list[tuple[int, int] | None]:
         """What tells this catalogue from another of its name; of the writer's also the lock."""
-        return [_identity(self.path), _identity(self.path.with_name(LOCK)) if self.writable else None]
+        return [_identity(path) for path in self._watched]
 
     def _check_there(self) -> None:
         if self._files() != self._identity:
@@ -333,7 +334,8 @@ class Catalogue:
     def append(self, records: Sequence[tuple[int, Record]], schema: Schema | None) -> None:
         """Commit records of the log, and the schema where it changed."""
         with self.transaction() as sql:
-            _configure(sql, **({} if schema is None else {"schema": schema.to_json()}))
+            if schema is not None:
+                _configure(sql, schema=schema.to_json())
             _log(sql, records)
 
     def write_segments(
@@ -445,7 +447,7 @@ class Catalogue:
 _ABANDONED: list[sqlite3.Connection | None] = []  # of a parent process; closing them would touch its files
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:
@@ -463,11 +465,11 @@ def _has_checksums(sql: sqlite3.Connection) -> bool:
 
 def checksum(row: Iterable[Any]) -> int:
     """CRC-32 of values, each with its length."""
-    found = 0
+    parts: list[bytes] = []
     for value in row:
-        octets = value if isinstance(value, bytes) else str(value).encode()
-        found = zlib.crc32(octets, zlib.crc32(f"{type(value).__name__} {len(octets)} ".encode(), found))
-    return found
+        octets = value if value.__class__ is bytes else str(value).encode()
+        parts += f"{value.__class__.__name__} {len(octets)} ".encode(), octets
+    return zlib.crc32(b"".join(parts))
 
 
 def _rows(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from nearly.arrays.words import listing
 from nearly.collection import inputs, queries
 from nearly.collection.catalogue import Manifest
 from nearly.collection.found import Joiner
+from nearly.collection.grouping import Plan
 from nearly.collection.inputs import Incoming, Names
 from nearly.collection.keys import Keys
 from nearly.collection.maintenance import Maintenance
@@ -27,7 +28,7 @@ from nearly.collection.reading import rows_passing
 from nearly.collection.records import Delete, Patch, Put
 from nearly.collection.state import State
 from nearly.collection.tail import Batch
-from nearly.collection.writing import Plan, Writer
+from nearly.collection.writing import Writer
 from nearly.errors import FormatError, IdError, InputError, StateError
 from nearly.filters.expressions import Expression
 

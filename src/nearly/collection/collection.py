@@ -601,6 +601,7 @@ def _in_a_child() -> None:
     for collection in list(_OPEN):
         writer = collection._writer
         writer.mutex = threading.RLock()
+        writer.state.tail.in_a_child()
         collection._maintenance = Maintenance(writer, False)
         if writer.catalogue is not None:
             writer.catalogue.abandon()

@@ -13,6 +13,7 @@ from nearly.errors import InputError
 
 __all__ = ["Incoming", "Names", "batches", "columns_of", "incoming", "listed", "metadata_columns"]
 
+_PLAIN = (list, np.ndarray)  # what comes most often, told first: asking for abstract classes takes longer
 _ROWS = 16384  # of a file, or of a generator of single rows, that are taken at a time
 
 
@@ -44,6 +45,8 @@ class Incoming:
 
 def is_stream(data: Any) -> bool:
     """Whether rows come in parts: a generator, a reader of batches, a Parquet file."""
+    if data.__class__ in _PLAIN:
+        return False
     return isinstance(data, Iterator | str | os.PathLike) or hasattr(data, "read_next_batch")
 
 
@@ -138,6 +141,8 @@ def _table(data: Any, names: Names) -> dict[str, Any] | None:
 
 def columns_of(data: Any) -> dict[str, Any] | None:
     """The columns of a frame, an Arrow table, a dict of columns or a list of dicts; None where it is none of these."""
+    if data.__class__ is np.ndarray:
+        return None
     if isinstance(data, Mapping):
         if len({str(name) for name in data}) < len(data):
             raise InputError(f"two columns have one name as text, among {', '.join(map(repr, data))}; rename one")
@@ -178,6 +183,8 @@ def _is_nested(value: Any) -> bool:
 
 def listed(column: Any) -> Any:
     """A column, ids or documents as what is read further: NumPy, pandas, a list, or what is no column at all."""
+    if column is None or column.__class__ in _PLAIN:
+        return column
     if hasattr(column, "to_pylist"):
         return column.to_pylist()
     if isinstance(column, Iterator | KeysView | ValuesView):  # read once; keys and values of a dict, which are in order

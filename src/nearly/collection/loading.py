@@ -54,7 +54,7 @@ def _replayed(state: State, manifest: Manifest, catalogue: Catalogue) -> State:
     try:
         for sequence, kind, body, octets in manifest.log:
             if sequence > state.sequence:
-                state = replace(decode(kind, body, octets, manifest.schema).apply(state, sequence), sequence=sequence)
+                state = decode(kind, body, octets, manifest.schema).apply(state, sequence)
         state.tail.settle()
     except InputError as problem:
         raise _damaged(catalogue, problem) from problem

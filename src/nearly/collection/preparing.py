@@ -41,8 +41,7 @@ def prepared(state: State, came: Incoming, vectors: Mapping[str, Vectors]) -> tu
     n = len(next(iter(vectors.values())))
     schema = state.schema
     for name, made in vectors.items():  # decided by others since
-        if n:
-            schema.fields[name].check(made, name)
+        schema.fields[name].check_dim(made, name)
     kind = schema.keys or ("int" if came.ids is None else kind_of(came.ids))
     if came.ids is None and kind != "int" and n:
         raise IdError("the keys of this collection are str; pass ids=, one for each row")

@@ -56,15 +56,18 @@ class Field:
         """Whether vectors are packed bits."""
         return metrics.named(self.metric).input == "bits"
 
+    def check_dim(self, vectors: Vectors, name: str) -> None:
+        """Refuse vectors of another dimension."""
+        if self.dim is not None and self.dim != vectors.dim and len(vectors):
+            raise DimensionError(name, got=vectors.dim, expected=self.dim)
+
     def check(self, vectors: Any, name: str, n: int | None = None) -> Vectors:
         """Vectors of this field as they are stored; InputError that says what does not fit."""
         made = arrays.as_vectors(vectors, name=name, bits=self.bits)
         arrays.check_finite(made, name)
         if n is not None and len(made) != n:
             raise InputError(f"{name} has {len(made)} rows, but there are {n}; pass one vector for each")
-        if len(made) and self.dim not in (None, made.dim):
-            assert self.dim is not None
-            raise DimensionError(name, got=made.dim, expected=self.dim)
+        self.check_dim(made, name)
         if self.dtype is None or made.kind == self.dtype:
             return made
         if made.kind not in ("float32", "float16", "bfloat16"):

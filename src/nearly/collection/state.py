@@ -99,7 +99,7 @@ class State:
         return self._each(keys, sequence, patched)
 
     def put(self, batch: Batch, sequence: int) -> "State":
-        """With new rows in the tail, which replace those of equal keys. `Tail.settle` must follow."""
+        """With new rows in the tail, which replace those of equal keys."""
         state = self.delete(batch.keys, sequence)
         tail = state.tail
         first = tail.append(batch)
@@ -112,6 +112,11 @@ class State:
         """With a new segment, whose rows replace those of equal keys."""
         state = self.delete(keys, sequence)
         return replace(state, segments=(*state.segments, part), next_id=state.after(keys))
+
+    def counted(self, keys: Keys) -> "State":
+        """This state once these keys are given, to rows that are put later."""
+        next_id = self.after(keys)
+        return self if next_id == self.next_id else replace(self, next_id=next_id)
 
     def after(self, keys: Keys) -> int:
         """The next integer key once these were given."""

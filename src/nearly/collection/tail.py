@@ -2,11 +2,14 @@
 
 A snapshot knows how many rows of the tail it sees, and which of them are alive, so one tail serves all snapshots.
 Vectors stand in a flat index, which readers search while a writer appends: the temporary index of FreshDiskANN (Singh
-et al., arXiv 2105.09613, section 5), kept small enough that comparing with all of it takes a millisecond.
+et al., arXiv 2105.09613, section 5), kept small enough that comparing with all of it takes a millisecond. Who writes
+row by row does not pay for it: the first search takes up what has come since the last one.
 """
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,11 +42,32 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
+    @cached_property
     def n_bytes(self) -> int:
         """Bytes of vectors and documents, which are most of a batch."""
         texts = sum(len(d) for d in self.documents or () if d is not None)
         return texts + sum(int(each.array.nbytes) for each in self.vectors.values())
+
+    def is_like(self, other: "Batch") -> bool:
+        """Whether the vectors of both have the same types of elements, so that they can be joined."""
+        return all(each.kind == other.vectors[name].kind for name, each in self.vectors.items())
+
+    @classmethod
+    def joined(cls, batches: Sequence["Batch"]) -> "Batch":
+        """The rows of batches that are alike, none of whose keys is in two."""
+        if len(batches) == 1:
+            return batches[0]
+        keys: list[Any] = [key for each in batches for key in each.keys.tolist()]
+        vectors = {name: _joined([each.vectors[name] for each in batches]) for name in batches[0].vectors}
+        types = {name: cells.type for each in batches for name, cells in each.cells.items()}
+        documents = None
+        if any(each.documents is not None for each in batches):
+            documents = [document for each in batches for document in each.documents or [None] * len(each)]
+        cells = {name: Cells(name, type, [
+            value for each in batches
+            for value in (each.cells[name].plain if name in each.cells else [None] * len(each))
+        ]) for name, type in types.items()}  # fmt: skip
+        return cls(Keys(np.array(keys, np.int64) if isinstance(keys[0], int) else keys), vectors, cells, documents)
 
 
 class Tail:
@@ -64,11 +88,12 @@ class Tail:
         self._latest: dict[Key, int] = {}
         self._previous: list[int] = []
         self._indexes: dict[str, Index] = {}
-        self._pending: list[Batch] = []
+        self._pending: dict[str, list[tuple[int, Vectors]]] = {name: [] for name in metrics}  # with their first rows
+        self._taking_up = threading.RLock()
         self._columns: dict[str, tuple[int, Column | None]] = {}
 
     def append(self, batch: Batch) -> int:
-        """Take rows over; returns the place of the first. Their vectors are found after `settle`."""
+        """Take rows over; returns the place of the first."""
         first, n = self.n, len(batch)
         keys, names = batch.keys.tolist(), list(batch.cells)
         rows: list[dict[str, Any]] = [{}] * n
@@ -84,7 +109,8 @@ class Tail:
         self._keys += keys
         self._rows += rows
         self._documents += batch.documents or [None] * n
-        self._pending.append(batch)
+        for name, waiting in self._pending.items():
+            waiting.append((first, batch.vectors[name]))
         self.n += n
         self.n_bytes += batch.n_bytes
         return first
@@ -93,16 +119,15 @@ class Tail:
         """Another tail of the first n rows, where an interruption may have left what comes after them half done."""
         made = Tail(self.metrics)
         if n:
-            vectors = {name: self._vectors(name, n) for name in self.metrics}
+            vectors = {name: self._vectors(self.index(name), n) for name in self.metrics}
             listed: list[Any] = self._keys[:n]
             keys = np.array(listed, np.int64) if isinstance(listed[0], int) else listed
             made.append(Batch(Keys(keys), vectors, {}, self._documents[:n]))
             made._rows = self._rows[:n]
-            made.settle()
         return made
 
-    def _vectors(self, name: str, n: int) -> Vectors:
-        index = self._indexes[name]
+    @staticmethod
+    def _vectors(index: Any, n: int) -> Vectors:
         return as_vectors(index.get(np.arange(n)), bits=index._store.kind == "bits")
 
     def forget(self, first: int) -> None:
@@ -111,22 +136,36 @@ class Tail:
             self._rows[row], self._documents[row] = {}, None
 
     def settle(self) -> None:
-        """Let searches find the vectors of all rows, before a snapshot that sees them is published."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        for name, metric in self.metrics.items():
-            index = self._indexes.get(name)
-            for kind_run in _runs([batch.vectors[name] for batch in pending]):
-                if index is None:
-                    index = Flat(kind_run, metric=metric)
-                else:
-                    index.add(kind_run)
-            if index is not None:
-                self._indexes[name] = index
+        """Take up all vectors; raises what is wrong with them."""
+        for name in self.metrics if self.n else ():
+            self.index(name)
 
     def index(self, name: str) -> Any:
+        """The index of a field, of all rows that there are."""
+        if self._pending[name]:
+            with self._taking_up:
+                self._take_up(name)
         return self._indexes[name]
+
+    def _take_up(self, name: str) -> None:
+        waiting = self._pending[name]
+        held = len(self._indexes.get(name, ()))  # more than those before the waiting ones where Ctrl-C came
+        came = [vectors for first, vectors in list(waiting) if first >= held]
+        for run in _runs(came):
+            if name in self._indexes:
+                self._indexes[name].add(run)
+            else:
+                self._indexes[name] = Flat(run, metric=self.metrics[name])
+        held = len(self._indexes[name])
+        while waiting and waiting[0][0] < held:  # a writer may append to it meanwhile
+            del waiting[0]
+
+    def in_a_child(self) -> None:
+        """After fork, maybe while another thread took up vectors: its lock, and what it had half done, stay behind."""
+        self._taking_up = threading.RLock()
+        for name, index in self._indexes.items():
+            if self._pending[name]:
+                self._indexes[name] = Flat(self._vectors(index, len(index)), metric=self.metrics[name])
 
     def find(self, keys: Keys, alive: Bits) -> NDArray[np.int64]:
         """The row of each key that is alive in a snapshot, or -1."""
@@ -175,4 +214,11 @@ def _runs(vectors: list[Vectors]) -> list[Vectors]:
             runs[-1].append(each)
         else:
             runs.append([each])
-    return [run[0] if len(run) == 1 else Vectors(np.concatenate([v.array for v in run]), run[0].kind) for run in runs]
+    return [_joined(run) for run in runs]
+
+
+def _joined(vectors: Sequence[Vectors]) -> Vectors:
+    """Vectors of one element type, one after the other."""
+    if len(vectors) == 1:
+        return vectors[0]
+    return Vectors(np.concatenate([each.array for each in vectors]), vectors[0].kind)

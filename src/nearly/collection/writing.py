@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nearly.collection.catalogue import Catalogue
+from nearly.collection.grouping import Group, Plan
 from nearly.collection.loading import load
 from nearly.collection.parts import Part, Stored
 from nearly.collection.records import Record
@@ -23,10 +24,7 @@ from nearly.collection.state import State, stored
 from nearly.collection.volumes import Folder, Volume, names_of
 from nearly.errors import StateError
 
-__all__ = ["Limits", "Plan", "Writer"]
-
-# What a write comes to in a state: the state with its schema, the records to log, and what the caller is given.
-Plan = tuple[State, Sequence[Record], Any]
+__all__ = ["Limits", "Writer"]
 
 _TOGETHER = 16 << 20  # bytes of writes that share a commit
 _LOST = 1.0  # seconds after which who waits looks whether the one that leads is still there
@@ -58,12 +56,24 @@ class Limits:
 class _Request:
     """A write that waits for its commit, or to lead the next one."""
 
-    __slots__ = ("called", "done", "error", "plan", "result")
+    __slots__ = ("_gate", "called", "done", "error", "plan", "result")
 
     def __init__(self, plan: Callable[[State], Plan]) -> None:
-        self.plan, self.done, self.called = plan, False, threading.Event()
+        self.plan, self.done, self.called = plan, False, False
         self.error: BaseException | None = None
         self.result: Any = None
+        self._gate = threading.Lock()  # shut until it is called; an Event takes more switches between threads
+        self._gate.acquire()
+
+    def wait(self) -> None:
+        """Until it is called, or so long that the one who leads may be lost."""
+        self._gate.acquire(timeout=_LOST)
+
+    def call(self) -> None:
+        """Its write is done, or it is to lead."""
+        self.called = True
+        with suppress(RuntimeError):  # it was called before
+            self._gate.release()
 
 
 class Writer:
@@ -131,11 +141,12 @@ class Writer:
             with self._arrived:
                 self._queue.append(request)
                 leads, self._leading = not self._leading, True
-                self._arrived.notify()
+                if len(self._queue) >= self._crowd:
+                    self._arrived.notify()
             if leads:
                 self._lead(request)
             while not request.done:
-                request.called.wait(_LOST)
+                request.wait()
                 if not request.done:  # called to lead, or nobody does: Ctrl-C may end a leader
                     self._lead(request)
         except BaseException:  # Ctrl-C: whoever waits must not wait for us
@@ -149,14 +160,14 @@ class Writer:
         with self._arrived:
             if request in self._queue:
                 self._queue.remove(request)
-                if leads or request.called.is_set():
+                if leads or request.called:
                     self._call_next()
 
     def _call_next(self) -> None:
         """Let the first who waits lead; the queue is guarded by the caller."""
         self._leading = bool(self._queue)
         if self._queue:
-            self._queue[0].called.set()
+            self._queue[0].call()
 
     def _lead(self, mine: _Request) -> None:
         """Commit all that wait, `mine` among them, and call one of those who came meanwhile to lead the next commit."""
@@ -188,7 +199,7 @@ class Writer:
                 self._crowd = len(taken) + len(self._queue)
                 self._call_next()
             for request in taken:
-                request.called.set()
+                request.call()
 
     def _gather(self) -> None:
         """Wait a little for those who shared the last commit: they are about to write again; one sync serves all."""
@@ -201,10 +212,8 @@ class Writer:
 
     def _commit(self, taken: list[_Request]) -> None:
         with self.changing():
-            state = begun = self.state
-            records: list[tuple[int, Record]] = []
-            n_bytes = 0
-            while n_bytes < _TOGETHER:
+            begun, group = self.state, Group(self.state)
+            while group.n_bytes < _TOGETHER:
                 with self._arrived:
                     if not self._queue:
                         break
@@ -213,25 +222,16 @@ class Writer:
                 request = taken[-1]
                 if request.done:
                     continue
-                added = []
                 try:
-                    planned, wanted, request.result = request.plan(state)
-                    for sequence, record in enumerate(wanted, planned.sequence + 1):
-                        planned = replace(record.apply(planned, sequence), sequence=sequence)
-                        added.append((sequence, record))
+                    request.result = group.take(request.plan)
                 except Exception as error:
                     request.error = error
-                    state.tail.forget(state.fresh.n)
-                    continue
-                state = planned
-                records += added
-                n_bytes += sum(record.n_bytes for _, record in added)
+            state, records = group.whole()
             if state is not begun:
                 self._put_down(state, begun, records)
 
     def _put_down(self, state: State, begun: State, records: list[tuple[int, Record]]) -> None:
         self._unsure = True
-        state.tail.settle()
         if self.catalogue is not None:
             self.catalogue.append(records, None if state.schema is begun.schema else state.schema)
         self.state, self.n_commits = state, self.n_commits + 1
