@@ -98,6 +98,26 @@ def test_a_target_beyond_the_graph_keeps_its_reason():
     assert index._search_together(vectors[:16], 300_000, where=np.arange(300)).ids.shape == (16, 1 << 16)
 
 
+@pytest.mark.parametrize(("one", "other"), [({"k": 1}, {"k": True}), ({"recall": 1.0}, {"recall": True})])
+def test_what_python_calls_equal_is_read_by_itself(docs, one, other):
+    query = np.zeros(DIM)
+    assert len(docs.search_many([{"query": query, **one}])) == 1
+    with pytest.raises(nearly.InputError) as caught:
+        docs.search_many([{"query": query, **one}, {"query": query, **other}])
+    assert "searches[1]" in str(caught.value.__notes__)
+
+
+def test_answers_of_a_batch_name_their_own_rows(docs):
+    queries = np.random.default_rng(5).standard_normal((6, DIM), np.float32)
+    where = "year = 1990 AND lang = 'en' AND year < 1991"
+    batch = docs.search(queries, 200, where=where)
+    assert (batch.counts < 200).all()  # so that single answers are shorter than their row of the batch
+    for query, one, at in zip(queries, batch, range(6), strict=True):
+        same(docs.search(query, 200, where=where), one)
+        same(batch[at : at + 2][0], one)
+        assert batch[at].ids[2:4].tolist() == [hit.id for hit in one[2:4]]
+
+
 def test_nothing_asked_is_nothing_found(docs):
     assert docs.search_many([]) == []
     (none,) = docs.search_many([{"query": np.zeros(DIM, np.float32), "where": "year = 1800"}])

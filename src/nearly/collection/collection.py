@@ -23,7 +23,7 @@ from nearly.collection.keys import as_keys, kind_of
 from nearly.collection.loading import follow, load
 from nearly.collection.locking import FolderLock
 from nearly.collection.maintenance import Maintenance
-from nearly.collection.many import Search, in_search, search_many
+from nearly.collection.many import Search, alike, in_search, search_many
 from nearly.collection.partitioning import Partition
 from nearly.collection.preparing import (
     located,
@@ -200,20 +200,27 @@ class Collection(Changes, AsyncTwins):
         state = self._state
         if not isinstance(searches, Iterable):
             raise InputError(f"searches is {describe(searches)}, but a list of dicts of arguments is wanted")
-        asked = []
+        asked, known = [], dict[Any, tuple[int, Question]]()
         for i, each in enumerate(searches):
             if not isinstance(each, Mapping) or "query" not in each:
                 raise InputError(f"searches[{i}] is {describe(each)}, but a dict of arguments with 'query' is wanted")
             options = {**common, **each}
-            query, k = options.pop("query"), options.pop("k", 10)
-            argument_names.refuse("search_many()", options.keys() - _OF_MANY, [*_OF_MANY, "query", "k"])
-            where, parameters = options.pop("where", None), options.pop("parameters", None)
-            field, include = options.pop("field", None), options.pop("include", None)
-            embedding = options.pop("embedding", None)
-            with in_search(i):
-                question = self._question(state, where, parameters, field, include, embedding, **options)
-                asked.append(Search(query, arrays.check_k(k), question))
+            query, key = options.pop("query"), alike(options)
+            found = known.get(key)
+            if found is None:
+                with in_search(i):
+                    found = self._asked_of_many(state, options)
+                if key is not None:
+                    known[key] = found
+            asked.append(Search(query, *found))
         return search_many(state, asked)
+
+    def _asked_of_many(self, state: State, options: dict[str, Any]) -> tuple[int, Question]:
+        """How many neighbors one of many searches asks for, and the rest of it."""
+        k = arrays.check_k(options.pop("k", 10))
+        argument_names.refuse("search_many()", options.keys() - _OF_MANY, [*_OF_MANY, "query", "k"])
+        first = [options.pop(name, None) for name in ("where", "parameters", "field", "include", "embedding")]
+        return k, self._question(state, *first, **options)
 
     def range_search(
         self, query: Any, radius: float, *, where: Any = None, parameters: Any = None, field: str | None = None,

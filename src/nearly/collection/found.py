@@ -133,14 +133,15 @@ class Found(Hits, _Joined):
         Where this answer ends: pass it as ``after=`` for the next ones. Of one query.
     """
 
-    __slots__ = ("_joined", "_joiner", "_seen")
+    __slots__ = ("_batch", "_joined", "_joiner", "_seen")
 
     def __init__(
         self, at: Any, distances: Any, single: bool, context: Context, work: Any, joiner: Joiner,
-        seen: Seen | None = None,
+        batch: "tuple[Found, int | slice] | None" = None,
     ) -> None:  # fmt: skip
         super().__init__(at, distances, single, context, work)
-        self._joiner, self._joined, self._seen = joiner, {}, seen
+        self._joiner, self._joined, self._batch = joiner, {}, batch
+        self._seen: Seen | None = None
 
     @property
     def _at(self) -> NDArray[np.int64]:
@@ -149,7 +150,14 @@ class Found(Hits, _Joined):
     @property
     def ids(self) -> Array:
         """Keys, nearest first."""
-        return self._read("keys", self._at)  # type: ignore[no-any-return]
+        keys = self._joined.get("keys")
+        if keys is None:
+            at = self._at
+            if self._batch is None:
+                return self._read("keys", at)  # type: ignore[no-any-return]
+            batch, place = self._batch  # whose keys are read at once: who reads those of one reads others too
+            keys = self._joined["keys"] = batch.ids[place][: len(at)]
+        return keys
 
     @property
     def metadata(self) -> Mapping[str, Array]:
@@ -180,7 +188,7 @@ class Found(Hits, _Joined):
         if one and self.single:
             key: Any = self.ids[at]
             return Hit(key.item() if isinstance(key, np.generic) else key, float(distances))
-        return Found(places, distances, one or self.single, self._context, self._work, self._joiner)
+        return Found(places, distances, one or self.single, self._context, self._work, self._joiner, (self, at))
 
     def _columns(self) -> dict[str, Array]:
         at, distances = np.atleast_2d(self._at), np.atleast_2d(self.distances)

@@ -6,7 +6,7 @@ batching of hybrid queries of Mohoney et al., SIGMOD 2023 (https://arxiv.org/abs
 are those of one search after the other.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,7 +19,9 @@ from nearly.collection.queries import Question
 from nearly.collection.state import State
 from nearly.errors import NearlyError
 
-__all__ = ["Search", "in_search", "search_many"]
+__all__ = ["Search", "alike", "in_search", "search_many"]
+
+_SIMPLE = frozenset([str, int, float, bool, type(None)])
 
 
 class Search(NamedTuple):
@@ -34,12 +36,15 @@ def search_many(state: State, searches: Sequence[Search]) -> list[Found]:
     """Answer all of one snapshot, in their order."""
     groups: dict[Hashable, list[int]] = {}
     rows, singles = [], []
+    keys: dict[int, Hashable] = {}  # of each question; many searches may have the same one
     for i, each in enumerate(searches):
-        with in_search(i):
-            ours, single = _as_rows(state, each)
+        ours, single = _as_rows(state, each, i)
         rows.append(ours)
         singles.append(single)
-        groups.setdefault((*_key(each), ours.shape[1], ours.dtype.char), []).append(i)
+        key = keys.get(id(each.asked))
+        if key is None:
+            key = keys[id(each.asked)] = _key(each.asked)
+        groups.setdefault((key, each.k, ours.shape[1], ours.dtype.char), []).append(i)
     found: dict[int, Any] = {}
     for members in groups.values():
         first = searches[members[0]]
@@ -73,17 +78,23 @@ def in_search(i: int) -> Iterator[None]:
         raise
 
 
-def _as_rows(state: State, search: Search) -> tuple[NDArray[Any], bool]:
+def alike(options: Mapping[str, Any]) -> Hashable | None:
+    """What tells searches with the same options; None where only reading them can tell."""
+    kinds = tuple(map(type, options.values()))  # 1 is True
+    return (*options.items(), kinds) if _SIMPLE.issuperset(kinds) else None
+
+
+def _as_rows(state: State, search: Search, i: int) -> tuple[NDArray[Any], bool]:
     """Queries as rows; of the usual kind without a look at their values, which all get together."""
     query, field = search.query, search.asked.field
     if type(query) is np.ndarray and query.dtype == np.float32 and query.shape == (state.schema.fields[field].dim,):
         return query[None], True
-    return queries.as_rows(state, query, field)
+    with in_search(i):
+        return queries.as_rows(state, query, field)
 
 
-def _key(search: Search) -> tuple[Hashable, ...]:
+def _key(asked: Question) -> tuple[Hashable, ...]:
     """What searches have in common that can be answered together."""
-    asked = search.asked
     where = None if asked.where is None else asked.where.key
     options = tuple(sorted((name, repr(value)) for name, value in asked.options.items()))
-    return asked.field, where, search.k, options, asked.names
+    return asked.field, where, options, asked.names

@@ -90,4 +90,6 @@ def next_page(after: Any, query: Any, asked: Any, k: int, n_rows: int, ask: Call
             break
         wanted = min(n_rows, 2 * wanted)
     seen = seen._replace(n_before=cursor["n"], before=str(after))
-    return Found(hits._at[chosen], distances[chosen], True, hits._context, hits._work, hits._joiner, seen)
+    page = Found(hits._at[chosen], distances[chosen], True, hits._context, hits._work, hits._joiner)
+    page._seen = seen
+    return page
