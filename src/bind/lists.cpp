@@ -75,9 +75,11 @@ std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_no
       request(scorer, rows, n_nodes, query_bytes, queries, metric, ids, distances, counts, filter, threads);
   if (r.k == 0) return std::fill_n(counts.data(), r.n, 0u), 0;
   const std::vector<Row> chosen = only ? chosen_of(*only, n_nodes) : std::vector<Row>{};
-  // Enough queries to share the rows' loads: products by blocks, where the metric is made of products.
+  // Products by blocks, where the metric is made of products and queries are enough to share what rows take to become
+  // whole numbers: of few rows, more queries (levers table of benchmarks/README.md).
   const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
-  const bool blocks = plain && r.n >= 8 && r.metric == plain->metric() &&
+  const size_t looked_at = only ? chosen.size() : n_nodes;
+  const bool blocks = plain && r.n >= 8 && (r.n - 7) * looked_at >= 2048 && r.metric == plain->metric() &&
                       (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
   nb::gil_scoped_release release;
   return unless_retired([&] {
