@@ -70,7 +70,7 @@ class Vectors:
         """
         if self.kind == "bfloat16":  # the upper half of a float32
             return (self.array.astype(np.uint32) << 16).view(np.float32)
-        return cast(NDArray[np.float32], self.array.astype(np.float32, copy=False))
+        return cast("NDArray[np.float32]", self.array.astype(np.float32, copy=False))
 
 
 _put_array, _put_kind = Vectors.__dict__["array"].__set__, Vectors.__dict__["kind"].__set__

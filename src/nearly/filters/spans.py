@@ -113,14 +113,14 @@ def _next(values: NDArray[Any]) -> NDArray[Any]:
     """The values that follow; never asked of the last one."""
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):  # infinity is a value
-            return cast(NDArray[Any], np.nextafter(values, np.inf))
+            return cast("NDArray[Any]", np.nextafter(values, np.inf))
     return values + 1
 
 
 def _previous(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return cast(NDArray[Any], np.nextafter(values, -np.inf))
+            return cast("NDArray[Any]", np.nextafter(values, -np.inf))
     return values - 1
 
 

@@ -230,7 +230,7 @@ class Index:
             n, store = self._n_rows, self._store
             return np.sort(store.column("ids")[:n][store.column("nodes")[:n] != NONE])
 
-        return cast(NDArray[np.int64], self._steadily(read))
+        return cast("NDArray[np.int64]", self._steadily(read))
 
     @property
     def n_bytes(self) -> int:
