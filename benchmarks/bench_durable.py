@@ -11,7 +11,7 @@ One line for each part:
 Traps: disks differ a thousandfold in syncs, and their speed changes from second to second; /dev/shm has none, pass
 --folder on a real disk. Where a sync takes a fifth of a millisecond, as on some virtual disks, upserts measure Python's
 time a row; `--sync-ms 2` makes each sync take so much longer, as a disk of one's own does (needs a C compiler). A file
-that was just written is in the system's cache, so opening is measured warm. Both builds take turns, on the same threads.
+that was just written is in the system's cache, so opening is measured warm. Both builds take turns, on as many threads.
 """
 
 import argparse
