@@ -647,3 +647,21 @@ def test_a_folder_that_may_only_be_read_is_read(folder, rng):
     assert elsewhere(code, folder) == "200 False 2007"
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_the_log_is_made_longer_by_many_commits_and_read_to_its_end(folder, rng):
+    docs = nearly.open(folder, background=False)
+    log, sizes = folder / "catalogue.sqlite-wal", []
+    for i in range(200):  # of 12 KiB and more each
+        docs.add(rng.standard_normal((1, 1024), np.float32), ids=[f"key {i}"])
+        sizes.append(log.stat().st_size)
+    assert len(set(sizes[1:])) < 10
+    assert sizes[-1] > 2 << 20
+    shutil.copytree(folder, folder.with_name("killed"))  # as a dead process would have left it
+    with nearly.open(folder.with_name("killed")) as other:
+        assert sorted(other.get(include=[]).ids) == sorted(f"key {i}" for i in range(200))
+        other.verify()
+    docs.close()
+    assert not log.exists()
+    with nearly.open(folder) as docs:
+        assert len(docs) == 200

@@ -40,6 +40,7 @@ _CIRCUMSTANCES = {  # that are no damage: codes of sqlite.org/rescode.html
     "SQLITE_PERM", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_FULL",
     "SQLITE_CANTOPEN",
 }  # fmt: skip
+_LOG_STEP = 1 << 20  # bytes that the file of the log is made longer by
 _MANY = 1 << 62  # more records or rows than can ever come
 _APPLICATION = 0x6E72_6C79  # "nrly", for `file` and friends
 _TABLES = """
@@ -105,6 +106,7 @@ class Catalogue:
 
     def __init__(self, path: Path, *, writable: bool, durable: bool = True) -> None:
         self.path, self.writable, self._durable = path, writable, durable
+        self._log, self._log_size = f"{os.fspath(path)}-wal", 0  # as it was left here; longer when SQLite needed more
         self._watched = [os.fspath(path), *([os.fspath(path.with_name(LOCK))] if writable else [])]
         self._frozen = False  # read as a file that nobody changes
         self._known: dict[str, tuple[Any, Any]] = {}  # by segment: alive and patches as they are written there
@@ -333,10 +335,30 @@ class Catalogue:
 
     def append(self, records: Sequence[tuple[int, Record]], schema: Schema | None) -> None:
         """Commit records of the log, and the schema where it changed."""
+        if self._durable:
+            self._lengthen_log()
         with self.transaction() as sql:
             if schema is not None:
                 _configure(sql, schema=schema.to_json())
             _log(sql, records)
+
+    def _lengthen_log(self) -> None:
+        """Make the file of the log longer by many commits at once, where SQLite has come to its end.
+
+        By zeros, which are no frames of it. A disk that writes over what is there need not write down as well how long
+        a file is now: that is half the time of a commit.
+        """
+        try:
+            size = os.stat(self._log).st_size
+            if size > self._log_size:
+                log = os.open(self._log, os.O_WRONLY)
+                try:
+                    size += os.pwrite(log, bytes(_LOG_STEP), size)
+                finally:
+                    os.close(log)
+            self._log_size = size
+        except OSError:  # a full disk, say: the commit will tell
+            pass
 
     def write_segments(
         self,

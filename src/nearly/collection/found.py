@@ -152,11 +152,12 @@ class Found(Hits, _Joined):
         """Keys, nearest first."""
         keys = self._joined.get("keys")
         if keys is None:
-            at = self._at
+            if not self._trimmed:
+                self._trim()
             if self._batch is None:
-                return self._read("keys", at)  # type: ignore[no-any-return]
+                return self._read("keys", self._ids)  # type: ignore[no-any-return]
             batch, place = self._batch  # whose keys are read at once: who reads those of one reads others too
-            keys = self._joined["keys"] = batch.ids[place][: len(at)]
+            keys = self._joined["keys"] = batch.ids[place][: len(self._ids)]
         return keys
 
     @property
@@ -180,7 +181,9 @@ class Found(Hits, _Joined):
     def __iter__(self) -> Iterator[Any]:
         if self.single:
             return map(Hit, self.ids.tolist(), self.distances.tolist())
-        return (self[i] for i in range(len(self._at)))
+        context, work, joiner = self._context, self._work, self._joiner
+        rows = zip(self._at, self.distances, strict=True)
+        return (Found(at, far, True, context, work, joiner, (self, i)) for i, (at, far) in enumerate(rows))
 
     def __getitem__(self, at: int | slice) -> Any:
         places, distances = self._at[at], self.distances[at]

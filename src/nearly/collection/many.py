@@ -61,6 +61,9 @@ def search_many(state: State, searches: Sequence[Search]) -> list[Found]:
                 with in_search(i):
                     queries.search(state, rows[i], first.k, first.asked)
             raise
+        if all(singles[i] for i in members):
+            found.update(zip(members, together, strict=True))
+            continue
         at = 0
         for i in members:
             found[i] = together[at] if singles[i] else together[at : at + len(rows[i])]
