@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from contract_support import KINDS, L2, SIMPLE, Case, built, each, points, queries, same
+from contract_support import KINDS, L2, SIMPLE, Case, built, each, few_queries, points, queries, same
 
 import nearly
 from nearly import evaluate
@@ -20,7 +20,7 @@ def state_of(index, tmp_path):
 def test_what_is_added_is_found_and_what_is_removed_is_not(case):
     vectors = points(case.metric, 480)
     # Under one metric, changes of this size calibrate anew.
-    index = case.make(vectors[:220], **({} if case in L2 or case.kind == "flat" else {"queries": vectors[:100]}))
+    index = case.make(vectors[:220], **({} if case in L2 else few_queries(case)))
     assert index.add(vectors[220:400]).tolist() == list(range(220, 400))
     index.remove(np.arange(0, 400, 5))
     index.remove(399)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from contract_support import CASES, KINDS, points, queries, same
+from contract_support import CASES, KINDS, few_queries, points, queries, same
 
 import nearly
 from nearly import evaluate
@@ -12,11 +12,6 @@ KEPT = [*KINDS, *(c for c in CASES if c.metric in ("cosine", "ip") and isinstanc
 KEPT += [c for c in CASES if c.metric == "hamming"]
 FAST = [*KINDS, *(c for c in KEPT if c.kind == ("flat" if c.metric == "hamming" else "vamana"))]  # bits walk on disk
 KEPT = [c if c in FAST else pytest.param(c, marks=pytest.mark.soak) for c in KEPT]
-
-
-def few(case):
-    """Return the option that spares an index the queries of its own: what they do to recall is asked elsewhere."""
-    return {} if case.kind == "flat" else {"queries": points(case.metric, 100, seed=7)}
 
 
 def compared(one, other, metric):
@@ -62,7 +57,7 @@ def test_half_of_the_bytes_are_distances_of_rounded_vectors(case, tmp_path):
         with pytest.raises(nearly.InputError, match="float16"):
             case.make(vectors, refine="float16")
         return
-    index = case.make(vectors[:400], refine="float16", **few(case))
+    index = case.make(vectors[:400], refine="float16", **few_queries(case))
     index.add(vectors[400:])
     rounded = vectors.astype(np.float16).astype(np.float32)
     truth = evaluate.exact(rounded, asked, 5, metric=case.metric)[1]
