@@ -85,6 +85,7 @@ $(VENV)/.others: $(VENV)/.base pyproject.toml tools/requirements.py
 	@$(PIP) `$(BIN)/python tools/requirements.py test`
 	@$(BIN)/python -c "import duckdb, h5py, hypothesis.stateful, ml_dtypes, pandas, polars, pyarrow.parquet, pytest, \
 	  rich.console, safetensors.numpy, scipy.sparse, typer, xdist.workermanage"  # once, not by each process of tests
+	@$(BIN)/python -m compileall -q src/nearly
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.nearly $(VENV)/.others

@@ -7,6 +7,7 @@ NEARLY_SANITIZED=1 pytest              without the tests marked timing: a saniti
 NEARLY_TEST=overwrite pytest ...       golden files are written again instead of compared; review the diff
 """
 
+import gc
 import json
 import os
 import time
@@ -45,6 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def is_hypothesis(item: pytest.Item) -> bool:
     return hypothesis.is_hypothesis_test(getattr(item, "obj", None))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for cycles in what stays: a third of the time it takes at first."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own

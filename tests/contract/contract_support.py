@@ -115,14 +115,14 @@ def points(metric: str, n: int = N, dim: int = DIM, seed: int = SEED) -> NDArray
 def built(case: Case, n: int = N, own: bool = False) -> Any:
     """Return an index over ``points``; tests that change an index make their own.
 
-    What codes need is measured by a hundred queries unless an index is to make its ``own``, which takes longer.
+    It is calibrated by a hundred queries unless it is a large one, or to make its ``own``, which takes longer.
     """
-    return case.make(points(case.metric, n), **({} if own else few_queries(case)))
+    return case.make(points(case.metric, n), **({} if own or n == LARGE else few_queries(case)))
 
 
 def few_queries(case: Case) -> dict[str, Any]:
-    """Return the option that spares an index with codes the queries of its own."""
-    return {} if case in SIMPLE or case.kind == "flat" else {"queries": points(case.metric, 100, seed=SEED + 2)}
+    """Return the option that spares an index the queries of its own."""
+    return {} if case.kind == "flat" else {"queries": points(case.metric, 100, seed=SEED + 2)}
 
 
 def queries(metric: str, n: int = 40) -> NDArray[Any]:

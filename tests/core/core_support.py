@@ -1,8 +1,12 @@
 """What the tests of the core share: elements with their exact values, and short ways to call _core."""
 
+import copy
+import functools
+import inspect
 import os
 import signal
 import time
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +20,32 @@ METRICS = ("l2", "cosine", "ip", "l1", "hamming", "jaccard")
 # Around every lane count, and two that people use.
 DIMS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 768]
 NONE = 0xFFFFFFFF
+
+
+def over(name: str, values: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test for each value of an argument, as one test: to pytest a test costs more than to a kernel.
+
+    Each value meets ``rng`` in the same state, as if it had a test of its own; what is raised names the value.
+    """
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(test)
+
+        @functools.wraps(test)
+        def run(**fixtures: Any) -> None:
+            for value in values:
+                mine = {key: copy.deepcopy(kept) if key == "rng" else kept for key, kept in fixtures.items()}
+                try:
+                    test(**mine, **{name: value})
+                except Exception as error:
+                    error.add_note(f"{name}: {value!r}")
+                    raise
+
+        others = [parameter for parameter in signature.parameters.values() if parameter.name != name]
+        run.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
 
 
 def bits(array: NDArray[Any]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from core_support import over
 
 from nearly import _core
 
@@ -65,10 +66,10 @@ def opposite(dtype, low, high):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 17, 40])
+@over("count", [0, 1, 2, 3, 4, 7, 17, 40])
 def test_spans_match_numpy(simd_target, rng, dtype, count):
     if dtype == "bool" and count > 1:
-        pytest.skip("two values have no more spans")
+        return  # two values have no more spans
     for n in SIZES[:-1]:
         values = column(rng, dtype, n)
         low, high = spans(rng, dtype, count) if dtype != "bool" else (np.ones(count, np.int64),) * 2
@@ -111,7 +112,7 @@ def test_many_values_far_apart(rng, scale):
 
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])
-@pytest.mark.parametrize("count", [1, 2, 7, 17, 40])
+@over("count", [1, 2, 7, 17, 40])
 def test_all_but_some_values(simd_target, rng, dtype, count):
     values = column(rng, dtype, 1000)
     low, high = spans(rng, dtype, count)
@@ -134,7 +135,7 @@ def test_spans_beyond_what_a_column_may_hold(rng, dtype):
 
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("nulls", [False, True])
-@pytest.mark.parametrize("n", SIZES)
+@over("n", SIZES)
 def test_rows_without_a_value(rng, inverted, nulls, n):
     values, valid = column(rng, "int16", n), rng.random(n) < 0.8
     low, high = spans(rng, "int16", 3)
@@ -143,7 +144,7 @@ def test_rows_without_a_value(rng, inverted, nulls, n):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.5, 0.999, 1.0])
-@pytest.mark.parametrize("n", SIZES)
+@over("n", SIZES)
 def test_bits_that_are_joined(rng, share, n):
     """With runs of rows in which nothing is left to find out, whatever the column holds there."""
     before, valid = rng.random(n) < share, rng.random(n) < 0.8
@@ -182,7 +183,7 @@ def test_lists_with_an_element(simd_target, rng, dtype, inverted):
         np.testing.assert_array_equal(out, packed((has != inverted) & valid))
 
 
-@pytest.mark.parametrize("words", [0, 1, 30, 31, 32, 62, 1000])
+@over("words", [0, 1, 30, 31, 32, 62, 1000])
 def test_count_of_bits(rng, words):
     for bits in (rng.integers(0, 2**64, words, np.uint64), np.full(words, 2**64 - 1, np.uint64)):
         assert _core.count_bits(bits) == np.unpackbits(bits.view(np.uint8)).sum()

@@ -13,6 +13,7 @@ from core_support import (
     bfloat16_values,
     bits,
     exact_distances,
+    over,
     stored,
 )
 
@@ -37,7 +38,7 @@ def with_norms(raw, values):
 
 
 @pytest.mark.parametrize("element", ELEMENTS)
-@pytest.mark.parametrize("dim", DIMS)
+@over("dim", DIMS)
 def test_float_queries_match_numpy(simd_target, rng, element, dim):
     raw, x = stored(rng, element, (N, dim))
     query = rng.standard_normal(dim, dtype=np.float32) * (1 if "float" in element else 50)
@@ -52,7 +53,7 @@ def test_float_queries_match_numpy(simd_target, rng, element, dim):
 
 
 @pytest.mark.parametrize("element", ELEMENTS)
-@pytest.mark.parametrize("dim", DIMS)
+@over("dim", DIMS)
 def test_cosine_reads_the_inverse_norm_behind_the_row(simd_target, rng, element, dim):
     raw, values = stored(rng, element, (N, dim))
     raw[3], values[3] = 0, 0
@@ -67,7 +68,7 @@ def test_cosine_reads_the_inverse_norm_behind_the_row(simd_target, rng, element,
     assert run("cosine", element, own, rows, dim)[5] == 0.0
 
 
-@pytest.mark.parametrize("dim", DIMS)
+@over("dim", DIMS)
 def test_a_row_has_the_same_bits_alone_in_company_and_gathered(simd_target, rng, dim):
     chosen = np.array([9, 2, 2, 10, 0, 7, 4], np.uint32)
     for element in ELEMENTS:
@@ -107,7 +108,7 @@ def test_every_finite_sixteen_bit_float_is_read_exactly(simd_target, element):
 
 
 @pytest.mark.parametrize("element", ["int8", "uint8"])
-@pytest.mark.parametrize("dim", DIMS)
+@over("dim", DIMS)
 def test_integer_kernels_are_exact(simd_target, rng, element, dim):
     raw, _ = stored(rng, element, (N, dim))
     raw[0], raw[1] = np.iinfo(element).max, np.iinfo(element).min
@@ -131,7 +132,7 @@ def test_integer_kernels_hold_the_largest_dimension(simd_target, element):
     assert ip.tolist() == [-float(dim * info.max**2)] * 5
 
 
-@pytest.mark.parametrize("n_bytes", DIMS)
+@over("n_bytes", DIMS)
 def test_bit_kernels_are_exact(simd_target, rng, n_bytes):
     rows = rng.integers(0, 256, (N, n_bytes), dtype=np.uint8)
     rows[2], rows[4] = 0, 255
@@ -155,7 +156,7 @@ def codes_of(rows, n_bits):
 
 
 @pytest.mark.parametrize("n_bits", [8, 4])
-@pytest.mark.parametrize("size", DIMS)
+@over("size", DIMS)
 def test_code_products_are_exact(simd_target, rng, n_bits, size):
     rows = rng.integers(0, 256, (N, size), dtype=np.uint8)
     query = rng.integers(-64, 64, size * (8 // n_bits)).astype(np.int8)
@@ -189,7 +190,7 @@ def pack_codes(codes, n_bits):
     return np.concatenate(parts, axis=2).reshape(len(codes), -1)
 
 
-@pytest.mark.parametrize("n_bits", range(1, 9))
+@over("n_bits", range(1, 9))
 def test_products_with_packed_codes_are_exact(simd_target, rng, n_bits):
     chosen = np.array([3, 3, 1, 0, 10, 9], np.uint32)
     for dim in (0, 64, 128, 192, 448, 768):
@@ -205,8 +206,8 @@ def test_products_with_packed_codes_are_exact(simd_target, rng, n_bits):
         np.testing.assert_array_equal(some, out[chosen])
 
 
-@pytest.mark.parametrize("n_bits", range(1, 9))
-@pytest.mark.parametrize("value", [-64, 63])
+@over("n_bits", range(1, 9))
+@over("value", [-64, 63])
 def test_products_with_packed_codes_do_not_saturate(simd_target, n_bits, value):
     dim = 32768
     out = np.empty(5, np.int32)
@@ -241,7 +242,7 @@ def exact_rotation(rows, signs):
     return x
 
 
-@pytest.mark.parametrize("dim", [64, 128, 192, 320, 768, 832, 960, 1536, 4096])
+@over("dim", [64, 128, 192, 320, 768, 832, 960, 1536, 4096])
 def test_rotation_matches_its_matrices_and_keeps_products(simd_target, rng, dim):
     signs = rng.integers(0, 2**64, dim // 16, dtype=np.uint64)
     rows = rng.standard_normal((7, dim), dtype=np.float32)
@@ -284,7 +285,7 @@ def fastscan(tables, codes):
     return out.ravel()
 
 
-@pytest.mark.parametrize("groups", [0, 2, 4, 6, 8, 10, 16, 30, 32, 34, 96, 192, 254, 256])
+@over("groups", [0, 2, 4, 6, 8, 10, 16, 30, 32, 34, 96, 192, 254, 256])
 def test_fastscan_is_exact(simd_target, rng, groups):
     for blocks in (0, 1, 2, 5):
         tables = rng.integers(0, 256, (groups, 16), dtype=np.uint8)
@@ -321,7 +322,7 @@ def test_fastscan_refuses_what_could_overflow_or_disagrees():
             _core.fastscan(np.zeros(tables, np.uint8), np.zeros(packed, np.uint8), np.zeros(out, np.uint16))
 
 
-@pytest.mark.parametrize("size", DIMS)
+@over("size", DIMS)
 def test_own_codes_are_halved(simd_target, rng, size):
     codes = np.resize(rng.permutation(256), size).astype(np.uint8)
     out = np.empty(size, np.int8)
@@ -330,7 +331,7 @@ def test_own_codes_are_halved(simd_target, rng, size):
     np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.parametrize("outputs", [16, 32, 48, 64, 80, 128, 144])
+@over("outputs", [16, 32, 48, 64, 80, 128, 144])
 def test_projection_is_exact(simd_target, rng, outputs):
     for dim in (2, 4, 30, 64, 102):
         matrix = rng.integers(-127, 128, (dim, outputs)).astype(np.int8)
@@ -367,7 +368,7 @@ def test_a_product_does_not_depend_on_its_neighbors_or_on_threads(simd_target, r
 
 
 @pytest.mark.parametrize("element", ELEMENTS)
-@pytest.mark.parametrize("dim", DIMS)
+@over("dim", DIMS)
 def test_rows_are_widened_exactly(simd_target, rng, element, dim):
     raw, values = stored(rng, element, (dim,))
     for scale in (np.float32(1), np.float32(0.3)):
@@ -376,8 +377,8 @@ def test_rows_are_widened_exactly(simd_target, rng, element, dim):
         assert bits(out) == bits(values.astype(np.float32) * scale)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1, 1e15])
-@pytest.mark.parametrize("dim", DIMS)
+@over("scale", [1e-30, 1, 1e15])
+@over("dim", DIMS)
 def test_rows_are_centered_and_measured_in_double(simd_target, rng, dim, scale):
     x, center = (rng.standard_normal((2, dim)) * scale).astype(np.float32)
     expected = x - center
@@ -385,7 +386,7 @@ def test_rows_are_centered_and_measured_in_double(simd_target, rng, dim, scale):
     assert bits(x) == bits(expected)
 
 
-@pytest.mark.parametrize("dim", DIMS)
+@over("dim", DIMS)
 def test_rows_are_rounded_to_even(simd_target, rng, dim):
     x = np.resize(np.array([0.5, 1.5, -0.5, -2.5, 2.4999, 32700, -32700, 0, 3e-39], np.float32), dim)
     out = np.full(dim, -1, np.int16)
@@ -411,7 +412,7 @@ def test_products_of_whole_numbers_are_exact(simd_target, rng, n, m, dim):
     assert not out[:, m:].any()  # padding of the last panel
 
 
-@pytest.mark.parametrize("dim", [2, 510, 512, 514, 1026, 4000])  # parts of 512 are added up
+@over("dim", [2, 510, 512, 514, 1026, 4000])  # parts of 512 are added up
 def test_products_of_whole_numbers_hold_the_longest_vectors(simd_target, rng, dim):
     x = np.full((7, dim), np.rint(32700 / dim**0.5), np.int16)
     x[1] *= -1
@@ -443,7 +444,7 @@ def test_products_above_their_floors_are_named(simd_target, rng):
 
 
 @pytest.mark.parametrize("element", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("dim", [1, 3, 8, 17, 64, 100])
+@over("dim", [1, 3, 8, 17, 64, 100])
 def test_the_first_nonfinite_row_is_found(simd_target, rng, element, dim):
     raw = stored(rng, element, (9, dim))[0]
     words = raw.view(np.uint32 if element == "float32" else np.uint16)

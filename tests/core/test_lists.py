@@ -12,6 +12,7 @@ from core_support import (
     exact_distances,
     make_plain,
     make_rows,
+    over,
     pack,
     scan,
     stored,
@@ -65,7 +66,7 @@ def test_a_scan_finds_what_brute_force_finds(simd_target, rng, metric, element):
     assert answer.counts.tolist() == [12] * BATCH
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@over("threads", [1, 2, 5])
 @pytest.mark.parametrize(("metric", "element"), CASES)
 def test_a_batch_answers_like_its_queries_one_by_one(simd_target, rng, metric, element, threads):
     raw, _, queries = data(rng, metric, element, 700, 23)
@@ -115,7 +116,7 @@ def test_blocks_leave_out_no_neighbor(simd_target, rng, metric, shape):
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
-@pytest.mark.parametrize("dim", [1, 2, 3, 15, 33, 100, 511, 514, 1000])
+@over("dim", [1, 2, 3, 15, 33, 100, 511, 514, 1000])
 def test_blocks_leave_out_no_neighbor_in_any_dimension(simd_target, rng, metric, dim):
     x = rng.standard_normal((130, dim)).astype(np.float32)
     x[60:90] = x[:30] * np.float32(1 + 2e-7)  # a bit apart, or none
@@ -230,7 +231,7 @@ def test_ties_go_to_the_smaller_id(simd_target):
 
 
 @pytest.mark.parametrize("metric", ["l2", "l1", "cosine"])
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 1.0])
+@over("share", [0.0, 0.01, 0.3, 1.0])
 def test_a_filter_leaves_only_what_passes(simd_target, rng, metric, share):
     x = rng.standard_normal((300, 8), dtype=np.float32)
     queries = rng.standard_normal((BATCH, 8), dtype=np.float32)
@@ -304,8 +305,8 @@ def test_more_may_be_asked_for_than_there_is(rng, n_queries):
     assert np.sort(answer.ids[:, :5]).tolist() == [[0, 1, 2, 3, 4]] * n_queries
 
 
-@pytest.mark.parametrize("n_queries", [0, 1, BATCH])
-@pytest.mark.parametrize("k", [0, 1, 4])
+@over("n_queries", [0, 1, BATCH])
+@over("k", [0, 1, 4])
 @pytest.mark.parametrize("metric", ["l2", "l1"])
 def test_nothing_is_a_number_too(n_queries, k, metric):
     queries = np.ones((n_queries, 3), np.float32)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from core_support import over
 
 from nearly import _core
 
@@ -16,7 +17,7 @@ def words(distances, rows):
     return (keys << 32) | (np.asarray(rows, np.int64) << 1)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@over("size", SIZES)
 def test_unseen_neighbors_are_found_once(simd_target, rng, size):
     seen = rng.integers(0, 2**64, 40, dtype=np.uint64, endpoint=False)
     before = np.unpackbits(seen.view(np.uint8), bitorder="little").astype(bool)
@@ -34,8 +35,8 @@ def test_unseen_neighbors_are_found_once(simd_target, rng, size):
     np.testing.assert_array_equal(np.unpackbits(seen.view(np.uint8), bitorder="little").astype(bool), before)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+@over("size", SIZES)
+@over("share", [0.02, 0.5, 1.0])
 def test_only_neighbors_that_pass_are_met(simd_target, rng, size, share):
     seen, passes = rng.random(2560) < 0.3, rng.random(2560) < share
     words, bits = (np.packbits(flags, bitorder="little").view(np.uint64) for flags in (seen.copy(), passes))
@@ -51,7 +52,7 @@ def test_only_neighbors_that_pass_are_met(simd_target, rng, size, share):
     np.testing.assert_array_equal(np.unpackbits(words.view(np.uint8), bitorder="little").astype(bool), seen)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@over("size", SIZES)
 def test_candidates_within_a_bound_keep_their_order(simd_target, rng, size):
     distances = rng.standard_normal(size).astype(np.float32)
     distances[rng.random(size) < 0.2] = 0.25
@@ -67,8 +68,8 @@ def test_words_order_as_distances_do(simd_target):
     assert made == sorted(made)
 
 
-@pytest.mark.parametrize("n_fresh", SIZES)
-@pytest.mark.parametrize("width", [1, 3, 10, 40, 200])
+@over("n_fresh", SIZES)
+@over("width", [1, 3, 10, 40, 200])
 def test_a_merge_keeps_the_best_of_both(simd_target, rng, n_fresh, width):
     for n_pool in {0, 1, width // 2, width - 1, width}:
         every = np.unique(rng.integers(-(2**62), 2**62, n_pool + n_fresh + 8))
@@ -84,7 +85,7 @@ def test_a_merge_keeps_the_best_of_both(simd_target, rng, n_fresh, width):
 
 
 @pytest.mark.parametrize("n_bits", [8, 4])
-@pytest.mark.parametrize("size", [4, 8, 32, 36, 64, 128, 192])
+@over("size", [4, 8, 32, 36, 64, 128, 192])
 def test_code_distances_are_sums_of_their_parts(simd_target, rng, n_bits, size):
     rows = rng.integers(0, 256, (11, size), dtype=np.uint8)
     headers = rng.standard_normal(11).astype(np.float32)

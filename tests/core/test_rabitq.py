@@ -12,6 +12,7 @@ from core_support import (
     compared,
     make_plain,
     make_rows,
+    over,
     scan,
     score,
 )
@@ -64,7 +65,7 @@ def test_estimates_are_unbiased_and_bounds_hold_as_often_as_they_say(rng, n_bits
     assert 0.03 <= np.mean(outside) <= 0.07
 
 
-@pytest.mark.parametrize("dim", [1, 24, 64, 100, 320])
+@over("dim", [1, 24, 64, 100, 320])
 @pytest.mark.parametrize("n_bits", BITS)
 def test_scores_follow_from_the_stored_codes(simd_target, rng, n_bits, dim):
     vectors, query = clustered(rng, 70, dim), clustered(rng, 1, dim)[0]

@@ -35,8 +35,18 @@ def index():
     return nearly.IVF(points(4000), refine=None, lists=60, recall=0.8)
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
-@pytest.mark.parametrize("quantizer", [None, nearly.RaBitQ(6), nearly.Product(16)], ids=["saq", "rabitq", "product"])
+@pytest.mark.parametrize(
+    ("quantizer", "metric"),
+    [
+        pytest.param(made, metric, id=f"{name}-{metric}", marks=[] if metric in fast else [pytest.mark.soak])
+        for name, made, fast in (
+            ("saq", None, ("l2", "cosine", "ip")),
+            ("rabitq", nearly.RaBitQ(6), ("ip",)),
+            ("product", nearly.Product(16), ("cosine",)),
+        )
+        for metric in ("l2", "cosine", "ip")
+    ],
+)
 def test_what_codes_reach_is_delivered_and_more_is_refused(metric, quantizer):
     vectors, queries = points(2500), points(300, seed=1)
     index = nearly.IVF(vectors, metric=metric, refine=None, quantizer=quantizer, recall=0.7)

@@ -86,8 +86,16 @@ def test_what_an_effort_is_said_to_find_is_found_where_codes_are_ranked_by_depth
         assert abs((hits.distances <= truth).mean() - hits.expected_recall) <= 0.06, effort
 
 
-@pytest.mark.parametrize("n", [300, 500, 1000, 2000])
-@pytest.mark.parametrize("dim", [4, 16, 64])
+@pytest.mark.parametrize(
+    ("n", "dim"),
+    [
+        pytest.param(
+            n, dim, marks=[] if (n, dim) in ((300, 4), (300, 64), (500, 16), (2000, 16)) else [pytest.mark.soak]
+        )
+        for n in (300, 500, 1000, 2000)
+        for dim in (4, 16, 64)
+    ],
+)
 def test_small_sets_are_not_scanned_for_want_of_queries(n, dim):
     rng = np.random.default_rng(n + dim)
     vectors = rng.standard_normal((n, dim), dtype=np.float32)

@@ -13,8 +13,9 @@ WORDS = [f"{a}{b}{c}" for a in "abcdefgh" for b in "aeiou" for c in "lmnrst"]
 
 
 def letters(word, words):
-    """Return in how many places words differ."""
-    return [sum(a != b for a, b in zip(word, other, strict=True)) for other in words]
+    """Return in how many of their three places words differ."""
+    a, b, c = word
+    return [(a != x) + (b != y) + (c != z) for x, y, z in words]
 
 
 def truth(word, k, held=None):
@@ -43,11 +44,11 @@ def test_walks_find_most_and_compare_with_few():
         calls.append(len(items))
         return [abs(item - other) for other in items]
 
-    numbers = np.random.default_rng(0).permutation(2000).tolist()
+    numbers = np.random.default_rng(0).permutation(1000).tolist()
     index = nearly.HNSW(numbers, metric=counted, M=6, ef_construction=40, calibrate=False)
     calls.clear()
-    found = [index.search(x + 0.25, k=5, effort=10).distances.tolist() for x in range(50, 1950, 100)]
-    assert sum(calls) < 19 * 1000
+    found = [index.search(x + 0.25, k=5, effort=10).distances.tolist() for x in range(25, 975, 50)]
+    assert sum(calls) < 19 * 500
     wanted = [0.25, 0.75, 1.25, 1.75, 2.25]
     assert np.mean([len(set(wanted) & set(row)) for row in found]) >= 4.5
 
@@ -349,7 +350,7 @@ def test_a_broken_addition_leaves_lists_and_entries():
 
     index = nearly.HNSW(list(range(0, 1200, 4)), metric=fragile, M=2, ef_construction=8)
     before, entries = [table.array().tobytes() for table in index._lists], index._graph.entries
-    for when in range(1, 400, 19):
+    for when in range(1, 400, 31):
         broken[0] = when
         with pytest.raises(ZeroDivisionError):
             index.add(list(range(1, 800, 2)))

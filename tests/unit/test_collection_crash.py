@@ -30,7 +30,7 @@ def shim(tmp_path_factory):
 
 def test_everything_acknowledged_survives(shim):
     driver = ROOT / "tests" / "crash" / "driver.py"
-    command = [sys.executable, driver, "--seed", "11", "--kills", "5", "--cuts", "5"]
+    command = [sys.executable, driver, "--seed", "11", "--kills", "3", "--cuts", "3"]
     done = subprocess.run(command, env=os.environ | {"LD_PRELOAD": str(shim)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().endswith("deaths, 0 failed")

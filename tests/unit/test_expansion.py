@@ -77,7 +77,7 @@ def test_bytes_do_not_depend_on_threads_and_files_hold_them(vectors, tmp_path):
 @pytest.mark.parametrize("kind", ["Vamana", "HNSW"])
 def test_wide_lists_follow_changes(kind, vectors):
     options = {"degree": 8, "beam": 30} if kind == "Vamana" else {"M": 4, "ef_construction": 30}
-    index = getattr(nearly, kind)(vectors[:600], filter_expansion=4, **options)
+    index = getattr(nearly, kind)(vectors[:600], filter_expansion=4, queries=vectors[1200:1300], **options)
     index.add(vectors[600:640])
     index.add(vectors[640:1200])
     index.remove(np.arange(0, 500))

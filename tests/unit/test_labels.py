@@ -373,6 +373,12 @@ def damaged(path, name, change):
     storage.write(path, parts, config, kind=file.kind)
 
 
+@cache
+def two_labels():
+    names = [("ab", "cd", None)[i % 3] for i in range(700)]
+    return nearly.Vamana(np.random.default_rng(0).standard_normal((700, 4), dtype=np.float32), labels=names)
+
+
 @pytest.mark.parametrize(("name", "change"), [
     ("labels", lambda a: a[:-1]),
     ("labels", lambda a: np.full_like(a, 200)),
@@ -391,8 +397,7 @@ def damaged(path, name, change):
 ])  # fmt: skip
 def test_damaged_labels_are_noticed(tmp_path, name, change):
     path = tmp_path / "labels.nearly"
-    names = [("ab", "cd", None)[i % 3] for i in range(700)]
-    nearly.Vamana(np.random.default_rng(0).standard_normal((700, 4), dtype=np.float32), labels=names).save(path)
+    two_labels().save(path)
     nearly.load(path)
     damaged(path, name, change)
     with pytest.raises(FormatError):

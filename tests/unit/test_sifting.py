@@ -206,18 +206,19 @@ def test_an_index_without_what_is_needed_scans_or_walks_all(made):
         assert recall(index, made[1], mask, index.search(made[1], K, where=mask, recall=0.95)) >= 0.94
 
 
-@pytest.mark.parametrize("k", [1, 2, 10])
-def test_codes_that_are_far_off_far_away_hide_nothing(k):
+def test_codes_that_are_far_off_far_away_hide_nothing():
     """Under a filter that keeps out what is near, the code of a single vector may be the nearest by far."""
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((8000, 16), dtype=np.float32)
-    index, found = nearly.Vamana(vectors, degree=16, beam=40), []
+    index, found = nearly.Vamana(vectors, degree=16, beam=40), {1: [], 2: [], 10: []}
     for query in rng.standard_normal((40, 16), dtype=np.float32):
         distances = ((vectors - query) ** 2).sum(axis=1)
         mask = distances >= np.quantile(distances, 0.97)
-        hits = index.search(query, k, where=Filter.from_mask(mask))
-        found.append((hits.distances <= np.sort(distances[mask])[k - 1] * (1 + 1e-5)).mean())
-    assert np.mean(found) >= 0.94
+        for k, shares in found.items():
+            hits = index.search(query, k, where=Filter.from_mask(mask))
+            shares.append((hits.distances <= np.sort(distances[mask])[k - 1] * (1 + 1e-5)).mean())
+    for k, shares in found.items():
+        assert np.mean(shares) >= 0.94, k
 
 
 def test_a_filter_that_leaves_out_the_nearest_is_answered_by_those_behind_them(made):
