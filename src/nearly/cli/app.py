@@ -14,6 +14,7 @@ from nearly.cli.answers import Parts
 from nearly.cli.base import (
     Ask,
     BuildRecall,
+    ColumnType,
     Data,
     DataQueries,
     DocumentColumn,
@@ -63,6 +64,7 @@ from nearly.cli.inputs import (
     read_vectors,
 )
 from nearly.cli.measure import TARGETS, Measured, Truth, efforts, exact, measure, measured_table, probes, targets
+from nearly.collection import lines
 from nearly.tuning import RecallCurve
 
 __all__ = ["app"]
@@ -84,20 +86,22 @@ def build(
     vector: VectorColumn = None,
     id: IdColumn = None,
     document: DocumentColumn = None,
+    column: ColumnType = None,
     json: Json = False,
 ) -> None:
     """Build an index of the vectors in FILE and write it to OUT.
 
-    With --vector or --id the rows of FILE, a Parquet file, become a collection in the folder OUT.
+    With --vector or --id the rows of FILE, Parquet or JSON lines, become a collection in the folder OUT.
     """
-    if not (vector is id is document is None):
+    rows = any(given is not None for given in (vector, id, document, column))
+    if rows or file.suffix.lower() in lines.SUFFIXES:
         unused = {"--index": index is not Kind.auto, "--queries": queries, "--memory-limit": memory_limit,
                   "--name": name, "--threads": threads, "--force": force}  # fmt: skip
         for option, given in unused.items():
             if given:
                 raise typer.BadParameter(f"{option} is for an index; a collection (--vector, --id) chooses its own")
-        return collections.build(file, out, vector=vector, id=id, document=document, metric=metric, recall=recall,
-                                 seed=seed, json=json)  # fmt: skip
+        return collections.build(file, out, vector=vector, id=id, document=document, column=column,
+                                 metric=metric, recall=recall, seed=seed, json=json)  # fmt: skip
     limit = None if memory_limit is None else parse_size(memory_limit)
     check_kind(index.value, memory_limit=limit, recall=recall, queries=queries, seed=seed)
     check_output(out, force=force)

@@ -60,6 +60,10 @@ Where = Annotated[
 VectorColumn = Annotated[str | None, typer.Option("--vector", help="The column of a table that holds vectors.")]
 IdColumn = Annotated[str | None, typer.Option("--id", help="The column of a table that holds keys.")]
 DocumentColumn = Annotated[str | None, typer.Option("--document", help="The column of a table that holds documents.")]
+ColumnType = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=TYPE", help="A column's type, where values do not say it; may be repeated."),
+]
 Like = Annotated[str | None, typer.Option(metavar="KEY", help="Rows like the one with this key (collections).")]
 FieldName = Annotated[str | None, typer.Option("--field", help="Which vectors, where rows have several (collections).")]
 Include = Annotated[list[str] | None, typer.Option(help="A column to show; may be repeated (collections).")]
@@ -74,7 +78,9 @@ Metric = Annotated[
     typer.Option(callback=_known_metric, help=f"{', '.join(metrics.METRICS)}. Default: what the file says, else l2."),
 ]
 KindOption = Annotated[Kind, typer.Option("--index", help="auto chooses, and says why.")]
-File = Annotated[Path, typer.Argument(help="Vectors: npy, npz, fvecs, bvecs, fbin, u8bin, i8bin, hdf5, parquet.")]
+File = Annotated[
+    Path, typer.Argument(help="Vectors: npy, npz, fvecs, bvecs, fbin, u8bin, i8bin, hdf5, parquet; rows: also jsonl.")
+]
 Out = Annotated[Path, typer.Argument(help="The index, or the folder of a collection, to write.")]
 BuildRecall = Annotated[
     float | None,

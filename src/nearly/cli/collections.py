@@ -3,6 +3,7 @@
 `build`, `search` and `info` of app.py serve both indexes and collections, and call what stands here for the latter.
 """
 
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ import typer
 import nearly
 from nearly.cli import output
 from nearly.cli.base import (
+    ColumnType,
     DocumentColumn,
     FieldName,
     Folder,
@@ -27,24 +29,26 @@ from nearly.cli.base import (
 )
 from nearly.cli.inputs import parse_vectors, read_json_lines, read_queries
 from nearly.errors import FormatError, InputError
+from nearly.filters.columns import TYPES
 
 __all__ = ["build", "search", "stats"]
 
 _WIDE = 44  # characters of a value in a table for people
 _EXPORTED = 4096  # rows at a time
+_UNSAID = ("date", "datetime", "json")  # types that JSON lines do not say
 Out = Annotated[Path, typer.Argument(help="A folder that is not there yet.")]
-Table = Annotated[Path, typer.Argument(help="A Parquet file with a row each.")]
+Table = Annotated[Path, typer.Argument(help="Rows: Parquet, or .jsonl or .ndjson with an object a line.")]
 
 
 def build(
-    file: Path, out: Path, *, vector: str | None, id: str | None, document: str | None, metric: str | None,
-    recall: float | None, seed: int | None, json: bool,
+    file: Path, out: Path, *, vector: str | None, id: str | None, document: str | None, column: list[str] | None,
+    metric: str | None, recall: float | None, seed: int | None, json: bool,
 ) -> None:  # fmt: skip
-    """Make a collection of the rows of a Parquet file; the folder is gone again where that fails."""
+    """Make a collection of the rows of a file; the folder is gone again where that fails."""
     if out.exists():
         raise typer.BadParameter(f"{out} is there already; name a new folder, or nearly add rows to that collection")
     started = time.perf_counter()
-    docs = nearly.open(out, metric=metric, recall=recall, seed=seed or 0, mode="x")
+    docs = nearly.open(out, metric=metric, recall=recall, seed=seed or 0, mode="x", columns=_types(column))
     try:
         with docs:
             docs.add(str(file), **_columns(docs, vector, id, document))
@@ -63,12 +67,13 @@ def add(
     vector: VectorColumn = None,
     id: IdColumn = None,
     document: DocumentColumn = None,
+    column: ColumnType = None,
     upsert: Annotated[bool, typer.Option("--upsert", help="Replace rows whose keys are there.")] = False,
     json: Json = False,
 ) -> None:
-    """Add the rows of a Parquet file to a collection."""
+    """Add the rows of a file to a collection."""
     started = time.perf_counter()
-    with _writing(collection) as docs:
+    with _writing(collection, _types(column)) as docs:
         put = docs.upsert if upsert else docs.add
         put(str(file), **_columns(docs, vector, id, document))
         docs.flush()
@@ -81,6 +86,17 @@ def _columns(docs: Any, vector: str | None, id: str | None, document: str | None
     if vector is not None and len(docs.fields) > 1:
         raise typer.BadParameter(f"--vector: the fields {', '.join(docs.fields)} take the columns of their names")
     return {name: column for name, column in named.items() if column is not None}
+
+
+def _types(column: list[str] | None) -> dict[str, str] | None:
+    """What --column NAME=TYPE says."""
+    made = {}
+    for text in column or ():
+        name, equals, kind = text.rpartition("=")
+        if not equals or kind not in TYPES:
+            raise typer.BadParameter(f"--column {text}: write NAME=TYPE, with a type of {', '.join(TYPES)}")
+        made[name] = kind
+    return made or None
 
 
 def _say_what_came(described: Mapping[str, Any], seconds: float, json: bool) -> None:
@@ -262,9 +278,15 @@ def export(
             part.replace(file)
         finally:
             part.unlink(missing_ok=True)
+        columns = docs.columns
     size = file.stat().st_size
-    print(output.as_json({"path": str(file), "rows": n, "file_bytes": size}) if json
-          else f"{file}: {n:,} rows, {output.as_bytes(size)}")  # fmt: skip
+    if json:
+        print(output.as_json({"path": str(file), "rows": n, "file_bytes": size, "columns": columns}))
+        return
+    print(f"{file}: {n:,} rows, {output.as_bytes(size)}")
+    unsaid = [f"--column {shlex.quote(f'{name}={kind}')}" for name, kind in columns.items() if kind in _UNSAID]
+    if unsaid and writer is _write_json:
+        output.note(f"JSON does not say types; nearly build and add read them with {' '.join(unsaid)}")
 
 
 def _write_parquet(path: Path, docs: Any, batches: Iterator[Any]) -> int:
@@ -417,8 +439,8 @@ def _reading(path: Path) -> Any:
     return closing(nearly.open(_folder(path), mode="r"))
 
 
-def _writing(path: Path) -> Any:
-    return closing(nearly.open(_folder(path)))
+def _writing(path: Path, columns: Mapping[str, str] | None = None) -> Any:
+    return closing(nearly.open(_folder(path), columns=columns))
 
 
 def _folder(path: Path) -> Path:
@@ -443,5 +465,6 @@ def _keys(docs: Any, texts: list[str]) -> list[Any]:
 def _short(value: Any) -> str:
     if value is None:
         return ""
+    value = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
     text = " ".join((value if isinstance(value, str) else output.as_json(value).strip('"')).split())
     return text if len(text) <= _WIDE else text[: _WIDE - 1] + "…"

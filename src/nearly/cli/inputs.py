@@ -1,6 +1,5 @@
 """What commands read: files by the part they play, sizes, vectors typed by hand; and the index they build."""
 
-import json
 import math
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 import nearly
 from nearly import evaluate, storage
+from nearly.collection import lines
 from nearly.errors import FormatError, InputError
 from nearly.metrics import METRICS
 
@@ -73,14 +73,7 @@ def read_truth(path: Path, *, metric: str, name: str | None = None) -> NDArray[n
 
 def read_json_lines(path: Path) -> list[Any]:
     """Return what each line of a file says; lines without a word are passed over."""
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError as problem:
-                raise InputError(f"line {number} of {path.name} is no JSON: {problem}") from problem
-    return found
+    return [value for _, value, _ in lines.values_of(path)]
 
 
 def _is_dataset(path: Path) -> bool:

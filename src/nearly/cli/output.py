@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from nearly.collection import lines
+
 __all__ = ["as_bytes", "as_json", "note", "per_second", "table", "table_in_parts"]
 
 
 def as_json(value: Any) -> str:
     """Return JSON on one line: NumPy values as plain ones, dates in ISO 8601, numbers that JSON lacks as null.
+
+    Bytes are an object with their base64, as `nearly.collection.lines` has it.
 
     Examples
     --------
@@ -33,7 +37,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
+        return lines.binary(value)
     return value.isoformat() if isinstance(value, dt.date) else value  # a datetime is a date
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearly import arrays
+from nearly.arrays import Vectors
 from nearly.arrays.words import listing
 from nearly.collection import inputs, queries
 from nearly.collection.catalogue import Manifest
@@ -14,6 +15,7 @@ from nearly.collection.found import Joiner
 from nearly.collection.grouping import Plan
 from nearly.collection.inputs import Incoming, Names
 from nearly.collection.keys import Keys
+from nearly.collection.lines import Lines
 from nearly.collection.maintenance import Maintenance
 from nearly.collection.preparing import (
     as_documents,
@@ -62,8 +64,9 @@ class Changes:
         ----------
         rows : array-like of shape (n, dim), table, path, or an iterator of these
             Vectors (a dict of them where there are several fields); or whole rows: a list of dicts, a dict of columns,
-            a pandas or Polars frame, an Arrow table, the path of a Parquet file. An iterator, a file or a reader of
-            batches is taken in batches, each committed by itself.
+            a pandas or Polars frame, an Arrow table, the path of a file: Parquet, or JSON lines where it ends in
+            ``.jsonl`` or ``.ndjson``, with an object a line. An iterator, a file or a reader of batches is taken in
+            batches, each committed by itself.
         ids : array-like of int or of str, optional
             All of one kind. None continues after the largest integer ever given.
         metadata : dict of columns, list of dicts or table, optional
@@ -89,7 +92,7 @@ class Changes:
         IdError
             If a key is there, or came twice; says which. Nothing of the batch is added then.
         InputError
-            If anything else does not fit; nothing of the batch is added.
+            If anything else does not fit; nothing of the batch is added. Of JSON lines it names the line.
         """
         return self._put(rows, ids, metadata, documents, id, document, vector, embedding, progress, fresh=True)
 
@@ -129,7 +132,7 @@ class Changes:
         done = []
         try:
             for batch in inputs.batches(rows):
-                done += self._put_batch(inputs.incoming(batch, None, None, None, names), fresh)
+                done += self._put_part(batch, names, fresh)
                 self._maintenance.make_room()
                 if progress is not None:
                     progress(len(done), total)
@@ -137,35 +140,52 @@ class Changes:
             self._maintenance.wake()  # graphs once for all of it
         return done
 
+    def _put_part(self, batch: Any, names: Names, fresh: bool) -> list[Any]:
+        """Put rows that came in parts; an error in JSON lines names the line."""
+
+        def check(rows: Lines) -> None:
+            came = inputs.incoming(rows, None, None, None, names)
+            self._planned(self._state, came, prepared_vectors(came, self._state.schema), fresh)
+
+        try:
+            return self._put_batch(inputs.incoming(batch, None, None, None, names), fresh)
+        except InputError as problem:
+            if not isinstance(batch, Lines):
+                raise
+            raise batch.at_fault(check, problem) from None
+
     def _put_batch(self, came: Incoming, fresh: bool) -> list[Any]:
         vectors = prepared_vectors(came, self._state.schema)
-        if came.ids is None and not fresh:
-            raise InputError("upsert needs ids=: which rows to replace")
-
-        def planned(state: State) -> tuple[State, Batch]:
-            state, batch = prepared(state, came, vectors)
-            taken = np.flatnonzero(state.known(batch.keys)) if fresh else np.zeros(0, np.int64)
-            if len(taken):
-                shown = listing(batch.keys.take(taken).tolist())
-                if came.ids is None:
-                    raise FormatError(f"{self.path!r} is damaged: its next keys, such as {shown}, are there already")
-                raise IdError(f"{len(taken)} of the ids are taken: {shown}; pass others, or use upsert to replace")
-            return state, batch
 
         def plan(state: State) -> Plan:
-            state, batch = planned(state)
+            state, batch = self._planned(state, came, vectors, fresh)
             return state, [Put(batch.keys, batch)] if len(batch) else [], batch.keys.tolist()
 
         n = len(next(iter(vectors.values())))
         if self._writer.limits.tail_is_full(n, sum(v.array.nbytes for v in vectors.values())):
             with self._writer.changing():
                 self._writer.check_process()
-                state, batch = planned(self._writer.state)
+                state, batch = self._planned(self._writer.state, came, vectors, fresh)
                 self._maintenance.put_segment(state, batch)
             keys = batch.keys.tolist()
         else:
             keys = self._writer.submit(plan)
         return keys
+
+    def _planned(
+        self, state: State, came: Incoming, vectors: Mapping[str, Vectors], fresh: bool
+    ) -> tuple[State, Batch]:  # fmt: skip
+        """The rows to write, checked against the state, and the state with what its schema learns of them."""
+        if came.ids is None and not fresh:
+            raise InputError("upsert needs ids=: which rows to replace")
+        state, batch = prepared(state, came, vectors)
+        taken = np.flatnonzero(state.known(batch.keys)) if fresh else np.zeros(0, np.int64)
+        if len(taken):
+            shown = listing(batch.keys.take(taken).tolist())
+            if came.ids is None:
+                raise FormatError(f"{self.path!r} is damaged: its next keys, such as {shown}, are there already")
+            raise IdError(f"{len(taken)} of the ids are taken: {shown}; pass others, or use upsert to replace")
+        return state, batch
 
     def update(
         self, ids: Any = None, *, where: Any = None, parameters: Any = None, metadata: Any = None, vectors: Any = None,

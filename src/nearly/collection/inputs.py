@@ -1,4 +1,4 @@
-"""The forms in which rows may come: arrays beside columns, tables of several libraries, Parquet files, generators."""
+"""The forms in which rows may come: arrays beside columns, tables of several libraries, files, generators."""
 
 import os
 from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from nearly.arrays.words import describe
+from nearly.collection import lines
 from nearly.errors import InputError
 
 __all__ = ["Incoming", "Names", "batches", "columns_of", "incoming", "listed", "metadata_columns"]
 
 _PLAIN = (list, np.ndarray)  # what comes most often, told first: asking for abstract classes takes longer
 _ROWS = 16384  # of a file, or of a generator of single rows, that are taken at a time
+_OTHER = f"; files of JSON lines end in {' or '.join(lines.SUFFIXES)}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Incoming:
 
 
 def is_stream(data: Any) -> bool:
-    """Whether rows come in parts: a generator, a reader of batches, a Parquet file."""
+    """Whether rows come in parts: a generator, a reader of batches, a file."""
     if data.__class__ in _PLAIN:
         return False
     return isinstance(data, Iterator | str | os.PathLike) or hasattr(data, "read_next_batch")
@@ -53,7 +55,7 @@ def is_stream(data: Any) -> bool:
 def batches(data: Any) -> Iterator[Any]:
     """The parts of what comes in parts."""
     if isinstance(data, str | os.PathLike):
-        yield from _parquet(os.fspath(data))
+        yield from _file(os.fsdecode(data))
     elif hasattr(data, "read_next_batch"):
         yield from data
     else:
@@ -65,9 +67,16 @@ def batches(data: Any) -> Iterator[Any]:
                 yield first
 
 
-def _parquet(path: str) -> Iterator[Any]:
+def _file(path: str) -> Iterator[Any]:
     if not os.path.exists(path):
-        raise FileNotFoundError(f"there is no file {path!r}; pass a Parquet file, a table, or arrays")
+        raise FileNotFoundError(f"there is no file {path!r}; pass a file of Parquet or JSON lines, a table, or arrays")
+    if path.lower().endswith(lines.SUFFIXES):
+        yield from lines.rows_of(path)
+    else:
+        yield from _parquet(path)
+
+
+def _parquet(path: str) -> Iterator[Any]:
     try:
         import pyarrow.parquet as pq
     except ImportError:
@@ -76,7 +85,7 @@ def _parquet(path: str) -> Iterator[Any]:
     try:
         file = pq.ParquetFile(path)
     except Exception as problem:
-        raise InputError(f"{path!r} cannot be read as Parquet ({problem})") from problem
+        raise InputError(f"{path!r} cannot be read as Parquet ({problem}){_OTHER}") from problem
     with file:
         yield from file.iter_batches(_ROWS)
 
@@ -88,7 +97,7 @@ def _parquet_by_duckdb(path: str) -> Iterator[Any]:
         try:
             found = connection.execute("SELECT * FROM read_parquet(?)", [path])
         except duckdb.Error as problem:
-            raise InputError(f"{path!r} cannot be read as Parquet ({problem})") from problem
+            raise InputError(f"{path!r} cannot be read as Parquet ({problem}){_OTHER}") from problem
         names = [column[0] for column in found.description or ()]
         while rows := found.fetchmany(_ROWS):
             yield {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
@@ -116,8 +125,13 @@ def incoming(data: Any, ids: Any, metadata: Any, documents: Any, names: Names) -
                 f"the table has no column {column!r} for the vectors; its columns are {', '.join(map(str, table))}; "
                 "name it by vector="
             )
-        vectors[name] = table.pop(column)
+        vectors[name] = made = table.pop(column)
+        missing = [i for i, each in enumerate(made) if each is None] if isinstance(made, list) else []
+        if missing:
+            raise InputError(f"row {missing[0]} has no vector: there is none in column {column!r}")
     found_ids, found_documents = table.pop(names.id, None), table.pop(names.document, None)
+    if isinstance(data, lines.Lines) and found_documents is not None:
+        found_documents = [lines.from_binary(each) for each in found_documents]
     extra = metadata_columns(metadata)
     if twice := sorted(extra.keys() & table.keys()):
         raise InputError(f"metadata= has the columns {', '.join(twice)}, which the table has too")
