@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import inspect
 import threading
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nearly
-from nearly.collection import Field
+from nearly.collection import Collection, Field
 from nearly.collection.writing import Limits
 
 DIM = 6
@@ -517,6 +518,45 @@ def test_async_twins(docs, vectors):
         return row.metadata["year"], set(hits.ids), set(near.ids), len(many)
 
     assert asyncio.run(work()) == (2, {"k0", "new"}, {"k0", "new"}, 10)
+
+
+def test_async_twins_of_reading_and_upkeep(tmp_path, vectors):
+    async def work(docs):
+        await docs.aadd(vectors, metadata={"year": list(range(30))})
+        assert await docs.acount("year < 7") == 7
+        assert (await docs.aexplain(vectors[3], 3, k=1)).rank == 1
+        await docs.aflush()
+        assert (await docs.astats()).segments == (30,)
+        await docs.adelete([0, 1])
+        assert await docs.aerase(2) == 1
+        assert (await docs.averify(erased=[2])).erased == 1
+        await docs.acompact()
+        assert (await docs.apartition_for(["year = 7"], dry_run=True)).applied is False
+        assert await docs.arepair() == []
+        await docs.asnapshot(tmp_path / "copy")
+        batches = docs.ascan(10, where="year < 25", include=["year"])
+        first = await anext(batches)
+        await docs.adelete(where="year > 5")  # the scan is of one moment
+        left = [row.id async for rows in batches for row in rows]
+        with pytest.raises(nearly.InputError, match="yeer"):
+            await anext(docs.ascan(where="yeer = 1"))
+        assert await docs.arefresh() is False
+        await docs.aclose()
+        return [row.id for row in first] + left
+
+    assert asyncio.run(work(nearly.open(tmp_path / "docs"))) == list(range(3, 25))
+    assert len(nearly.open(tmp_path / "copy", mode="r")) == 27
+
+
+def test_every_verb_has_an_async_twin():
+    verbs = {name for name, each in vars(Collection).items() if inspect.isfunction(each) and name[0] != "_"}
+    verbs |= {"add", "upsert", "update", "delete"}
+    twins = {name for name in verbs if name[0] == "a" and name[1:] in verbs}
+    assert verbs - twins == {name[1:] for name in twins}
+    for name in twins:
+        verb, made = getattr(Collection, name[1:]), getattr(Collection, name)
+        assert inspect.signature(made) == inspect.signature(verb)
+        assert (made.__name__, f"`{name[1:]}`" in made.__doc__) == (name, True)
 
 
 def test_empty_collections_answer():

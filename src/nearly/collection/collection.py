@@ -31,7 +31,7 @@ from nearly.collection.preparing import (
 from nearly.collection.queries import Explanation, Question
 from nearly.collection.reading import Wanted, included, rows_passing
 from nearly.collection.state import State, stored
-from nearly.collection.twins import AsyncTwins
+from nearly.collection.twins import iterator_twin, twin
 from nearly.collection.volumes import Folder
 from nearly.collection.writing import Writer
 from nearly.errors import IdError, InputError, StateError
@@ -45,7 +45,7 @@ _PARSED = 64  # filters in SQL that are remembered
 _OF_MANY = ("where", "parameters", "field", "include", "recall", "exact", "threads", "embedding")
 
 
-class Collection(Changes, AsyncTwins):
+class Collection(Changes):
     """Rows with a key, vectors, metadata and a document each. Made by `nearly.open`.
 
     Threads may read while one writes, and never wait for it; each call sees one moment. Writes of several threads share
@@ -585,6 +585,16 @@ class Collection(Changes, AsyncTwins):
                 self._writer.catalogue.close()
             if self._lock is not None:
                 self._lock.release()
+
+    # -- for await ---------------------------------------------------------------------------------------------------
+
+    asearch, asearch_many, arange_search, aexplain = twin(search), twin(search_many), twin(range_search), twin(explain)
+    aget, ascan, acount = twin(get), iterator_twin(scan), twin(count)
+    aadd, aupsert = twin(Changes.add), twin(Changes.upsert)
+    aupdate, adelete = twin(Changes.update), twin(Changes.delete)
+    aflush, acompact, apartition_for, arefresh = twin(flush), twin(compact), twin(partition_for), twin(refresh)
+    astats, averify, arepair, aerase, asnapshot = twin(stats), twin(verify), twin(repair), twin(erase), twin(snapshot)
+    aclose = twin(close)
 
     def __enter__(self) -> "Collection":
         self._state  # noqa: B018 - closed?

@@ -1,14 +1,46 @@
-"""The async twins of verbs: each runs in a thread, for ``await``."""
+"""Async twins of verbs: each runs its verb in a thread, for ``await`` or ``async for``."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-if TYPE_CHECKING:
-    from nearly.collection.found import Found, FoundInRange
+__all__ = ["iterator_twin", "twin"]
 
-__all__ = ["AsyncTwins"]
-
+Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
+
+
+def twin(verb: Callable[Arguments, Answer]) -> Callable[Arguments, Awaitable[Answer]]:
+    """The twin of a method, with its signature.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> class Shop:
+    ...     def price(self, of: str) -> int:
+    ...         return len(of)
+    ...     aprice = twin(price)
+    >>> asyncio.run(Shop().aprice("tea"))
+    3
+    """
+
+    async def made(owner: Any, /, *arguments: Any, **options: Any) -> Answer:
+        call: Callable[..., Answer] = getattr(owner, verb.__name__)
+        return await _in_a_thread(call, *arguments, **options)
+
+    return _as_twin(made, verb, "`{}` in a thread, for ``await``.")
+
+
+def iterator_twin(verb: Callable[Arguments, Iterator[Answer]]) -> Callable[Arguments, AsyncIterator[Answer]]:
+    """The twin of a method that yields: each step runs in a thread, the call itself before the first of them."""
+
+    async def made(owner: Any, /, *arguments: Any, **options: Any) -> AsyncIterator[Answer]:
+        found = await _in_a_thread(getattr(owner, verb.__name__), *arguments, **options)
+        end = object()
+        while (each := await _in_a_thread(next, found, end)) is not end:
+            yield each
+
+    return _as_twin(made, verb, "`{}` in a thread, for ``async for``; of the moment of its first step.")
 
 
 async def _in_a_thread(call: Callable[..., Answer], *arguments: Any, **options: Any) -> Answer:
@@ -17,47 +49,10 @@ async def _in_a_thread(call: Callable[..., Answer], *arguments: Any, **options: 
     return await asyncio.to_thread(call, *arguments, **options)
 
 
-class AsyncTwins:
-    """What `Collection` has beside its verbs."""
-
-    if TYPE_CHECKING:
-        search: Callable[..., Found]
-        search_many: Callable[..., list[Found]]
-        range_search: Callable[..., FoundInRange]
-        get: Callable[..., Any]
-        add: Callable[..., list[Any]]
-        upsert: Callable[..., list[Any]]
-        update: Callable[..., int]
-        delete: Callable[..., int]
-
-    async def asearch(self, query: Any, k: int = 10, **options: Any) -> "Found":
-        """`search` in a thread, for ``await``."""
-        return await _in_a_thread(self.search, query, k, **options)
-
-    async def asearch_many(self, searches: Iterable[Mapping[str, Any]], **common: Any) -> "list[Found]":
-        """`search_many` in a thread, for ``await``."""
-        return await _in_a_thread(self.search_many, searches, **common)
-
-    async def arange_search(self, query: Any, radius: float, **options: Any) -> "FoundInRange":
-        """`range_search` in a thread, for ``await``."""
-        return await _in_a_thread(self.range_search, query, radius, **options)
-
-    async def aget(self, ids: Any = None, **options: Any) -> Any:
-        """`get` in a thread, for ``await``."""
-        return await _in_a_thread(self.get, ids, **options)
-
-    async def aadd(self, rows: Any, **options: Any) -> list[Any]:
-        """`add` in a thread, for ``await``."""
-        return await _in_a_thread(self.add, rows, **options)
-
-    async def aupsert(self, rows: Any, **options: Any) -> list[Any]:
-        """`upsert` in a thread, for ``await``."""
-        return await _in_a_thread(self.upsert, rows, **options)
-
-    async def aupdate(self, ids: Any = None, **options: Any) -> int:
-        """`update` in a thread, for ``await``."""
-        return await _in_a_thread(self.update, ids, **options)
-
-    async def adelete(self, ids: Any = None, **options: Any) -> int:
-        """`delete` in a thread, for ``await``."""
-        return await _in_a_thread(self.delete, ids, **options)
+def _as_twin(
+    made: Callable[..., Answer], verb: Callable[Arguments, Any], about: str
+) -> Callable[Arguments, Answer]:  # fmt: skip
+    owner, _, name = verb.__qualname__.rpartition(".")
+    made = wraps(verb)(made)
+    made.__name__, made.__qualname__, made.__doc__ = f"a{name}", f"{owner}.a{name}", about.format(name)
+    return made
