@@ -309,6 +309,14 @@ def test_a_parquet_file_is_read_in_batches(tmp_path, monkeypatch, arrow):
     assert docs.get("k4").metadata == {"year": 2004, "tags": ["a"] * 4}
 
 
+@pytest.mark.parametrize("n", [0, 5, 6000], ids=["none", "by the log", "past the log"])
+def test_progress_is_told_of_rows_that_come_at_once(n):
+    docs, told = nearly.open(), []
+    docs.add(np.eye(n or 1, 4)[:n], progress=lambda *done: told.append((*done, len(docs))))
+    docs.upsert(np.eye(n or 1, 4)[:n], ids=np.arange(n), progress=lambda *done: told.append((*done, len(docs))))
+    assert told == [(n, n, n)] * 2
+
+
 IDS = {
     "arrow": lambda ids: pa.array(ids),
     "chunks": lambda ids: pa.chunked_array([ids[:1], ids[1:]]),

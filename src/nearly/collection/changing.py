@@ -80,7 +80,7 @@ class Changes:
         embedding : str, optional
             What made the vectors; refused where it is not what `nearly.open` was told.
         progress : callable, optional
-            Called with rows done, and in all (0 where nobody knows).
+            Called with rows done, and in all (0 where nobody knows): after each batch, once for rows that come at once.
 
         Returns
         -------
@@ -125,6 +125,8 @@ class Changes:
         if not inputs.is_stream(rows):
             done = self._put_batch(inputs.incoming(rows, ids, metadata, documents, names), fresh)
             self._maintenance.wake()
+            if progress is not None:
+                progress(len(done), len(done))
             return done
         if ids is not None or metadata is not None or documents is not None:
             raise InputError("ids=, metadata= and documents= go with rows that come at once; put them into the batches")
