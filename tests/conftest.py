@@ -2,6 +2,7 @@
 
 pytest                                 the fast form: soak tests left out, Hypothesis repeats the same examples
 pytest --soak 600 --soak-seed 7        the long form: soak tests, and 600 seconds of new Hypothesis examples
+pytest --soak 600 --soak-steps 10000   the same, and longer until state machines that count have done so many steps
 pytest --sample 0.1 --soak-seed 7      a tenth of the tests, chosen by the seed
 NEARLY_SANITIZED=1 pytest              without the tests marked timing: a sanitizer slows everything down
 NEARLY_TEST=overwrite pytest ...       golden files are written again instead of compared; review the diff
@@ -9,6 +10,7 @@ NEARLY_TEST=overwrite pytest ...       golden files are written again instead of
 
 import gc
 import json
+import math
 import os
 import time
 import zlib
@@ -34,6 +36,7 @@ hypothesis.settings.register_profile("soak", deadline=None, derandomize=False, p
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nearly")
     group.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="the long form, so much longer")
+    group.addoption("--soak-steps", type=int, default=0, metavar="N", help="of state machines that count, in all")
     group.addoption("--sample", type=float, default=1.0, metavar="SHARE", help="run only this share of the tests")
     group.addoption("--soak-seed", type=int, default=0, metavar="SEED", help="of --soak and --sample")
 
@@ -83,17 +86,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if runs(item)]
 
 
+def steps_of(item: pytest.Item) -> int | None:
+    """Return the steps that a state machine has done, None where it does not count them."""
+    return getattr(getattr(item, "cls", None), "steps", None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """In the long form, repeat a Hypothesis test with new seeds until its share of the time is over."""
-    seconds, seed = item.config.getoption("--soak"), item.config.getoption("--soak-seed")
+    """In the long form, repeat a Hypothesis test with new seeds until its share of time and steps is over."""
+    seconds, seed, steps = (item.config.getoption(name) for name in ("--soak", "--soak-seed", "--soak-steps"))
     if not seconds or not is_hypothesis(item):
         return (yield)
     deadline = time.monotonic() + seconds / sum(map(is_hypothesis, item.session.items))
+    least = math.ceil(steps / max(1, sum(steps_of(each) is not None for each in item.session.items)))
     hypothesis.core.global_force_seed = seed  # what --hypothesis-seed sets; reaches state machines too
     try:
         yield
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or (steps_of(item) or least) < least:
             hypothesis.core.global_force_seed += 1
             item.runtest()
     except BaseException as error:
@@ -101,6 +110,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         raise
     finally:
         hypothesis.core.global_force_seed = None
+        item.user_properties.append(("steps", steps_of(item) or 0))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # so that what is said comes last
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Fail where state machines did fewer steps than were wanted; the process that reports knows of all."""
+    yield
+    wanted = session.config.getoption("--soak-steps")
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if wanted and reporter is not None and not hasattr(session.config, "workerinput"):
+        done = sum(dict(each.user_properties).get("steps", 0) for each in reporter.getreports("passed"))
+        reporter.write_line(f"{done:,} steps of state machines, {wanted:,} wanted", red=done < wanted)
+        if done < wanted and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

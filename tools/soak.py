@@ -8,6 +8,7 @@ What a step printed is in build/soak/STEP.log, and on the screen when it failed.
 """
 
 import argparse
+import math
 import os
 import platform
 import shutil
@@ -25,6 +26,7 @@ CXX = os.environ.get("CXX", "g++")
 # Seconds of each step at scale 1; what comes on top is building.
 FUZZ_SECONDS = 240
 LONG_SECONDS = 480
+LONG_STEPS = 10_000  # of the state machines of collections, at least, however long they take
 STRESS_SECONDS = 120
 CRASH_SECONDS = 120  # at every call of one course
 ASAN_SHARE = 0.5  # of the tests at scale 1, chosen by the seed: all take twenty minutes; `make asan` runs all
@@ -100,6 +102,7 @@ def fuzzers(python: str, seconds: float, seed: int) -> list[list[str]]:
 def long(scale: float, seed: int) -> Iterator[Step]:
     """Run the tests marked soak, and Hypothesis with new examples for a long time."""
     command = [sys.executable, "-m", "pytest", "--soak", str(LONG_SECONDS * scale), "--soak-seed", str(seed)]
+    command += ["--soak-steps", str(math.ceil(LONG_STEPS * scale))]
     yield Step("properties", [[*command, *SPREAD]])
 
 

@@ -207,6 +207,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def holds_the_same(self) -> None:
+        type(self).TestCase.steps += 1  # after each
         if hasattr(self, "docs"):
             self.same_rows(self.docs)
 
@@ -252,4 +253,6 @@ class InMemory(Machine):
 
 for machine in (Machine, Integers, InMemory):
     machine.TestCase.settings = settings(max_examples=4, stateful_step_count=25, deadline=None)
+    machine.TestCase.steps = 0
+    machine.TestCase.pytestmark = [pytest.mark.xdist_group(machine.__name__)]  # in the long form each takes minutes
 TestTexts, TestIntegers, TestInMemory = Machine.TestCase, Integers.TestCase, InMemory.TestCase
