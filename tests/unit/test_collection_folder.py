@@ -109,6 +109,59 @@ def test_vectors_of_another_model_are_refused(folder, rng):
         nearly.open().add(one, embedding="model 1")
 
 
+def test_each_field_has_a_model_of_its_own(folder):
+    fields = {"title": nearly.Field("cosine"), "body": nearly.Field()}
+    models = {"title": "model a", "body": "model b"}
+    rows = {"title": [[1, 2]], "body": [[3, 4]]}
+    docs = nearly.open(folder, fields=fields, embedding=models, background=False)
+    docs.add(rows, ids=["a"], embedding=models)
+    docs.add(rows, ids=["b"], embedding={"body": "model b"})
+    assert docs.search([1, 2], 2, field="title", embedding="model a").ids.tolist() == ["a", "b"]
+    docs.search([1, 2], 1, field="body", embedding=models)
+    docs.search_many([{"query": [1, 2], "field": "body"}], embedding="model b")
+    docs.update("a", vectors={"body": [[5, 6]]}, embedding="model b")
+    refused = [
+        lambda: docs.add(rows, ids=["c"], embedding="model a"),
+        lambda: docs.upsert(rows, ids=["a"], embedding={"title": "model a", "body": "model a"}),
+        lambda: docs.update("a", vectors={"body": [[7, 8]]}, embedding="model a"),
+        lambda: docs.search([1, 2], field="body", embedding="model a"),
+        lambda: docs.range_search([1, 2], 1.0, field="body", embedding={"title": "model a", "body": "model a"}),
+        lambda: docs.explain([1, 2], "a", field="body", embedding="model a"),
+        lambda: docs.search_many([{"query": [1, 2], "field": "body", "embedding": "model a"}]),
+    ]
+    for call in refused:
+        with pytest.raises(nearly.InputError, match=r"of 'model a', but .* holds vectors of 'model b' in field 'body'"):
+            call()
+    for wrong, message in [({"bodi": "x"}, "names 'bodi', but the fields are title, body"),
+                           ({"body": 5}, "of field 'body' is 5"), (["x"], "embedding is a list")]:  # fmt: skip
+        with pytest.raises(nearly.InputError, match=message):
+            docs.search([1, 2], field="body", embedding=wrong)
+    assert docs.get("a", include=["body"]).vector.tolist() == [5, 6]
+    docs.close()
+    for given in (models, {"body": "model b"}, None):
+        nearly.open(folder, embedding=given).close()
+    for given in ("model a", {"body": "model a"}):
+        with pytest.raises(nearly.InputError, match="of 'model b' in field 'body', not of 'model a'"):
+            nearly.open(folder, embedding=given)
+    with pytest.raises(nearly.InputError, match="names 'vector'"):
+        nearly.open(folder, embedding={"vector": "model a"}, mode="r")
+
+
+def test_one_model_is_of_all_fields_and_written_as_it_was(tmp_path):
+    fields = {"title": nearly.Field(), "body": nearly.Field()}
+    for i, (given, written) in enumerate([("m", "m"), ({"title": "m", "body": "m"}, "m"), (None, None),
+                                          ({"body": "m"}, {"body": "m"})]):  # fmt: skip
+        docs = nearly.open(tmp_path / str(i), fields=fields, embedding=given)
+        assert docs._state.schema.to_json()["embedding"] == written
+        docs.close()
+        nearly.open(tmp_path / str(i), embedding=given).close()
+    with pytest.raises(nearly.InputError, match="without embedding= in field 'title'"):
+        nearly.open(tmp_path / "3").add({"title": [[1]], "body": [[1]]}, embedding="m")
+    with pytest.raises(nearly.InputError, match="embedding names 'titel'"):
+        nearly.open(tmp_path / "new", fields=fields, embedding={"titel": "m"})
+    assert not (tmp_path / "new").exists()
+
+
 def test_no_argument_is_ignored(folder, rng):
     filled(folder, rng)[0].close()
     wrong = [

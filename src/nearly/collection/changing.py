@@ -28,6 +28,7 @@ from nearly.collection.preparing import (
 )
 from nearly.collection.reading import rows_passing
 from nearly.collection.records import Delete, Patch, Put
+from nearly.collection.schema import Embedding
 from nearly.collection.state import State
 from nearly.collection.tail import Batch
 from nearly.collection.writing import Writer
@@ -56,7 +57,7 @@ class Changes:
 
     def add(
         self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
-        document: str = "document", vector: Any = None, embedding: str | None = None, progress: Any = None,
+        document: str = "document", vector: Any = None, embedding: Embedding | None = None, progress: Any = None,
     ) -> list[Any]:  # fmt: skip
         """Add rows whose keys are new.
 
@@ -77,8 +78,8 @@ class Changes:
             Columns of a table that hold keys and documents.
         vector : str or dict of str to str, optional
             Columns that hold vectors; named as the fields by default.
-        embedding : str, optional
-            What made the vectors; refused where it is not what `nearly.open` was told.
+        embedding : str or dict of str to str, optional
+            What made the vectors, of all fields or of each; refused where it is not what `nearly.open` was told.
         progress : callable, optional
             Called with rows done, and in all (0 where nobody knows): after each batch, once for rows that come at once.
 
@@ -98,7 +99,7 @@ class Changes:
 
     def upsert(
         self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
-        document: str = "document", vector: Any = None, embedding: str | None = None, progress: Any = None,
+        document: str = "document", vector: Any = None, embedding: Embedding | None = None, progress: Any = None,
     ) -> list[Any]:  # fmt: skip
         """Add rows, each in the place of the one with its key: vectors, metadata and document.
 
@@ -191,7 +192,7 @@ class Changes:
 
     def update(
         self, ids: Any = None, *, where: Any = None, parameters: Any = None, metadata: Any = None, vectors: Any = None,
-        documents: Any = None, embedding: str | None = None,
+        documents: Any = None, embedding: Embedding | None = None,
     ) -> int:  # fmt: skip
         """Change some columns of rows, their documents or their vectors; everything else stays.
 
@@ -206,8 +207,8 @@ class Changes:
             A value for each row, or one for all; None makes null.
         vectors : array-like of shape (n, dim), or dict of these, optional
         documents : sequence of str, bytes or None, optional
-        embedding : str, optional
-            As for `add`.
+        embedding : str or dict of str to str, optional
+            As for `add`; a str is said of the fields whose vectors are given.
 
         Returns
         -------
@@ -223,7 +224,8 @@ class Changes:
         -----
         Metadata alone is written as a patch: vectors are not touched.
         """
-        self._changing().schema.check_embedding(embedding, "the vectors are")
+        given = list(vectors) if isinstance(vectors, Mapping) else []
+        self._changing().schema.check_embedding(embedding, "the vectors are", *given)
         if (ids is None) == (where is None):
             raise InputError("update takes ids or where=, one of them")
         if metadata is None and vectors is None and documents is None:

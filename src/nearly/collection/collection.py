@@ -30,6 +30,7 @@ from nearly.collection.preparing import (
 )
 from nearly.collection.queries import Explanation, Question
 from nearly.collection.reading import Wanted, included, rows_passing
+from nearly.collection.schema import Embedding
 from nearly.collection.state import State, stored
 from nearly.collection.twins import iterator_twin, twin
 from nearly.collection.volumes import Folder
@@ -136,7 +137,7 @@ class Collection(Changes):
     def search(
         self, query: Any, k: int = 10, *, where: Any = None, parameters: Any = None, field: str | None = None,
         recall: float | None = None, exact: bool = False, include: Sequence[str] | None = None,
-        after: str | None = None, threads: int | None = None, embedding: str | None = None, **unknown: Any,
+        after: str | None = None, threads: int | None = None, embedding: Embedding | None = None, **unknown: Any,
     ) -> Found:  # fmt: skip
         """Return the k nearest rows of one query, or of each of many.
 
@@ -160,8 +161,8 @@ class Collection(Changes):
         after : str, optional
             ``hits.cursor`` of the page before, for the next k of one query.
         threads : int, optional
-        embedding : str, optional
-            What made the query; refused where it is not what made the vectors, as `nearly.open` was told.
+        embedding : str or dict of str to str, optional
+            What made the query; refused where it is not what made the vectors of the field, as `nearly.open` was told.
 
         Returns
         -------
@@ -224,7 +225,7 @@ class Collection(Changes):
 
     def range_search(
         self, query: Any, radius: float, *, where: Any = None, parameters: Any = None, field: str | None = None,
-        include: Sequence[str] | None = None, threads: int | None = None, embedding: str | None = None,
+        include: Sequence[str] | None = None, threads: int | None = None, embedding: Embedding | None = None,
     ) -> FoundInRange:  # fmt: skip
         """Return every row within a radius, in the unit of ``distances``: exact.
 
@@ -246,7 +247,7 @@ class Collection(Changes):
 
     def explain(
         self, query: Any, id: Any, k: int = 10, *, where: Any = None, parameters: Any = None, field: str | None = None,
-        recall: float | None = None, embedding: str | None = None,
+        recall: float | None = None, embedding: Embedding | None = None,
     ) -> Explanation:  # fmt: skip
         """Say why a row is among the k nearest of a query, or why it is not.
 
@@ -268,14 +269,14 @@ class Collection(Changes):
         return queries.explain(state, query, id, keys, arrays.check_k(k), asked)
 
     def _question(
-        self, state: State, where: Any, parameters: Any, field: str | None, include: Any, embedding: str | None,
+        self, state: State, where: Any, parameters: Any, field: str | None, include: Any, embedding: Embedding | None,
         **options: Any,
     ) -> Question:  # fmt: skip
-        schema = state.schema
-        schema.check_embedding(embedding, "the query is")
+        schema, name = state.schema, state.schema.field_named(field)
+        schema.check_embedding(embedding, "the query is", name)
         given = {name: value for name, value in options.items() if value is not None and value is not False}
-        names = tuple(schema.columns) if include is None else included(schema, include)
-        return Question(schema.field_named(field), self._parse(where, parameters), given, names, schema.columns)
+        joined = tuple(schema.columns) if include is None else included(schema, include)
+        return Question(name, self._parse(where, parameters), given, joined, schema.columns)
 
     def _parse(self, where: Any, parameters: Any) -> Expression | None:
         """The one place where filters are read."""

@@ -12,7 +12,7 @@ from nearly.collection.catalogue import NAME, Catalogue
 from nearly.collection.collection import Collection
 from nearly.collection.loading import load
 from nearly.collection.locking import LOCK, FolderLock, check_file_system
-from nearly.collection.schema import DEFAULT_FIELD, RESERVED, Field, Schema
+from nearly.collection.schema import DEFAULT_FIELD, RESERVED, Embedding, Field, Schema, embeddings_of
 from nearly.collection.state import State
 from nearly.collection.volumes import SEGMENTS, Folder, Memory, sync_folder
 from nearly.collection.writing import Writer
@@ -30,7 +30,7 @@ def open(
     columns: Mapping[str, str] | None = None,
     mode: str = "a",
     recall: float | None = None,
-    embedding: str | None = None,
+    embedding: Embedding | None = None,
     durable: bool = True,
     background: bool = True,
     seed: int | None = None,
@@ -53,8 +53,9 @@ def open(
         another process writes; "x" makes a new one and refuses a folder that is there.
     recall : float, optional
         Mean share of the true nearest that searches deliver unless told otherwise; 0.95 for a new collection.
-    embedding : str, optional
-        What made the vectors, a name and version of your choice. It is stored, and another one is refused.
+    embedding : str or dict of str to str, optional
+        What made the vectors, a name and version of your choice; a dict where fields are of different models. It is
+        stored, and another one is refused.
     durable : bool, default True
         A write returns when it is on the disk: it survives a power cut. With False it survives the death of the
         process, and a power cut takes at most the last writes, each of them whole.
@@ -90,21 +91,27 @@ def open(
     arrays.check_choice(mode, ("a", "r", "x"), "mode")
     arrays.check_flag(durable, "durable")
     arrays.check_flag(background, "background")
-    wanted = _wanted(metric, fields, columns, recall, embedding, 0 if seed is None else arrays.check_seed(seed))
-    if path is None:
+    folder = None if path is None else Path(os.fsdecode(path)).absolute()
+    there = folder is not None and (folder / NAME).exists()  # and says itself which fields there are
+    wanted = _wanted(metric, fields, columns, recall, 0 if seed is None else arrays.check_seed(seed))
+    if not there:
+        wanted = _of_models(wanted, embedding)
+    if folder is None:
         if mode != "a":
             raise InputError(f"mode is {mode!r}, but a collection in memory is always new; pass a path")
         return Collection(None, Writer(State.empty(wanted), None, Memory()), None, background)
-    folder = Path(os.fsdecode(path)).absolute()
     given = {"metric": metric, "fields": fields, "recall": recall, "embedding": embedding, "seed": seed}
     if mode == "r":
         return _open_to_read(folder, wanted, given)
     return _open_to_write(folder, wanted, given, mode, durable, background)
 
 
-def _wanted(
-    metric: str | None, fields: Any, columns: Any, recall: float | None, embedding: str | None, seed: int
-) -> Schema:  # fmt: skip
+def _of_models(wanted: Schema, embedding: Any) -> Schema:
+    made = {} if embedding is None else embeddings_of(embedding, wanted.fields, wanted.fields)
+    return replace(wanted, embeddings=made)
+
+
+def _wanted(metric: str | None, fields: Any, columns: Any, recall: float | None, seed: int) -> Schema:
     if fields is not None and metric is not None:
         raise InputError("metric= and fields= exclude each other; each Field has its own metric")
     if fields is None:
@@ -115,11 +122,9 @@ def _wanted(
         if not isinstance(name, str) or not name or name in RESERVED or not isinstance(field, Field):
             raise InputError(f"fields has {name!r}: {describe(field)}; names are str (none of {', '.join(RESERVED)}), "
                              "values are Field(metric=...)")  # fmt: skip
-    if embedding is not None and not isinstance(embedding, str):
-        raise InputError(f"embedding is {describe(embedding)}, but a str is wanted, such as 'all-MiniLM-L6-v2'")
     target = 0.95 if recall is None else arrays.check_fraction(recall, "recall")
     types = _column_types(columns or {}, fields)
-    return Schema(dict(fields), columns=types, recall=target, seed=seed, embedding=embedding)
+    return Schema(dict(fields), columns=types, recall=target, seed=seed)
 
 
 def _column_types(columns: Any, fields: Mapping[str, Field]) -> dict[str, str]:
@@ -157,11 +162,12 @@ def _check_same(folder: Path, schema: Schema, wanted: Schema, given: Mapping[str
             f"{str(folder)!r} was made for recall {schema.recall:g}, not {wanted.recall:g}; leave recall= out here, "
             "and pass it to search()"
         )
-    if given["embedding"] is not None and wanted.embedding != schema.embedding:
-        raise InputError(
-            f"{str(folder)!r} holds vectors of {schema.embedding!r}, not of {wanted.embedding!r}; vectors of two "
-            "models cannot be compared: make another collection"
-        )
+    if given["embedding"] is not None:
+        for name, model in embeddings_of(given["embedding"], schema.fields, schema.fields).items():
+            if model != (made_by := schema.embeddings.get(name)):
+                of = "" if len(schema.fields) == 1 else f" in field {name!r}"
+                raise InputError(f"{str(folder)!r} holds vectors of {made_by!r}{of}, not of {model!r}; vectors of two "
+                                 "models cannot be compared: make another collection")  # fmt: skip
 
 
 def _open_to_read(folder: Path, wanted: Schema, given: Mapping[str, Any]) -> Collection:
@@ -203,7 +209,7 @@ def _open_to_write(
         new = not (folder / NAME).exists()
         catalogue = Catalogue(folder / NAME, writable=True, durable=durable)
         if new or catalogue.is_blank():  # a blank one is left by a process that died while it made the collection
-            catalogue.create(wanted)
+            catalogue.create(_of_models(wanted, given["embedding"]))
             for path in (folder / SEGMENTS, folder, folder.parent):
                 sync_folder(path)
         state, _ = load(catalogue, volume, {})

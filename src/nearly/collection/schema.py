@@ -1,9 +1,9 @@
 """What a collection holds: named vector fields, the kind of its keys, typed columns. A change makes another."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from nearly import arrays, metrics
 from nearly.arrays import Vectors
@@ -12,10 +12,11 @@ from nearly.collection.keys import KeyKind
 from nearly.errors import DimensionError, InputError
 from nearly.filters.columns import TYPES
 
-__all__ = ["DEFAULT_FIELD", "RESERVED", "Field", "Schema"]
+__all__ = ["DEFAULT_FIELD", "RESERVED", "Embedding", "Field", "Schema", "embeddings_of"]
 
 DEFAULT_FIELD = "vector"
 RESERVED = ("id", "document")  # columns of rows that are no metadata
+Embedding: TypeAlias = str | Mapping[str, str]  # a model, or that of each field
 ELEMENTS = ("float32", "float16", "bfloat16", "int8", "uint8")
 
 
@@ -77,6 +78,35 @@ class Field:
         return rounded
 
 
+def embeddings_of(embedding: Any, meant: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
+    """Which model made the vectors of each field.
+
+    Parameters
+    ----------
+    embedding : str or dict of str to str
+        One model for the fields that are meant, or those of some fields.
+    meant, fields : iterable of str
+        What a str is said of, and all that there are.
+
+    Examples
+    --------
+    >>> embeddings_of("a", ["title"], ["title", "body"]), embeddings_of({"body": "b"}, [], ["title", "body"])
+    ({'title': 'a'}, {'body': 'b'})
+    """
+    if isinstance(embedding, str):
+        return dict.fromkeys(meant, embedding)
+    if not isinstance(embedding, Mapping):
+        raise InputError(f"embedding is {describe(embedding)}, but a str is wanted, such as 'all-MiniLM-L6-v2', or a "
+                         "dict from fields to these")  # fmt: skip
+    known = list(fields)
+    for name, model in embedding.items():
+        if name not in known:
+            raise InputError(f"embedding names {describe(name)}, but the fields are {', '.join(known)}")
+        if not isinstance(model, str):
+            raise InputError(f"embedding of field {name!r} is {describe(model)}, but a str is wanted")
+    return dict(embedding)
+
+
 @dataclass(frozen=True)
 class Schema:
     """Everything about a collection that is not its rows.
@@ -91,8 +121,8 @@ class Schema:
     recall : float
         Mean share of the true nearest that a search delivers unless told otherwise.
     seed : int
-    embedding : str or None
-        What the vectors were made by; a fingerprint that the user chooses.
+    embeddings : mapping of str to str
+        What the vectors of a field were made by, where that was said: a fingerprint that the user chooses.
     """
 
     fields: Mapping[str, Field]
@@ -100,7 +130,7 @@ class Schema:
     columns: Mapping[str, str] = field(default_factory=dict)
     recall: float = 0.95
     seed: int = 0
-    embedding: str | None = None
+    embeddings: Mapping[str, str] = field(default_factory=dict)
 
     def field_named(self, name: str | None) -> str:
         """The field that a search means: the only one, or the one that is named."""
@@ -112,17 +142,30 @@ class Schema:
             raise InputError(f"field is {describe(name)}, but this collection has {', '.join(self.fields)}")
         return name
 
-    def check_embedding(self, embedding: Any, what: str) -> None:
-        """Refuse vectors of another model than those that are here; nothing is asked where None came."""
-        if embedding is None or embedding == self.embedding:
+    def check_embedding(self, embedding: Any, what: str, *fields: str) -> None:
+        """Refuse vectors of other models than those that are here; nothing is asked where None came.
+
+        Parameters
+        ----------
+        embedding : str, dict of str to str, or None
+            A model for each of the fields that are meant, or for those that a dict names.
+        what : str
+            That was made by it, for messages.
+        *fields
+            That are meant; all by default.
+        """
+        if embedding is None:
             return
-        if not isinstance(embedding, str):
-            raise InputError(f"embedding is {describe(embedding)}, but a str is wanted, as nearly.open was told")
-        if self.embedding is None:
-            raise InputError(f"{what} of {embedding!r}, but this collection was made without embedding=, so nobody "
-                             "knows what made its vectors; leave it out, or make another collection")  # fmt: skip
-        raise InputError(f"{what} of {embedding!r}, but this collection holds vectors of {self.embedding!r}; embed "
-                         "all by the same model")  # fmt: skip
+        for name, model in embeddings_of(embedding, fields or self.fields, self.fields).items():
+            mine = self.embeddings.get(name)
+            if model == mine:
+                continue
+            of = "" if len(self.fields) == 1 else f" in field {name!r}"
+            if mine is None:
+                raise InputError(f"{what} of {model!r}, but this collection was made without embedding={of}, so nobody "
+                                 "knows what made its vectors; leave it out, or make another collection")  # fmt: skip
+            raise InputError(f"{what} of {model!r}, but this collection holds vectors of {mine!r}{of}; embed "
+                             "all by the same model")  # fmt: skip
 
     def with_columns(self, types: Mapping[str, str]) -> "Schema":
         """This schema with columns that came for the first time."""
@@ -140,8 +183,14 @@ class Schema:
         return {
             "fields": {n: {"metric": f.metric, "dim": f.dim, "dtype": f.dtype} for n, f in self.fields.items()},
             "keys": self.keys, "columns": dict(self.columns), "recall": self.recall, "seed": self.seed,
-            "embedding": self.embedding,
+            "embedding": self._embedding,
         }  # fmt: skip
+
+    @property
+    def _embedding(self) -> Any:
+        """Models as they are written: None, one of all fields, or those of some."""
+        models = [self.embeddings.get(name) for name in self.fields]
+        return models[0] if len(set(models)) == 1 else dict(self.embeddings)
 
     @classmethod
     def from_json(cls, made: Any) -> "Schema":
@@ -149,16 +198,15 @@ class Schema:
         try:
             json.dumps(made, ensure_ascii=False).encode()  # halves of surrogate pairs are no Unicode
             fields = {name: Field(f["metric"], f["dim"], f["dtype"]) for name, f in made["fields"].items()}
-            columns, embedding = dict(made["columns"]), made["embedding"]
+            columns = dict(made["columns"])
             if not fields or made["keys"] not in (None, "int", "str"):
                 raise ValueError("no fields, or keys of no kind")
             if any(not name or name in RESERVED for name in [*fields, *columns]) or fields.keys() & columns.keys():
                 raise ValueError("a field or a column of no possible name")
             if any(type not in TYPES for type in columns.values()):
                 raise ValueError("a column of no known type")
-            if not (embedding is None or isinstance(embedding, str)):
-                raise ValueError("an embedding without a name")
+            embeddings = {} if made["embedding"] is None else embeddings_of(made["embedding"], fields, fields)
             recall, seed = arrays.check_fraction(made["recall"], "recall"), arrays.check_seed(made["seed"])
-            return cls(fields, made["keys"], columns, recall, seed, embedding)
+            return cls(fields, made["keys"], columns, recall, seed, embeddings)
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise InputError(f"its configuration cannot be read ({problem})") from problem
