@@ -353,7 +353,8 @@ def verify(
     with _reading(collection) as docs:
         found = docs.verify(erased=_keys(docs, erased) if erased else None)
     facts = {"rows": found.rows, "segments": found.segments, "files": found.files, "bytes": found.n_bytes,
-             "recall": found.recall, "erased": found.erased}  # fmt: skip
+             "recall": found.recall, "erased": found.erased, "pieces": found.pieces,
+             "shared": found.shared}  # fmt: skip
     if json:
         print(output.as_json(facts))
         return

@@ -52,12 +52,15 @@ CREATE TABLE patches (segment TEXT NOT NULL, row INTEGER NOT NULL, changes TEXT 
 CREATE TABLE log (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, vectors BLOB, checksum INTEGER);
 CREATE TABLE erased (hash BLOB PRIMARY KEY, salt BLOB NOT NULL, day TEXT NOT NULL) WITHOUT ROWID;
 """
+_TRACES = """CREATE TABLE IF NOT EXISTS traces (erased BLOB NOT NULL, piece BLOB NOT NULL, sum INTEGER NOT NULL,
+  checksum INTEGER, PRIMARY KEY (erased, piece)) WITHOUT ROWID"""  # of rows of erased; made when the first come
 SEALED = {  # tables whose rows have a checksum, of these columns; NULL in those that an early version wrote
     "configuration": ("name", "value"),
     "segments": ("name", "rows", "applied", "files", "alive"),
     "patches": ("segment", "row", "changes"),
     "log": ("sequence", "kind", "body", "vectors"),
 }
+_COLUMNS = {**SEALED, "traces": ("erased", "piece", "sum")}  # the same of tables that no early version has
 
 
 @dataclass
@@ -425,10 +428,51 @@ class Catalogue:
         """Hash, salt and day of every key that was erased."""
         return list(self.connection.execute("SELECT hash, salt, day FROM erased"))
 
-    def record_erased(self, records: Sequence[tuple[bytes, bytes, str]]) -> None:
-        """Remember keys whose rows are gone, by hash, salt and day."""
+    def record_erased(
+        self, records: Sequence[tuple[bytes, bytes, str]], traces: Sequence[tuple[bytes, bytes, int]], key: bytes
+    ) -> None:  # fmt: skip
+        """Remember keys whose rows are gone, by hash, salt and day.
+
+        Parameters
+        ----------
+        records : sequence of (bytes, bytes, str)
+        traces : sequence of (bytes, bytes, int)
+            For pieces of what was in the rows: the hash of the key, and the hash and the sum of the piece.
+        key : bytes
+            Of the hashes of all pieces.
+        """
         with self.transaction() as sql:
             sql.executemany("INSERT OR REPLACE INTO erased VALUES (?, ?, ?)", records)
+            if traces:
+                sql.execute(_TRACES)
+                _insert(sql, "traces", traces, replace=True)
+                _configure(sql, traces=key.hex())
+
+    def trace_key(self) -> bytes | None:
+        """The key of the hashes of pieces; None before the first."""
+        held = self.connection.execute("SELECT value FROM configuration WHERE name = 'traces'").fetchone()
+        try:
+            return None if held is None else bytes.fromhex(json.loads(held[0]))
+        except (TypeError, ValueError) as problem:
+            raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
+
+    def traces(self, erased: Iterable[bytes]) -> list[tuple[bytes, bytes, int]]:
+        """What `record_erased` was told of keys with these hashes; FormatError where it is damaged."""
+        sql, columns = self.connection, _COLUMNS["traces"]
+        if not sql.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'traces'").fetchone()[0]:
+            return []  # they were erased by an early version
+        question = f"SELECT {', '.join(columns)}, checksum FROM traces WHERE erased = ?"
+        try:
+            rows = [row for each in erased for row in sql.execute(question, (each,))]
+        except _DAMAGE as problem:
+            raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
+        if any(checksum(row[:-1]) != row[-1] for row in rows):
+            raise FormatError(f"{str(self.path)!r} is damaged: a row of traces is not what was written")
+        return [row[:-1] for row in rows]
+
+    def log(self) -> list[tuple[int, str, str, bytes | None]]:
+        """The records that no segment has yet."""
+        return list(_rows(self.connection, "log", "sequence"))
 
     def shrink(self) -> None:
         """Write all pages anew and give back those that are free, so that nothing is left in any of them."""
@@ -506,12 +550,12 @@ def _rows(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any
 def rows_of(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[tuple[Any, ...], bool]]:
     """The rows of a table, and whether each is what was written."""
     found = "checksum" if _has_checksums(sql) else "NULL"
-    for *row, expected in sql.execute(f"SELECT {', '.join(SEALED[table])}, {found} FROM {table} ORDER BY {order}"):
+    for *row, expected in sql.execute(f"SELECT {', '.join(_COLUMNS[table])}, {found} FROM {table} ORDER BY {order}"):
         yield tuple(row), expected is None or expected == checksum(row)
 
 
 def _insert(sql: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]], *, replace: bool = False) -> None:
-    columns = (*SEALED[table], "checksum")
+    columns = (*_COLUMNS[table], "checksum")
     sql.executemany(
         f"INSERT {'OR REPLACE ' * replace}INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
         ((*row, checksum(row)) for row in rows),

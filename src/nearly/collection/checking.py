@@ -1,11 +1,8 @@
-"""Is everything there, and is what should be gone gone: verify, repair, erase, snapshot, statistics."""
+"""Is everything there: verify, repair, snapshot, statistics. What should be gone is in erasing.py."""
 
-import datetime as dt
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +10,19 @@ import numpy as np
 
 from nearly import metrics
 from nearly.arrays.words import listing
-from nearly.collection import bits
+from nearly.collection import bits, erasing
 from nearly.collection.catalogue import NAME, Catalogue
-from nearly.collection.inputs import listed
-from nearly.collection.keys import Key, Keys, as_keys, kind_of
+from nearly.collection.keys import Key
 from nearly.collection.maintenance import Maintenance
 from nearly.collection.parts import Part
 from nearly.collection.queries import Question, search
-from nearly.collection.records import Delete
 from nearly.collection.state import State, stored
-from nearly.collection.volumes import Folder, names_of, sync_folder
+from nearly.collection.volumes import Folder, files_in, names_of, sync_folder
 from nearly.collection.writing import Writer
-from nearly.errors import FormatError, IdError, InputError, NearlyError
+from nearly.errors import FormatError, InputError, NearlyError
 from nearly.indexes import Index, build
 
-__all__ = ["Stats", "Verification", "erase", "repair", "snapshot", "stats", "verify"]
+__all__ = ["Stats", "Verification", "repair", "snapshot", "stats", "verify"]
 
 
 _VECTORS = ("vectors", "ids", "nodes", "first_rows", "last_rows", "next_rows")  # of which the rest can be made
@@ -88,6 +83,10 @@ class Verification:
         Share of true neighbors found on the sample; None where nothing is approximate.
     erased : int
         Keys of which nothing is left.
+    pieces : int
+        Of their vectors and texts, that were looked for in every file; 0 where an early version erased them.
+    shared : int
+        Pieces among these, and keys, that other rows have as well, so that their rows alone are proof.
 
     Examples
     --------
@@ -101,6 +100,8 @@ class Verification:
     n_bytes: int
     recall: float | None = None
     erased: int = 0
+    pieces: int = 0
+    shared: int = 0
 
 
 def stats(state: State, path: Path | None, problem: BaseException | None) -> Stats:
@@ -118,17 +119,10 @@ def stats(state: State, path: Path | None, problem: BaseException | None) -> Sta
         recall = search(replace(state, layout=None), probe, 10, Question(name, None, {}, (), {})).expected_recall
     return Stats(
         len(state), state.fresh.n_alive, tuple(part.n_alive for part in state.segments),
-        1 - alive / total if total else 0.0, sum(size for _, size in _files(path)), memory, recall,
+        1 - alive / total if total else 0.0, sum(size for _, size in files_in(path)), memory, recall,
         None if problem is None else repr(problem),
         *((None, None) if state.layout is None else (state.layout.promised, state.layout.meter.share)),
     )  # fmt: skip
-
-
-def _files(path: Path | None) -> Iterator[tuple[Path, int]]:
-    for folder, _, names in os.walk(path) if path is not None else ():
-        for name in names:
-            with suppress(OSError):
-                yield Path(folder) / name, os.path.getsize(Path(folder) / name)
 
 
 # -- verify ----------------------------------------------------------------------------------------------------------
@@ -160,12 +154,12 @@ def verify(state: State, writer: Writer, path: Path | None, erased: Any, sample:
     recall = None
     if not problems:
         recall = _sampled_recall(state, sample, problems)
-    n_erased = 0
-    if erased is not None:
-        n_erased = _check_erased(state, writer, path, erased, problems)
+    gone = None if erased is None else erasing.look_for(state, writer, path, erased)
+    problems += gone.problems if gone is not None else []
     if problems:
         raise FormatError("; ".join(problems))
-    return Verification(len(state), len(state.segments), n_files, n_bytes, recall, n_erased)
+    about = () if gone is None else (gone.keys, gone.pieces, gone.shared)
+    return Verification(len(state), len(state.segments), n_files, n_bytes, recall, *about)
 
 
 def _note(problems: list[str], step: Any) -> None:
@@ -281,95 +275,6 @@ def _set_aside(writer: Writer, part: Part, path: Path | None) -> str:
         with suppress(OSError):
             shutil.copyfile(path / "segments" / name, aside / name)
     return str(aside)
-
-
-# -- erase -----------------------------------------------------------------------------------------------------------
-
-
-def erase(writer: Writer, maintenance: Maintenance, ids: Any) -> int:
-    """Delete rows, rewrite what held them, and empty the log and the pages of the catalogue.
-
-    What was erased is recorded first, so that an erasure that was broken off can be ended by another call.
-    """
-    with maintenance.alone():
-        schema = writer.state.schema
-        keys = as_keys(listed([ids] if isinstance(ids, int | str) else ids), schema.keys or kind_of(ids))
-        _check_were_here(writer, keys)
-        if writer.catalogue is not None:
-            salt, day = os.urandom(16), dt.datetime.now(dt.UTC).date().isoformat()
-            hashes = [(_hash(key, salt), salt, day) for key in keys.tolist()]
-            with writer.mutex:
-                writer.catalogue.record_erased(hashes)
-        writer.submit(lambda state: (state, [Delete(keys)], len(keys)))
-        maintenance.finish(None)
-        # Not only segments that held them alive: an earlier version may lie dead in any.
-        holding = [part for part in writer.state.segments if (stored(part).rows.keys.find(keys) >= 0).any()]
-        for part in holding:
-            maintenance.merge([part], None)
-        if writer.catalogue is not None:
-            with writer.mutex:
-                writer.catalogue.shrink()
-    return len(keys)
-
-
-def _check_were_here(writer: Writer, keys: Keys) -> None:
-    """Refuse keys of which there is nothing: no row, alive or dead, and no erasure that may have been broken off."""
-    state = writer.state
-    here = state.known(keys) | state.tail.held(keys)
-    for part in state.segments:
-        here |= stored(part).rows.find(keys) >= 0
-    missing = keys.take(np.flatnonzero(~here)).tolist()
-    if missing and writer.catalogue is not None:
-        missing = _never_erased(missing, writer)
-    if missing:
-        raise IdError(f"erase: {len(missing)} of {len(keys)} ids are not in this collection: {listing(missing)}")
-
-
-def _never_erased(keys: Sequence[Key], writer: Writer) -> list[Key]:
-    """Those of some keys that no record of an erasure is about."""
-    assert writer.catalogue is not None
-    with writer.mutex:
-        records = writer.catalogue.erased()
-    digests: dict[bytes, set[bytes]] = {}  # by salt
-    for digest, salt, _ in records:
-        digests.setdefault(salt, set()).add(digest)
-    return [key for key in keys if not any(_hash(key, salt) in mine for salt, mine in digests.items())]
-
-
-def _hash(key: Key, salt: bytes) -> bytes:
-    return blake2b(str(key).encode(), key=salt, digest_size=16).digest()
-
-
-def _check_erased(state: State, writer: Writer, path: Path | None, erased: Any, problems: list[str]) -> int:
-    """Nothing of some keys is left: neither rows, alive or dead, nor the texts of keys in any file."""
-    keys = as_keys([erased] if isinstance(erased, int | str) else listed(erased), state.schema.keys or kind_of(erased))
-    if writer.catalogue is None or path is None:
-        raise InputError("a collection in memory leaves nothing; verify(erased=) is for one with a path")
-    if never := _never_erased(keys.tolist(), writer):
-        raise IdError(f"{listing(never)} {'was' if len(never) == 1 else 'were'} never erased; call erase() first")
-    for part in state.segments:
-        left = np.flatnonzero(stored(part).rows.keys.find(keys) >= 0)
-        if len(left):
-            problems.append(f"segment {stored(part).name} still holds {listing(keys.take(left).tolist())}")
-    if state.known(keys).any():
-        problems.append("some of these keys are there again")
-    needles = [key.encode() for key in keys.tolist() if isinstance(key, str) and len(key) >= 8]  # shorter ones occur
-    if needles:
-        with writer.mutex:
-            writer.catalogue.checkpoint()
-            problems += _scan(path, needles, writer.catalogue)
-    return len(keys)
-
-
-def _scan(path: Path, needles: Sequence[bytes], catalogue: Catalogue) -> list[str]:
-    """Files in which some bytes occur. The catalogue is closed meanwhile: SQLite's locks end with any descriptor."""
-    found = []
-    with catalogue.set_aside():
-        for file, _ in _files(path):
-            octets = file.read_bytes()
-            if any(needle in octets for needle in needles):
-                found.append(f"{file.name} still holds an erased key")
-    return found
 
 
 # -- snapshot --------------------------------------------------------------------------------------------------------

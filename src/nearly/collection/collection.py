@@ -14,7 +14,7 @@ import numpy as np
 
 from nearly import arrays, filters
 from nearly.arrays.words import describe
-from nearly.collection import checking, paging, partitioning, queries
+from nearly.collection import checking, erasing, paging, partitioning, queries
 from nearly.collection.catalogue import Manifest
 from nearly.collection.changing import Changes
 from nearly.collection.checking import Stats, Verification
@@ -510,7 +510,9 @@ class Collection(Changes):
         Parameters
         ----------
         erased : key or array-like of keys, optional
-            Keys that `erase` was called for: check that nothing of them is left in any file.
+            Keys that `erase` was called for: check that nothing of them is left. That is no row, alive or dead, and in
+            no file texts of keys (from 8 bytes on) or pieces of vectors, documents and texts (of 16 bytes, by hashes
+            that `erase` recorded). What other rows hold too says nothing; it is counted as ``shared``.
         sample : int, default 100
             Stored vectors that are searched for, and compared with an exact search.
 
@@ -546,7 +548,8 @@ class Collection(Changes):
         Returns
         -------
         int
-            Rows erased. The catalogue keeps a salted hash of each key, as a record that it was erased.
+            Rows erased. The catalogue keeps a salted hash of each key, as a record that it was erased, and of pieces of
+            what its rows held, for `verify`.
 
         Raises
         ------
@@ -560,7 +563,7 @@ class Collection(Changes):
         drive keep of removed files, are beyond its reach.
         """
         self._changing()
-        return checking.erase(self._writer, self._maintenance, ids)
+        return erasing.erase(self._writer, self._maintenance, ids)
 
     def snapshot(self, path: str | os.PathLike[str]) -> None:
         """Write a copy of what was committed last into a new folder; writers of this process wait, readers do not.

@@ -3,7 +3,7 @@
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -18,7 +18,7 @@ from nearly.collection.rows import Rows
 from nearly.errors import FormatError, InputError
 from nearly.indexes import Index, restore
 
-__all__ = ["SEGMENTS", "Folder", "Memory", "Volume", "names_of", "sync_folder"]
+__all__ = ["SEGMENTS", "Folder", "Memory", "Volume", "files_in", "names_of", "sync_folder"]
 
 SEGMENTS = "segments"  # the folder of their files
 
@@ -182,3 +182,11 @@ def names_of(files: Mapping[str, Any]) -> set[str]:
 
 
 Volume = Memory | Folder
+
+
+def files_in(path: Path | None) -> Iterator[tuple[Path, int]]:
+    """All files below a folder, and their sizes; those that go meanwhile are left out."""
+    for folder, _, names in os.walk(path) if path is not None else ():
+        for name in names:
+            with suppress(OSError):
+                yield Path(folder) / name, os.path.getsize(Path(folder) / name)
