@@ -24,7 +24,7 @@ void FilteredWalk::begin(const Layer& layer, const Scorer& scorer, const void* p
                          size_t n_starts, size_t n_nodes, const Effort& effort, const Sieve& sieve, Scratch& scratch,
                          Row without) {
   sieve_ = sieve;
-  most_work_ = sieve.most_work + sieve.most_work / 2;
+  most_work_ = sieve.most_work;
   spent_before_ = scratch.work.distances + kList * scratch.work.hops;
   over_.clear();
   stage_ = Stage::kWalk;
@@ -60,7 +60,8 @@ void FilteredWalk::look_around() {
   } else {
     foretold = walked(anchor / share);
   }
-  gave_up_ = foretold > static_cast<float>(sieve_.most_work);
+  const float rest = foretold - static_cast<float>(spent());
+  gave_up_ = rest > static_cast<float>(most_work_) || (against && Walk::cut_short());
   if (!gave_up_ && !against && share < sieve_.few) begin_hops(share);
 }
 
@@ -170,7 +171,9 @@ void FilteredWalk::hop() {
 }
 
 bool FilteredWalk::gives_up() {
-  gave_up_ = gave_up_ || spent() > most_work_;
+  // Once all lists up to the anchor are read, little that is nearer will be found: what would cut it short in the end does now.
+  const bool settled = looked_ && stage_ == Stage::kWalk && next_ > anchored_;
+  gave_up_ = gave_up_ || spent() > most_work_ || (settled && Walk::cut_short());
   scratch_->work.gave_up += gave_up_;
   return gave_up_;
 }

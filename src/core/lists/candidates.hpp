@@ -46,7 +46,9 @@ class Smallest {
 // The nodes whose value may still be among the k smallest.
 class Candidates {
  public:
-  explicit Candidates(size_t k) : smallest_(k), full_(4 * k + 64), largest_(8 * k + 4096) {
+  explicit Candidates(size_t k) : Candidates(k, 8 * k + 4096) {}
+  // Gives up beyond so many.
+  Candidates(size_t k, size_t largest) : smallest_(k), full_(4 * k + 64), largest_(largest) {
     nodes_.reserve(std::min<size_t>(full_, 128));
   }
 

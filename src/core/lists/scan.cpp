@@ -95,14 +95,15 @@ Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, 
       Request seen = r;
       seen.filter = rows.begin(reading, r.filter, n_nodes);
       coded.codes->prepare(r.queries + q * r.query_bytes, by_code.get());
-      Candidates candidates(std::min(std::max(r.k, kFewest), std::max<size_t>(1, only.size())));
+      // However many cannot be told apart, to compare these is less than to compare all: it never gives up.
+      Candidates candidates(std::min(std::max(r.k, kFewest), std::max<size_t>(1, only.size())), only.size());
       by_codes += for_each(*coded.codes, by_code.get(), rows, n_nodes, &only, poll, [&](Row node, float d) {
         if (d <= candidates.limit()) candidates.offer(node, d, d + coded.spread * std::fabs(d));
       });
       candidates.shrink();
       near.clear();
       candidates.for_each([&](Row node) { near.push_back(node); });
-      by_vectors += scan_one(scorer, rows, n_nodes, candidates.gave_up() ? &only : &near, seen, q, by_vector.get(), poll);
+      by_vectors += scan_one(scorer, rows, n_nodes, &near, seen, q, by_vector.get(), poll);
     }
   };
   parallel_for(r.n, 1, r.threads, answer, poll);

@@ -32,6 +32,11 @@ class Ready(NamedTuple):
     scan: Callable[[Any], Any]
     scanned: SearchContext
 
+    def fits(self, index: "GraphIndex") -> bool:
+        """Whether what it was made of is still there."""
+        efforts, graph, store = self.made_of
+        return efforts is index._contract.efforts and graph is index._graph and store is index._store
+
     def ask(self, query: Any) -> Hits | None:
         """Search for a contiguous row of float32; None where it is none, or rows went meanwhile."""
         if self.walk is not None:
@@ -44,9 +49,8 @@ class Ready(NamedTuple):
 
 def ready(index: "GraphIndex", allowed: Allowed, k: int, recall: float | None) -> Ready | None:
     """Make a search ready, or find it again; None where the long way is needed."""
-    made_of = index._contract.efforts, index._graph, index._store
-    known = cast("Ready | None", allowed.ready.get((k, recall)))
-    if known is not None and all(a is b for a, b in zip(known.made_of, made_of, strict=True)):
+    known: Ready | None = allowed.ready.get((k, recall))
+    if known is not None and known.fits(index):
         return known
     if not 0 < k <= MOST or not 0 < allowed.n < len(index) or index._store.metric.input != "float":
         return None

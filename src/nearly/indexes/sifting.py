@@ -29,7 +29,7 @@ _EDGES = np.array([0.07, 0.03, 0.0], np.float32)  # shares down to which what wa
 _EXACT = 0.995  # targets beyond which a scan by codes, which may miss a thousandth, is not taken
 _RANKED = 5  # vectors, for each of the k, that a scan by codes compares
 _PROBE = 300.0  # comparisons before a walk sees what passes around its query, with the lists that they take
-_WORTH_A_LOOK, _FAR_FROM = 5.0, 4.0  # scans so many times as long as that; walks so many times as long as a scan
+_WORTH_A_LOOK, _FAR_FROM = 5.5, 4.0  # scans so many times as long as that; walks so many times as long as a scan
 _FRESH = 0.6  # of a list's neighbors are met for the first time, where all are walked
 
 
@@ -107,6 +107,12 @@ def prices(index: "GraphIndex") -> tuple[float, float]:
     return costs.compared(codes.stride), min(exact, by_code)
 
 
+def _preparing(index: "GraphIndex") -> float:
+    """What a query costs before it is compared with anything by code."""
+    codes = index._travel.codes
+    return 0.0 if codes is None else costs.prepared(codes.stride, index._store.dim)
+
+
 def chosen(index: "GraphIndex", k: int, target: float, passing: int) -> Way:
     """The way that should cost the least, by counts of what is compared and read.
 
@@ -126,10 +132,11 @@ def chosen(index: "GraphIndex", k: int, target: float, passing: int) -> Way:
         rank, ranks = float(sieve.ranks[0]) / share, sieve.ranks.astype(float)
         lists = float(np.interp(math.log(rank), np.log(ranks), sieve.lists)) * max(1.0, rank / float(ranks[-1]))
         walk = lists * (_FRESH * index._lists[0].stride / 4 + costs.LIST)
-    walk += _PROBE
+    look = _PROBE + _preparing(index) / comparison
+    walk += look
     scan = passing * row / comparison
     said = f"about {walk * comparison / 1000:.0f} µs a query, a scan of them {scan * comparison / 1000:.0f}"
-    if scan <= walk and (scan < _WORTH_A_LOOK * _PROBE or walk > _FAR_FROM * scan):
+    if scan <= walk and (scan < _WORTH_A_LOOK * look or walk > _FAR_FROM * scan):
         return Way(None, 0, f"{those}: a walk takes {said}")
     return Way(sieve, int(scan), f"{those}: a walk takes {said}")
 
@@ -140,7 +147,7 @@ def scans_by_codes(index: "GraphIndex", k: int, target: float, passing: int) -> 
     if codes is None or needs is None or needs.spread is None or target > _EXACT:
         return False
     exact = costs.exactly(index._store.vectors.stride)
-    by_code = costs.prepared(codes.stride, index._store.dim) + passing * costs.scanned(codes.stride)
+    by_code = _preparing(index) + passing * costs.scanned(codes.stride)
     return by_code + _RANKED * k * exact < passing * exact
 
 

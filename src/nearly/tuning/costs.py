@@ -14,12 +14,12 @@ _CALLED = 1000.0  # a function of the user's
 
 def compared(n_bytes: int) -> float:
     """One comparison during a walk, with what belongs to it, by code or vector of so many bytes."""
-    return _CALLED if not n_bytes else 22.0 + 10.0 * _lines(n_bytes)
+    return _CALLED if not n_bytes else 27.0 + 5.0 * _lines(n_bytes)
 
 
 def scanned(n_bytes: int) -> float:
     """One comparison of a scan of chosen codes."""
-    return 8.0 + 3.5 * _lines(n_bytes)
+    return 6.0 + 7.0 * _lines(n_bytes)
 
 
 def prepared(n_bytes: int, dim: int) -> float:
