@@ -15,6 +15,7 @@ constexpr size_t kWideStarts = 16;  // nearest met nodes whose wide lists are re
 constexpr size_t kWide = 128;      // neighbors of a wide list that is read as fast as another
 constexpr float kFresh = 0.6f;       // of a list's neighbors are met for the first time, where all are walked: sifting.py
 constexpr float kLastShare = 0.02f;  // the last that hops were measured at (needs.py): under it they take more in proportion
+constexpr float kWorth = 0.85f;  // of a scan, that a walk may be foretold to take: it may take more than that
 constexpr float kPrior = 32;  // nodes that are as good as met: as many of them pass as of all
 constexpr float kSigmas = 3;  // by which fewer than usual must pass among those met before a filter is against a query
 
@@ -61,7 +62,7 @@ void FilteredWalk::look_around() {
     foretold = walked(anchor / share);
   }
   const float rest = foretold - static_cast<float>(spent());
-  gave_up_ = rest > static_cast<float>(most_work_) || (against && Walk::cut_short());
+  gave_up_ = rest > kWorth * static_cast<float>(most_work_) || (against && Walk::cut_short());
   if (!gave_up_ && !against && share < sieve_.few) begin_hops(share);
 }
 

@@ -24,8 +24,8 @@ struct Sieve {
   const float* reaches = nullptr;  // levels of `Effort` x n_edges: how far beyond the anchor, of what it holds, one hops
   const float* works = nullptr;    // levels x n_edges: what walks that hop take
   size_t n_edges = 0;
-  // Where more work than that is foretold, beside what was done, a walk gives up at once, otherwise when it has taken so much;
-  // against a filter, of which little can be foretold, a fourth of it. A unit is a comparison; reading a list takes kList.
+  // Where about so much more work is foretold a walk gives up at once, otherwise when it has taken it; against a filter, of
+  // which little can be foretold, a fourth of it. A unit is a comparison; reading a list takes kList.
   size_t most_work = size_t{1} << 31;
 
   bool passes(Row node) const { return node < n_bits && (bits[node / 64] >> (node % 64) & 1); }
