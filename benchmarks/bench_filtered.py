@@ -4,11 +4,12 @@ One JSON line per filter and target: recall@10 `delivered` under the filter agai
 and `lists` read a query, `us` of processor time a query, one query a call on one core, for each way alone ("scan" of
 the vectors, "codes" first, "walk" among all nodes, "hop" over those that do not pass) and for the "planner", whose
 plan is in `plan`. A query's time is the least of several rounds. `over_best` is the planner's mean time over that of
-the best single way which delivers the target less 0.01, `median_over_best` the same of median times. Filters: "random", of every share in
-decades; "near" and "far", the cells that are nearest to and farthest from the cell of the query, so that the filter
-goes with the query or against it; "ball", all but the nearest of each query, which is against every one of them; the
-images of SIFT; the attributes of CVE. `--table FILE...` makes Markdown of such lines. `--costs` prints what
-src/nearly/tuning/costs.py writes down: nanoseconds for each comparison and list, straight lines through times.
+the best single way which delivers the target less 0.01, `median_over_best` the same of median times. Filters:
+"random", of every share in decades; "near" and "far", the cells that are nearest to and farthest from the cell of the
+query, so that the filter goes with the query or against it; "ball", all but the nearest of each query, which is against
+every one of them; the images of SIFT; the attributes of CVE. `--table FILE...` makes Markdown of such lines. `--costs`
+prints what src/nearly/tuning/costs.py writes down: nanoseconds for each comparison and list, straight lines through
+times.
 
 Traps: a walk alone scans where it is cut short, as the planner's does, but never gives up for its work, so that it may
 read the whole graph: it is asked fewer queries where few pass. Filters are made before, with the nodes that they mean,
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 TARGETS = (0.90, 0.95)
 SHARES = (0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.001, 0.0001)
 CELLS = 64
-ROUNDS = 4
+ROUNDS, MORE, SECONDS = 4, 20, 2.0  # at least so many rounds; so many where they take less than that in all
 BALLS, SLOW, LOST = 100, 30, 5  # queries with a ball of their own; those asked of slow ways, and of hopeless ones
 WAYS = ("planner", "scan", "codes", "walk", "hop")
 
@@ -214,13 +215,15 @@ def compared(index: Any, data: Dataset, case: Case, target: float, radius: NDArr
     searches = ways(index, case, target)
     seconds = {name: np.full(len(asked(case, name)), np.inf) for name in searches}
     answers: dict[str, list[Any]] = {}
-    for turn in range(ROUNDS):
+    began, turn = time.process_time(), 0
+    while turn < ROUNDS or (turn < MORE and time.process_time() - began < SECONDS):
+        turn += 1
         for name in list(searches)[:: 1 if turn % 2 else -1]:
             answers[name] = []
             for i, query in enumerate(asked(case, name)):
-                began = time.process_time_ns()
+                start = time.process_time_ns()
                 answers[name].append(searches[name](i, query))
-                seconds[name][i] = min(seconds[name][i], (time.process_time_ns() - began) / 1e9)
+                seconds[name][i] = min(seconds[name][i], (time.process_time_ns() - start) / 1e9)
     record: dict[str, Any] = {"plan": answers["planner"][0].plan}
     for name in searches:
         work = [hits.stats for hits in answers[name]]

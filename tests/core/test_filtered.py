@@ -96,6 +96,9 @@ def test_a_walk_gives_up_at_once_where_that_is_foretold(rng, made):
     assert search(made, mask, 2.0, sifting=short, most=100_000).work[4] == 0
     far = sifting(0.0, lists=(1e6, 1e6))
     assert search(made, mask, 0.0, sifting=far, most=100_000).work[4] == len(made[2])
+    for works, gives_up in ((127_000, False), (128_500, True)):  # 1.275 scans beside what was done, at most 1,000 here
+        found = search(made, mask, 2.0, sifting=sifting(2.0, works=works), most=100_000)
+        assert found.work[4] == gives_up * len(made[2])
 
 
 def test_a_filter_against_the_query_is_not_hopped_over(made):
@@ -104,6 +107,15 @@ def test_a_filter_against_the_query_is_not_hopped_over(made):
     got = search(made, mask, 2.0, queries=query)
     assert got.work[3] == 0
     assert got.counts[0] in (0, K)
+
+
+@pytest.mark.parametrize("left_out", [100, 600])
+def test_a_walk_gives_up_where_it_sees_that_most_of_what_is_near_does_not_pass(made, left_out):
+    vectors, query = made[1], made[2][:1]
+    mask = np.argsort(np.argsort(((vectors - query) ** 2).sum(axis=1))) >= left_out
+    got = search(made, mask, 0.0, queries=query)
+    assert (got.work[4], got.counts[0]) == (1, 0)
+    assert got.work[1] <= 2 * 100  # lists of what is nearer than what passes, not of all within reach of that
 
 
 def test_a_node_may_be_left_out_of_a_filtered_walk(rng, made):
@@ -158,6 +170,19 @@ def test_a_scan_by_codes_finds_what_a_wide_spread_lets_it(simd_target, rng, shar
             assert got.ids.tolist() == truth.ids.tolist()
             plain = _core.scan_chosen_one(exact, None, 0.0, rows, N, K, 0, pack(mask), only, wanted, queries[3])
             assert np.frombuffer(plain, np.int64, wanted).tolist() == truth.ids[3, :wanted].tolist()
+
+
+def test_a_scan_by_codes_compares_only_what_they_cannot_tell_apart(rng):
+    n = 14000
+    vectors = rng.standard_normal((n, 4), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[::2] *= 3
+    rows, scorer, query = make_rows(n), make_plain(vectors), np.zeros((1, 4), np.float32)
+    got, raw, everything = empty_answer(1, K), as_bytes(query), np.arange(n, dtype=np.uint32)
+    bits = pack(np.ones(n, bool))
+    work = _core.scan_coded(scorer, scorer, 0.5, rows, n, raw.shape[1], raw, 0, *got[:3], bits, everything)
+    assert work == (n, n // 2)
+    assert (got.ids % 2 == 1).all()
 
 
 # ---------------------------------------------------------------- bits

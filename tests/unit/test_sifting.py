@@ -92,6 +92,19 @@ def test_less_is_compared_than_by_a_scan(made):
     assert hits.stats.n_distances < 0.8 * mask.sum() * len(queries)
 
 
+def test_where_a_look_at_the_query_costs_much_of_a_scan_none_is_taken(made, monkeypatch):
+    index = made[0]
+    comparison = sifting.prices(index)[0]
+    for price in ("scanned", "exactly"):
+        monkeypatch.setattr(costs, price, lambda n_bytes: 30.0 * comparison)
+    monkeypatch.setattr(costs, "prepared", lambda n_bytes, dim: 0.0)
+    looks = sifting.chosen(index, K, 0.95, 60)  # a scan takes as long as 6 looks of 300 comparisons
+    monkeypatch.setattr(costs, "prepared", lambda n_bytes, dim: 60 * comparison)
+    scans = sifting.chosen(index, K, 0.95, 60)  # 5
+    assert (looks.sieve is not None, looks.most) == (True, 1800)
+    assert scans.sieve is None
+
+
 def test_hopping_over_compares_less_where_few_pass(made):
     index, queries, _ = made
     mask = np.random.default_rng(5).random(N) < 0.05

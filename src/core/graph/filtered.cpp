@@ -15,7 +15,7 @@ constexpr size_t kWideStarts = 16;  // nearest met nodes whose wide lists are re
 constexpr size_t kWide = 128;      // neighbors of a wide list that is read as fast as another
 constexpr float kFresh = 0.6f;       // of a list's neighbors are met for the first time, where all are walked: sifting.py
 constexpr float kLastShare = 0.02f;  // the last that hops were measured at (needs.py): under it they take more in proportion
-constexpr float kWorth = 0.85f;  // of a scan, that a walk may be foretold to take: it may take more than that
+constexpr float kWorth = 0.85f;  // of the most work, that the rest of a walk may be foretold to take
 constexpr float kPrior = 32;  // nodes that are as good as met: as many of them pass as of all
 constexpr float kSigmas = 3;  // by which fewer than usual must pass among those met before a filter is against a query
 
@@ -25,7 +25,7 @@ void FilteredWalk::begin(const Layer& layer, const Scorer& scorer, const void* p
                          size_t n_starts, size_t n_nodes, const Effort& effort, const Sieve& sieve, Scratch& scratch,
                          Row without) {
   sieve_ = sieve;
-  most_work_ = sieve.most_work;
+  most_work_ = sieve.most_work + sieve.most_work / 2;
   spent_before_ = scratch.work.distances + kList * scratch.work.hops;
   over_.clear();
   stage_ = Stage::kWalk;

@@ -24,8 +24,9 @@ struct Sieve {
   const float* reaches = nullptr;  // levels of `Effort` x n_edges: how far beyond the anchor, of what it holds, one hops
   const float* works = nullptr;    // levels x n_edges: what walks that hop take
   size_t n_edges = 0;
-  // Where about so much more work is foretold a walk gives up at once, otherwise when it has taken it; against a filter, of
-  // which little can be foretold, a fourth of it. A unit is a comparison; reading a list takes kList.
+  // A walk gives up beyond half more work, and where it is foretold to at once: what is foretold is known from queries that
+  // were made harder, and those that give up have spent the probe. Against a filter, of which little can be foretold, the most
+  // is a fourth. A unit is a comparison; reading a list takes kList.
   size_t most_work = size_t{1} << 31;
 
   bool passes(Row node) const { return node < n_bits && (bits[node / 64] >> (node % 64) & 1); }
