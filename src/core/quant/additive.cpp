@@ -23,6 +23,9 @@ constexpr size_t kSingly = 4;        // rows below which lookups one by one are 
 
 size_t rounded(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
+// The nearest whole number of one from 0 to 2^22, as std::nearbyint, which is a call for each.
+float to_whole(float value) { return value + 0x1.8p23f - 0x1.8p23f; }
+
 // Where a row's square stands: after the codes.
 size_t square_place(const AdditiveSpec& spec) { return rounded(spec.bits == 8 ? spec.books : (spec.books + 1) / 2, 4); }
 
@@ -34,6 +37,7 @@ Additive::Additive(AdditiveSpec spec, std::shared_ptr<Table> rows)
   code_bytes_ = spec_.bits == 8 ? spec_.books : rounded((spec_.books + 1) / 2, 8);
   centers_.reserve(spec_.books);
   for (size_t b = 0; b < spec_.books; ++b) centers_.emplace_back(codeword(b, 0), spec_.words(), spec_.width());
+  if (spec_.bits == 4 && !spec_.residual) pair_up();
 }
 
 size_t Additive::row_bytes(const AdditiveSpec& spec) {
@@ -201,7 +205,24 @@ void Additive::lookups(const float* query, float* out) const {
   }
 }
 
-void Additive::tables(const float* query, float constant, void* prepared) const {
+// A coded row is made of codewords, so what all others add to its distance is known beforehand: building a graph makes
+// tables of rows far more often than of queries.
+void Additive::pair_up() {
+  const size_t words = spec_.words();
+  std::vector<float> query(spec_.input_dim()), whole(spec_.books * words);
+  pairs_.resize(spec_.books * words * words);
+  for (size_t word = 0; word < words; ++word) {
+    for (size_t b = 0; b < spec_.books; ++b)
+      for (size_t j = 0; j < spec_.count(b); ++j)
+        query[spec_.first(b) + j] = codeword(b, word)[j] + (spec_.product() ? spec_.center[spec_.first(b) + j] : 0.0f);
+    lookups(query.data(), whole.data());
+    for (size_t b = 0; b < spec_.books; ++b)
+      std::copy_n(whole.data() + b * words, words, pairs_.data() + (b * words + word) * words);
+  }
+}
+
+// row: the codes that the query was decoded from, or null.
+void Additive::tables(const float* query, const uint8_t* row, float constant, void* prepared) const {
   Query* made = static_cast<Query*>(prepared);
   made->constant = constant;
   made->step = 0.0f;
@@ -211,13 +232,19 @@ void Additive::tables(const float* query, float constant, void* prepared) const 
   }
   const size_t words = spec_.words(), groups = rows_->stride() * 2;
   std::vector<float> whole(spec_.books * words), least(spec_.books);
-  lookups(query, whole.data());
+  if (row && !pairs_.empty())
+    for (size_t b = 0; b < spec_.books; ++b)
+      std::copy_n(pairs_.data() + (b * words + code(row, b)) * words, words, whole.data() + b * words);
+  else
+    lookups(query, whole.data());
   float range = 0.0f;
   for (size_t b = 0; b < spec_.books; ++b) {
-    const auto [low, high] = std::minmax_element(whole.data() + b * words, whole.data() + (b + 1) * words);
-    least[b] = *low;
-    range = std::max(range, *high - *low);
-    made->constant += *low;
+    const float* of_book = whole.data() + b * words;
+    float low = of_book[0], high = of_book[0];
+    for (size_t c = 1; c < words; ++c) low = std::min(low, of_book[c]), high = std::max(high, of_book[c]);
+    least[b] = low;
+    range = std::max(range, high - low);
+    made->constant += low;
   }
   made->step = range / 255.0f;
   const float inverse = range > 0 ? 255.0f / range : 0.0f;
@@ -225,11 +252,11 @@ void Additive::tables(const float* query, float constant, void* prepared) const 
   for (size_t b = 0; b < spec_.books; ++b)
     for (size_t c = 0; c < words; ++c)
       made->bytes()[b * 16 + c] =
-          static_cast<uint8_t>(std::min(255.0f, std::nearbyint((whole[b * words + c] - least[b]) * inverse)));
+          static_cast<uint8_t>(std::min(255.0f, to_whole((whole[b * words + c] - least[b]) * inverse)));
 }
 
-// form: input_dim floats, which may change.
-void Additive::prepare_form(float* form, void* prepared) const {
+// form: input_dim floats, which may change; row: as in `tables`.
+void Additive::prepare_form(float* form, const uint8_t* row, void* prepared) const {
   const size_t inputs = spec_.input_dim();
   float constant = 0.0f;
   if (spec_.product()) {
@@ -238,19 +265,19 @@ void Additive::prepare_form(float* form, void* prepared) const {
     for (size_t j = 0; j < inputs; ++j) form[j] -= spec_.center[j];
     constant = sum_of_squares(form, inputs);
   }
-  tables(form, constant, prepared);
+  tables(form, row, constant, prepared);
 }
 
 void Additive::prepare(const void* query, void* prepared) const {
   std::vector<float> form(spec_.input_dim());
   spec_.query(static_cast<const float*>(query), form.data());
-  prepare_form(form.data(), prepared);
+  prepare_form(form.data(), nullptr, prepared);
 }
 
 void Additive::prepare_row(Row row, void* prepared) const {
   std::vector<float> form(spec_.input_dim());
   decode(row, form.data());
-  prepare_form(form.data(), prepared);
+  prepare_form(form.data(), rows_->row(row), prepared);
 }
 
 // -- comparing ---------------------------------------------------------------------------------------------------------

@@ -56,8 +56,9 @@ class Additive final : public Coded {
   }
   void code_product(const float* residuals, size_t n, uint8_t* rows) const;
   void code_residual(const float* residuals, size_t n, uint8_t* rows) const;
-  void prepare_form(float* form, void* prepared) const;
-  void tables(const float* query, float constant, void* prepared) const;
+  void prepare_form(float* form, const uint8_t* row, void* prepared) const;
+  void pair_up();
+  void tables(const float* query, const uint8_t* row, float constant, void* prepared) const;
   void lookups(const float* query, float* out) const;
   void score_rows(const Query& query, const uint8_t* base, const Row* rows, size_t n, float* out) const;
   void sum_floats(const float* tables, const uint8_t* base, const Row* rows, size_t n, float* out) const;
@@ -66,6 +67,7 @@ class Additive final : public Coded {
   AdditiveSpec spec_;
   size_t square_, code_bytes_;             // where a row's square stands; 4 bits: a multiple of 8
   std::vector<kernels::Centers> centers_;  // of each codebook
+  std::vector<float> pairs_;               // books x words x words, 4-bit products: `lookups` of each codeword
 };
 
 }  // namespace nearly::quant
