@@ -4,6 +4,7 @@ To add a library: subclass Peer, give it rows in PEERS. Vectors and queries are 
 unit length. Each library is set up the way that served it best in our own trials (benchmarks/README.md).
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -72,15 +73,19 @@ class Peer:
         """Write the index, so that its size can be read."""
         self.index.save(str(folder / "index"))
 
+    def rank_bytes(self, folder: Path) -> int:
+        """Return the bytes of the full rows, in the saved index, that only rank what codes have found."""
+        return 0
+
 
 class Nearly(Peer):
     """Ours. `make` gets the module, the vectors and the common arguments."""
 
     package = "nearly"
 
-    def __init__(self, metric: str, *, make: Callable[..., Any], exact: bool = False) -> None:
+    def __init__(self, metric: str, *, make: Callable[..., Any], exact: bool = False, ranks: bool = True) -> None:
         super().__init__(metric, cosine_as="cosine")
-        self.make, self.exact = make, exact
+        self.make, self.exact, self.ranks = make, exact, ranks
 
     def build(self, vectors: Floats, threads: int) -> None:
         import nearly
@@ -103,6 +108,12 @@ class Nearly(Peer):
     def save(self, folder: Path) -> None:
         self.index.save(folder / "index.nearly")
 
+    def rank_bytes(self, folder: Path) -> int:
+        with (folder / "index.nearly").open("rb") as file:  # safetensors: the length of the header, the header
+            parts = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        start, end = parts["vectors"]["data_offsets"] if self.ranks else (0, 0)
+        return int(end - start)
+
 
 class NearlyAsked(Nearly):
     """Ours, searched by `recall=`: efforts are targets. Calibrated on the rows, as the queries are those searched."""
@@ -120,11 +131,21 @@ class NearlyAsked(Nearly):
         return [targets]
 
     def _walks(self, target: float) -> bool:
-        """Whether the graph can deliver a target; others are answered by a scan, which is no point of its curve."""
-        return bool(self.index.search(self.some, 10, recall=target).stats.n_hops)
+        """Whether the index can deliver a target; others are answered by a scan, which is no point of its curve."""
+        try:
+            return bool(self.index.search(self.some, 10, recall=target).stats.n_hops)
+        except ValueError:  # codes that stand alone do not tell so much
+            return False
 
     def tune(self, effort: Effort, threads: int) -> None:
         self.how = {"recall": effort[0], "threads": threads}
+
+
+class NearlyScan(NearlyAsked):
+    """`Flat` by codes with bounds: it scans, and is asked for recalls too."""
+
+    def efforts(self) -> list[list[Effort]]:
+        return [[(0.90,), (0.95,), (0.99,)]]
 
 
 class Exact(Peer):
@@ -251,15 +272,17 @@ class Faiss(Peer):
             return [[()]]
         if factory.startswith("HNSW"):
             return super().efforts()
-        return [
-            [(probes, refine) for probes in PROBES[1:]] for refine in ((4, 10, 25, 60) if "RFlat" in factory else (1,))
-        ]
+        return [[(probes, refine) for probes in PROBES[1:]] for refine in ((4, 10, 25, 60) if self._refines else (1,))]
+
+    @property
+    def _refines(self) -> bool:
+        return self.config["factory"].endswith(("RFlat", "Refine(SQfp16)"))
 
     def tune(self, effort: Effort, threads: int) -> None:
         self.faiss.omp_set_num_threads(threads)
         names = ["efSearch"] if len(effort) == 1 else ["nprobe", "k_factor_rf"]
         for name, value in zip(names, effort, strict=False):
-            if name != "k_factor_rf" or "RFlat" in self.config["factory"]:
+            if name != "k_factor_rf" or self._refines:
                 self.parameters.set_index_parameter(self.index, name, value)
 
     def batch(self, queries: Floats, k: int) -> Ids:
@@ -268,6 +291,10 @@ class Faiss(Peer):
     def save(self, folder: Path) -> None:
         self.faiss.write_index(self.index, str(folder / "index"))
 
+    def rank_bytes(self, folder: Path) -> int:
+        size = 2 if "SQfp16" in self.config["factory"] else 4
+        return self.index.ntotal * self.index.d * size if self._refines else 0
+
 
 class Scann(Peer):
     package = "scann"
@@ -275,7 +302,7 @@ class Scann(Peer):
     def build(self, vectors: Floats, threads: int) -> None:
         import scann
 
-        n = len(vectors)
+        n, self.n_bytes = len(vectors), vectors.nbytes
         leaves = int(2 * n**0.5) if n > 5000 else 50
         builder = scann.scann_ops_pybind.builder(vectors, 10, "dot_product" if self.metric == "ip" else "squared_l2")
         builder = builder.tree(leaves, 20, training_sample_size=min(n, 100_000))
@@ -302,9 +329,12 @@ class Scann(Peer):
     def save(self, folder: Path) -> None:
         self.index.serialize(str(folder))
 
+    def rank_bytes(self, folder: Path) -> int:
+        return self.n_bytes
+
 
 class Svs(Peer):
-    """LVQ and LeanVec end the process on a CPU that is not Intel's, so float32 and float16 only."""
+    """LVQ and LeanVec end the process on a CPU that is not Intel's; float32 and float16 work everywhere."""
 
     package = "svs"
 
@@ -313,6 +343,13 @@ class Svs(Peer):
 
         alpha, distance = (1.2, svs.L2) if self.metric == "l2" else (0.95, svs.MIP)
         parameters = svs.VamanaBuildParameters(graph_max_degree=32, window_size=128, alpha=alpha)
+        if "codes" in self.config:
+            with tempfile.TemporaryDirectory(prefix="nearly-bench-") as folder:
+                svs.write_vecs(vectors, f"{folder}/rows.fvecs")
+                file = svs.VectorDataLoader(f"{folder}/rows.fvecs", svs.DataType.float32)
+                rows = self.config["codes"](svs, file, vectors.shape[1])
+                self.index = svs.Vamana.build(parameters, rows, distance, num_threads=threads)
+            return
         rows = vectors.astype(self.config["dtype"], copy=False)
         self.index = svs.Vamana.build(parameters, rows, distance, num_threads=threads)
 
@@ -523,7 +560,10 @@ PEERS: dict[str, tuple[type[Peer], dict[str, Any]]] = {
     "scann": (Scann, {}),
     "svs-f16": (Svs, {"dtype": "float16"}),
     "svs-f32": (Svs, {"dtype": "float32"}),
+    "svs-lvq4x8": (Svs, {"codes": lambda svs, file, dim: svs.LVQLoader(file, primary=4, residual=8)}),
+    "svs-leanvec": (Svs, {"codes": lambda svs, file, dim: svs.LeanVecLoader(file, dim // 2)}),
     "faiss-ivf-pq": (Faiss, {"factory": "IVF{lists},PQ{parts}x4fs,RFlat", "cosine_as": "l2"}),
+    "faiss-ivf-pq-f16": (Faiss, {"factory": "IVF{lists},PQ{parts}x4fs,Refine(SQfp16)", "cosine_as": "l2"}),
     "faiss-ivf-rabitq": (Faiss, {"factory": "IVF{lists},RaBitQfs,RFlat", "cosine_as": "l2"}),
     "faiss-ivf-rabitq8": (Faiss, {"factory": "RR{dim},IVF{lists},RaBitQ8", "cosine_as": "l2"}),
     "faiss-hnsw-sq8": (Faiss, {"factory": "HNSW32_SQ8"}),
@@ -542,6 +582,57 @@ PEERS: dict[str, tuple[type[Peer], dict[str, Any]]] = {
 }
 
 
+# Our quantizers: how each is spelled, and what makes it. `default` is what an index takes by itself.
+CODES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "default": ("None", lambda nearly: None),
+    "plain": ("Plain()", lambda nearly: nearly.Plain()),
+    "scalar8": ("Scalar(8)", lambda nearly: nearly.Scalar(8)),
+    "scalar4": ("Scalar(4)", lambda nearly: nearly.Scalar(4)),
+    "reduced": ("Reduced()", lambda nearly: nearly.Reduced()),
+    **{f"rabitq{bits}": (f"RaBitQ({bits})", lambda nearly, bits=bits: nearly.RaBitQ(bits)) for bits in (1, 2, 4, 8)},
+    **{f"saq{bits}": (f"SAQ({bits})", lambda nearly, bits=bits: nearly.SAQ(bits)) for bits in (1, 2, 4, 6, 8)},
+    "product": ("Product(bits=4)", lambda nearly: nearly.Product(bits=4)),
+    "opq": ('Product(bits=4, rotation="opq")', lambda nearly: nearly.Product(bits=4, rotation="opq")),
+    "residual": ("Residual(32, bits=4)", lambda nearly: nearly.Residual(32, bits=4)),
+    "binary": ("Binary()", lambda nearly: nearly.Binary()),
+}
+BOUNDED = ["rabitq1", "rabitq2", "rabitq4", "rabitq8", "saq1", "saq2", "saq4", "saq8"]
+EVERYWHERE = ["default", "plain", "scalar8", "scalar4", *BOUNDED, "product", "opq", "binary"]
+
+
+def _pair(kind: str, code: str, refine: str | None = "memory") -> dict[str, tuple[type[Peer], dict[str, Any]]]:
+    """An index with a quantizer, by its name: IVF and scans are asked for recalls, graphs are given efforts."""
+    build = {"calibrate": kind == "IVF"} if kind != "Flat" else {}
+    if refine is None:
+        build["recall"] = 0.5  # codes alone: what they reach is measured, and more is refused
+
+    def make(nearly: Any, rows: Floats, **common: Any) -> Any:
+        return getattr(nearly, kind)(rows, quantizer=CODES[code][1](nearly), refine=refine, **build, **common)
+
+    adapter = {"Flat": NearlyScan, "IVF": NearlyAsked, "Vamana": Nearly}[kind]
+    ranks = code != "plain" and refine is not None
+    config = {"make": make, "ranks": ranks, "exact": code == "plain" and kind == "Flat"}
+    suffix = {"memory": "", None: "-alone"}.get(refine, f"-{refine}")
+    return {f"nearly-{kind.lower()}-{code}{suffix}": (Nearly if config["exact"] else adapter, config)}
+
+
+# What bench_codes compares: each index with each quantizer that makes sense in it, vectors in memory or not. A graph by
+# residual codes takes hours to build, as tables for each of its rows are of all dimensions.
+PAIRS: dict[str, tuple[type[Peer], dict[str, Any]]] = {
+    **{name: row for code in ["plain", *BOUNDED] for name, row in _pair("Flat", code).items()},
+    **{name: row for code in [*EVERYWHERE, "residual", "reduced"] for name, row in _pair("IVF", code).items()},
+    **{name: row for code in EVERYWHERE for name, row in _pair("Vamana", code).items()},
+    **_pair("IVF", "default", "float16"),
+    **_pair("IVF", "default", "disk"),
+    **_pair("IVF", "saq4", None),
+    **_pair("IVF", "saq6", None),
+    **_pair("IVF", "rabitq8", None),
+    **_pair("Vamana", "default", "float16"),
+    **_pair("Vamana", "default", "disk"),
+    **_pair("Vamana", "saq1", "disk"),
+}
+
+
 def names_for(metric: str, wanted: list[str] | None = None) -> list[str]:
     """Return the names that begin with one of `wanted`, of those that make sense for a data set's metric."""
     names = [name for name in PEERS if not wanted or any(name == w or name.startswith(w + "-") for w in wanted)]
@@ -553,7 +644,7 @@ def names_for(metric: str, wanted: list[str] | None = None) -> list[str]:
 
 def version(name: str) -> str:
     """Return the installed version of the library behind a name."""
-    package = PEERS[name][0].package
+    package = (PEERS | PAIRS)[name][0].package
     try:
         return metadata.version({"faiss": "faiss-cpu", "svs": "scalable-vs", "ngtpy": "ngt"}.get(package, package))
     except metadata.PackageNotFoundError:
@@ -562,5 +653,5 @@ def version(name: str) -> str:
 
 def make_peer(name: str, metric: str) -> Peer:
     """Return the adapter of a name."""
-    kind, config = PEERS[name]
+    kind, config = (PEERS | PAIRS)[name]
     return kind(metric, **config)

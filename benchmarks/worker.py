@@ -68,10 +68,13 @@ class Session:
         return {"seconds": took.seconds, "cpu_seconds": took.cpu_seconds}
 
     def size(self) -> dict[str, Any]:
-        """Write the index and return its bytes."""
+        """Write the index and return its bytes, and how many of them only rank what codes have found."""
         with tempfile.TemporaryDirectory(prefix="nearly-bench-") as folder:
             self.peer.save(Path(folder))
-            return {"index_bytes": measure.folder_bytes(Path(folder))}
+            return {
+                "index_bytes": measure.folder_bytes(Path(folder)),
+                "rank_bytes": self.peer.rank_bytes(Path(folder)),
+            }
 
     def _use(self, threads: int) -> None:
         use_threads(threads, self.core)
