@@ -1,9 +1,10 @@
 """Every figure that README.md quotes, anew.   python benchmarks/bench_all.py   or   make bench Q=all
 
 Runs the other benchmarks one after another, each into a file of benchmarks/baselines/, then writes a summary into
-benchmarks/README.md, what quantizers lose into docs/quantizers.md, every table into baselines/tables.md and the chart
-to docs/pareto.svg. A file is replaced when its benchmark has ended well, so a run that was broken off keeps the figures
-it had. `--only` repeats a part, `--pages` none; `--out` writes elsewhere and leaves the pages be.
+benchmarks/README.md, what quantizers lose and cost into docs/quantizers.md with docs/codes.svg, every table into
+baselines/tables.md and the chart to docs/pareto.svg. A file is replaced when its benchmark has ended well, so a run
+that was broken off keeps the figures it had.
+`--only` repeats a part, `--pages` none; `--out` writes elsewhere and leaves the pages be.
 
 Traps: an hour or more on a quiet machine, and worth nothing on a busy one. The peers of FINALISTS are those that won
 a column of a sweep on two machines: after a large change, sweep first (`make bench Q=peers DATA=...`) and edit it.
@@ -26,7 +27,7 @@ FINALISTS = {
     "wordvec_trivia_64_cosine": ["scann", "rabitqlib-symqg0-l2", "svs-f16"],
     "wordvec_trivia_64_ip": ["svs-f16", "scann"],
 }
-PARTS = ("finalists", "flat", "contract", "overhead", "kernels", "quantizers", "collections", "filtered_peers")
+PARTS = ("finalists", "flat", "contract", "overhead", "kernels", "quantizers", "codes", "collections", "filtered_peers")
 
 
 def main() -> None:
@@ -54,7 +55,8 @@ def pages(root: Path = HERE.parent) -> list[list[str]]:
         more = written if folder == baselines else {}
         pairs = {**more, "--tables": folder / "tables.md"}.items()
         calls.append([*files, *(str(part) for pair in pairs for part in pair)])
-    return calls
+    found = [path for path in (baselines / "codes.jsonl", baselines / "avx512" / "codes.jsonl") if path.exists()]
+    return [*calls, [str(found[0]), "--guide", str(root / "docs" / "quantizers.md")]]
 
 
 def parse() -> argparse.Namespace:
@@ -84,7 +86,7 @@ def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
         elif part == "quantizers":
             names = [name for name in arguments.data if name in datasets.CODED] or arguments.data
             found[part] = [part, "--data", *names, *limit, *rounds]
-        elif part in ("collections", "filtered_peers"):  # have sets of their own
+        elif part in ("codes", "collections", "filtered_peers"):  # have sets of their own
             found[part] = [part, *rounds, *limit]
         else:
             found[part] = [part, *rounds, *(limit if part == "overhead" else [])]

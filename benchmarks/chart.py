@@ -20,6 +20,8 @@ LIBRARIES = {
     "voyager": "Voyager", "pynndescent": "PyNNDescent", "exact": "matrix product",
 }  # fmt: skip
 OURS = "nearly"
+ABOUT = "Queries per second against recall: nearly and its fastest peers"
+TITLE, HINT = "Queries per second at a recall@10", "logarithmic; higher and further right is better"
 MODES = {
     "batch": "one batch of all queries, one thread",
     "single": "a Python loop of single queries, one thread",
@@ -56,7 +58,7 @@ def draw(panels: Panels, *, note: str, best: int = 3) -> str:
     rows = math.ceil(len(kept) / columns)
     height = TOP + rows * PANEL_HEIGHT + BOTTOM
     width = (WIDTH - GAP) / columns
-    body = [*_head(height, note), *_legend([name for name in styles if name in _names(kept)], styles)]
+    body = [*head(height, note), *_legend([name for name in styles if name in _names(kept)], styles)]
     for place, (title, lines) in enumerate(kept.items()):
         left, top = GAP / 2 + place % columns * width + LEFT, TOP + place // columns * PANEL_HEIGHT + 24
         box = Box(left, top, width - LEFT - GAP, PANEL_HEIGHT - 24 - 34)
@@ -148,16 +150,15 @@ def _names(kept: Mapping[str, Lines]) -> list[str]:
     return list(dict.fromkeys(name for lines in kept.values() for name in lines))
 
 
-def _head(height: float, note: str) -> Iterator[str]:
-    about = "Queries per second against recall: nearly and its fastest peers"
+def head(height: float, note: str, title: str = TITLE, hint: str = HINT, about: str = ABOUT) -> Iterator[str]:
+    """Yield the beginning of a document: what it is, its styles, the words around the panels."""
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     yield f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{about}">'
     yield "<style>text{font:13px system-ui,sans-serif}text.small{font-size:12px}text.title{font-size:16px}"
     yield "text.name,text.title{font-weight:600}.grid,.line{fill:none}.line{stroke-width:2}.ours{stroke-width:3.5}"
     yield f"{_colors(0)}\n@media(prefers-color-scheme:dark){{{_colors(1)}}}</style>"
     yield f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>'
-    yield '<text x="18" y="28" class="title">Queries per second at a recall@10</text>'
-    hint = "logarithmic; higher and further right is better"
+    yield f'<text x="18" y="28" class="title">{title}</text>'
     yield f'<text x="{WIDTH - 18}" y="28" text-anchor="end" class="small">{hint}</text>'
     yield f'<text x="18" y="{height - 14}" class="small">{escape(note)}</text>'
 
@@ -179,7 +180,7 @@ def _legend(names: Sequence[str], styles: Mapping[str, int]) -> Iterator[str]:
 def _sample(name: str, style: int, x: float) -> Iterator[str]:
     ours = " ours" if name == OURS else ""
     yield f'<path class="line s{style}{ours}" d="M{x:.0f} 54h26"/>'
-    yield _marker(x + 13, 54, style, "")
+    yield marker(x + 13, 54, style, "")
     weight = ' class="name"' if ours else ""
     yield f'<text x="{x + 34:.0f}" y="58.5"{weight}>{escape(name)}</text>'
 
@@ -205,11 +206,12 @@ def _panel(title: str, lines: Lines, box: Box, styles: Mapping[str, int], clip: 
         yield f'<polyline class="line s{styles[name]}{ours}" points="{path}"/>'
         for recall, qps in lines[name]:
             told = f"<title>{escape(name)}: {qps:,.0f} queries per second at recall {recall:.4f}</title>"
-            yield _marker(box.x(recall), box.y(qps), styles[name], told)
+            yield marker(box.x(recall), box.y(qps), styles[name], told)
     yield "</g>"
 
 
-def _marker(x: float, y: float, style: int, told: str) -> str:
+def marker(x: float, y: float, style: int, told: str) -> str:
+    """Return the mark of a style, with what is told of it."""
     shapes = {
         "circle": f'<circle class="f{style}" cx="{x:.1f}" cy="{y:.1f}" r="4">',
         "square": f'<path class="f{style}" d="M{x - 3.6:.1f} {y - 3.6:.1f}h7.2v7.2h-7.2z">',

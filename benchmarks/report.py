@@ -1,9 +1,10 @@
 """JSON lines of the benchmarks to tables and a chart.   python benchmarks/report.py FILE.jsonl ... [--chart A.svg]
 
 Files of bench_peers (sweeps and finalists), bench_flat, bench_contract, bench_overhead, bench_quantizers,
-bench_collections and bench_filtered_peers; the newest record of each kind counts. `--into PAGE.md` writes what matters
-most between the lines `<!-- figures -->` and `<!-- end of figures -->` of a page, `--quantizers PAGE.md` the same of
-what quantizers lose, `--tables FILE.md` every table, as printed.
+bench_collections, bench_filtered_peers and bench_codes; the newest record of each kind counts. `--into PAGE.md` writes
+what matters most between the lines `<!-- figures -->` and `<!-- end of figures -->` of a page, `--quantizers PAGE.md`
+the same of what quantizers lose, `--guide PAGE.md` of what they cost in each index between lines `<!-- speeds -->`,
+with its chart beside the page, `codes.svg`; `--tables FILE.md` every table, as printed.
 """
 
 import argparse
@@ -12,10 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import chart
+import codes
 import tables
 from tables import MODES, OURS, Record, number, speeds
-
-MARKS = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def read(*paths: Path) -> list[Record]:
@@ -70,16 +70,20 @@ def markdown(records: list[Record], *, brief: bool = False) -> str:
     detailed = [tables.sweep, tables.finalists, tables.asked]
     common = [tables.builds, tables.flat, tables.contract, tables.overhead]
     last = [tables.collections_middle if brief else tables.collections, tables.ingest, tables.filtered_peers]
-    parts = [part(records) for part in ([tables.summary] if brief else [*detailed, tables.quantizers]) + common + last]
+    parts = [
+        part(records)
+        for part in ([tables.summary] if brief else [*detailed, tables.quantizers, codes.guide]) + common + last
+    ]
     return "\n\n".join([*machines, *filter(None, parts)]) + "\n"
 
 
-def insert(page: str, text: str) -> str:
+def insert(page: str, text: str, what: str = "figures") -> str:
     """Return a page with the text between its marks."""
-    before, begin, rest = page.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    marks = f"<!-- {what} -->", f"<!-- end of {what} -->"
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not (begin and end):
-        raise SystemExit(f"the page has no lines {MARKS[0]} and {MARKS[1]}")
+        raise SystemExit(f"the page has no lines {marks[0]} and {marks[1]}")
     return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
 
 
@@ -109,6 +113,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--mode", choices=list(MODES), default="batch", help="of the chart (default batch)")
     parser.add_argument("--into", type=Path, help="page to write a summary into")
     parser.add_argument("--quantizers", type=Path, help="page to write what quantizers lose into")
+    parser.add_argument(
+        "--guide", type=Path, help="page to write bytes and speed of each pair into, and a chart beside"
+    )
     parser.add_argument("--tables", type=Path, help="file to write every table to")
     given = parser.parse_args(None if arguments is None else list(arguments))
     records = read(*given.files)
@@ -120,6 +127,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
         given.into.write_text(insert(given.into.read_text(), markdown(records, brief=True)))
     if given.quantizers is not None:
         given.quantizers.write_text(insert(given.quantizers.read_text(), tables.quantizers(records)))
+    if given.guide is not None:
+        given.guide.write_text(insert(given.guide.read_text(), codes.guide(records), "speeds"))
+        given.guide.with_name("codes.svg").write_text(codes.draw(records))
     if given.tables is not None:
         given.tables.write_text(text)
     if given.chart is not None and not panels(records, given.mode):

@@ -142,9 +142,9 @@ def test_exact_batches_and_overhead_have_their_tables():
 
 
 def test_a_page_keeps_all_but_what_is_between_the_marks():
-    page = f"before\n{report.MARKS[0]}\nold\n{report.MARKS[1]}\nafter\n"
+    page = "before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n"
     once = report.insert(page, "new\n")
-    assert once == f"before\n{report.MARKS[0]}\n\nnew\n\n{report.MARKS[1]}\nafter\n"
+    assert once == "before\n<!-- figures -->\n\nnew\n\n<!-- end of figures -->\nafter\n"
     assert report.insert(once, "new\n") == once
     with pytest.raises(SystemExit, match="figures"):
         report.insert("a page without marks", "new")
@@ -240,7 +240,7 @@ def test_turns_are_drawn_where_recorded_and_speeds_at_targets_where_not():
 # ---------------------------------------------------------------- the pages
 
 TABLES = ("benchmarks/baselines/tables.md", "benchmarks/baselines/avx512/tables.md")
-PAGES = ("benchmarks/README.md", *TABLES, "docs/pareto.svg", "docs/quantizers.md")
+PAGES = ("benchmarks/README.md", *TABLES, "docs/pareto.svg", "docs/quantizers.md", "docs/codes.svg")
 
 
 @pytest.mark.skipif(not (ROOT / "benchmarks" / "baselines").exists(), reason="the records are not in this archive")

@@ -1,5 +1,6 @@
 """`build` chooses and says why; `estimate` foretells; `load` finds the right kind."""
 
+import os
 import re
 import sys
 import time
@@ -100,6 +101,24 @@ def test_an_eighth_of_the_vectors_is_enough_with_vectors_on_disk():
     with pytest.raises(nearly.InputError, match="memory_limit"):
         nearly.estimate(*vectors.shape, memory_limit=limit // 8)
     assert nearly.estimate(100_000_000, 384, memory_limit=2 * 10**10).peak_bytes < 2 * 10**10
+
+
+@pytest.mark.soak
+def test_embeddings_in_an_eighth_of_their_memory_are_found_to_recall_95():
+    """For queries like those that it was calibrated on; `benchmarks/bench_refine.py` measures what that costs."""
+    folder = Path(os.environ.get("NEARLY_DATA", ""))
+    if not (folder / "cve_minilm_384_base.npy").exists():
+        pytest.skip("needs the CVE set of NEARLY_DATA")
+    vectors, queries = (
+        np.load(folder / f"cve_minilm_384_{part}.npy").astype(np.float32) for part in ("base", "queries")
+    )
+    limit = vectors.nbytes // 8
+    index = nearly.build(vectors, metric="cosine", memory_limit=limit)
+    assert index.n_bytes < limit
+    index.calibrate(queries[:500])
+    truth = evaluate.exact(vectors, queries[500:1000], 10, metric="cosine")[1]
+    found = index.search(queries[500:1000], 10, recall=0.95).distances
+    assert (found <= truth[:, -1:] + 1e-6).mean() >= 0.95
 
 
 @pytest.mark.soak
