@@ -135,7 +135,7 @@ def draw(records: list[Record]) -> str:
 
 
 def _head(height: float, records: list[Record]) -> Iterator[str]:
-    title = f"Queries per second at recall@10 {MIDDLE} by bytes a vector in memory, all included"
+    title = f"Queries per second at recall@10 {MIDDLE}, by bytes a vector in memory"
     note = f"Batches, one thread; {records[-1]['machine']['cpu']}. Named: peers, and what nothing beats in less memory"
     yield from chart.head(height, note, title, "logarithmic; higher and further left is better", title)
     x = 18.0
@@ -159,6 +159,7 @@ def _panel(title: str, found: list[Entry], box: tuple[float, float, float, float
             x = left + (math.log10(rate) - low_x) / (high_x - low_x) * width
             yield f'<path class="grid" d="M{x:.1f} {top:.1f}v{height:.1f}"/>'
             yield f'<text x="{x:.1f}" y="{top + height + 17:.1f}" text-anchor="middle" class="small">{rate:,}</text>'
+    taken: list[tuple[float, float, float]] = []
     for entry, (log_x, log_y) in zip(found, logs, strict=True):
         x = left + (log_x - low_x) / (high_x - low_x) * width
         y = top + (high_y - log_y) / (high_y - low_y) * height
@@ -166,9 +167,21 @@ def _panel(title: str, found: list[Entry], box: tuple[float, float, float, float
         told = f"{entry.spelled.strip('`')}: {entry.speeds[1]:,.0f} queries per second, {entry.bytes:,.0f} bytes"
         yield chart.marker(x, y, style, f"<title>{escape(told)}</title>")
         if not entry.ours or unbeaten(entry, found):
-            end = ' text-anchor="end"' if log_x > (low_x + high_x) / 2 else ""
-            label = escape("-".join(filter(None, entry.parts[1:])) if entry.ours else entry.name)
-            yield f'<text x="{x + (-8 if end else 8):.1f}" y="{y + 4:.1f}" class="small"{end}>{label}</text>'
+            label = "-".join(filter(None, entry.parts[1:])) if entry.ours else entry.name
+            yield from _label(label, x, y, log_x > (low_x + high_x) / 2, taken)
+
+
+def _label(label: str, x: float, y: float, end: bool, taken: list[tuple[float, float, float]]) -> Iterator[str]:
+    """A name beside its mark, on the side and at the height at which it meets no other; none where there is none."""
+    wide = 6.6 * len(label)
+    for down, before in ((down, side) for down in (0, -11, 11, -22, 22) for side in (end, not end)):
+        left = x - 8 - wide if before else x + 8
+        if all(abs(y + down - at) >= 11 or left > to or left + wide < begin for begin, to, at in taken):
+            taken.append((left, left + wide, y + down))
+            anchor = ' text-anchor="end"' if before else ""
+            at = x - 8 if before else x + 8
+            yield f'<text x="{at:.1f}" y="{y + down + 4:.1f}" class="small"{anchor}>{escape(label)}</text>'
+            return
 
 
 def unbeaten(entry: Entry, found: Sequence[Entry]) -> bool:
