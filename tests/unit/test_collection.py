@@ -685,3 +685,29 @@ def test_graphs_and_fresh_rows_answer_together(rng):
         assert [hits.ids.tolist() for hits in singles] == batch.ids.tolist()
         assert 0.9 < batch.expected_recall <= 1
         assert docs.search(queries, 10, where=where, exact=True).distances[:, 9:] == pytest.approx(kth, rel=1e-5)
+
+
+def test_short_floats_are_the_decimals_that_were_written():
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    wanted = [8.8, None, 0.1, -3e38]
+    short = np.array([8.8, np.nan, 0.1, -3e38], np.float32)
+    forms = [
+        short, [None if x != x else x for x in short], pa.array(wanted, pa.float32()),
+        pa.chunked_array([pa.array(wanted[:1], pa.float32()), pa.array(wanted[1:], pa.float32())]),
+        pl.Series(wanted, dtype=pl.Float32), pd.Series(short),
+    ]  # fmt: skip
+    for scores in forms:
+        docs = nearly.open()
+        docs.add(np.eye(4), metadata={"score": scores})
+        assert docs.get(include=["metadata"]).metadata["score"].tolist() == wanted
+        for where in ("score = 8.8", {"score": 8.8}, nearly.F.score == np.float32(8.8), "score > 8.7 AND score <= 8.8"):
+            assert docs.count(where) == 1
+
+
+def test_arguments_of_others_are_told_what_they_are_called_here():
+    docs = nearly.open()
+    for verb in (docs.add, docs.upsert):
+        with pytest.raises(TypeError, match=r"'metadatas'; use metadata="):
+            verb(np.eye(2), ids=[1, 2], metadatas={})
+    with pytest.raises(nearly.InputError, match=r"searches\[0\] has no 'query', but 'k'"):
+        docs.search_many([{"k": 3}])

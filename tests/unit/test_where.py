@@ -181,6 +181,8 @@ HOSTILE = [
 UNREADABLE = {
     "year >": "ends too early: something is missing behind 'year >'",
     "(year > 5": "ends too early",
+    "year = 2020; DROP TABLE x": "has a semicolon",
+    "year NOT IN ()": r"the list behind IN is empty, at '\(\)'",
     "year IN (1, 2": "ends too early",
     "year NOT": "ends too early",
     "year > 5)": r'at or near "\)", at \'\)\'',

@@ -34,6 +34,7 @@ from nearly.collection.tail import Batch
 from nearly.collection.writing import Writer
 from nearly.errors import FormatError, IdError, InputError, StateError
 from nearly.filters.expressions import Expression
+from nearly.indexes import names as argument_names
 
 __all__ = ["Changes"]
 
@@ -58,6 +59,7 @@ class Changes:
     def add(
         self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
         document: str = "document", vector: Any = None, embedding: Embedding | None = None, progress: Any = None,
+        **unknown: Any,
     ) -> list[Any]:  # fmt: skip
         """Add rows whose keys are new.
 
@@ -95,11 +97,13 @@ class Changes:
         InputError
             If anything else does not fit; nothing of the batch is added. Of JSON lines it names the line.
         """
+        argument_names.refuse("add()", unknown, argument_names.known_to(Changes.add))
         return self._put(rows, ids, metadata, documents, id, document, vector, embedding, progress, fresh=True)
 
     def upsert(
         self, rows: Any, *, ids: Any = None, metadata: Any = None, documents: Any = None, id: str = "id",
         document: str = "document", vector: Any = None, embedding: Embedding | None = None, progress: Any = None,
+        **unknown: Any,
     ) -> list[Any]:  # fmt: skip
         """Add rows, each in the place of the one with its key: vectors, metadata and document.
 
@@ -113,6 +117,7 @@ class Changes:
         list
             The keys.
         """
+        argument_names.refuse("upsert()", unknown, argument_names.known_to(Changes.upsert))
         return self._put(rows, ids, metadata, documents, id, document, vector, embedding, progress, fresh=False)
 
     def _put(

@@ -203,8 +203,10 @@ class Collection(Changes):
             raise InputError(f"searches is {describe(searches)}, but a list of dicts of arguments is wanted")
         asked, known = [], dict[Any, tuple[int, Question]]()
         for i, each in enumerate(searches):
-            if not isinstance(each, Mapping) or "query" not in each:
+            if not isinstance(each, Mapping):
                 raise InputError(f"searches[{i}] is {describe(each)}, but a dict of arguments with 'query' is wanted")
+            if "query" not in each:
+                raise InputError(f"searches[{i}] has no 'query', but {', '.join(map(repr, each)) or 'nothing'}")
             options = {**common, **each}
             query, key = options.pop("query"), alike(options)
             found = known.get(key)

@@ -56,9 +56,9 @@ def erase(writer: Writer, maintenance: Maintenance, ids: Any) -> int:
 
     What is erased is recorded first, so that an erasure that was broken off can be ended by another call.
     """
+    keys = as_keys(listed([ids] if isinstance(ids, int | str) else ids), writer.state.schema.keys or kind_of(ids))
+    _check_were_here(writer, keys)  # also before the wait for a graph that is being built
     with maintenance.alone():
-        schema = writer.state.schema
-        keys = as_keys(listed([ids] if isinstance(ids, int | str) else ids), schema.keys or kind_of(ids))
         _check_were_here(writer, keys)
         _record(writer, keys)
         writer.submit(lambda state: (state, [Delete(keys)], len(keys)))

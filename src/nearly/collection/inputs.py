@@ -98,9 +98,12 @@ def _parquet_by_duckdb(path: str) -> Iterator[Any]:
             found = connection.execute("SELECT * FROM read_parquet(?)", [path])
         except duckdb.Error as problem:
             raise InputError(f"{path!r} cannot be read as Parquet ({problem}){_OTHER}") from problem
-        names = [column[0] for column in found.description or ()]
+        about = [(column[0], str(column[1]) == "FLOAT") for column in found.description or ()]
         while rows := found.fetchmany(_ROWS):
-            yield {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+            yield {
+                name: np.array(values, np.float32) if short else list(values)
+                for (name, short), values in zip(about, zip(*rows, strict=True), strict=True)
+            }
 
 
 def incoming(data: Any, ids: Any, metadata: Any, documents: Any, names: Names) -> Incoming:
@@ -147,7 +150,7 @@ def _table(data: Any, names: Names) -> dict[str, Any] | None:
     columns = columns_of(data)
     if columns is None:
         return None
-    numbers = not isinstance(data, Mapping | list | tuple)
+    numbers = not isinstance(data, Mapping | list | tuple) and not hasattr(data, "column")  # Arrow's are tables
     if numbers and not any(column in columns for column in names.vectors.values()):
         return None if not {names.id, names.document} & columns.keys() else columns  # a frame of numbers: vectors
     return columns
@@ -200,12 +203,12 @@ def listed(column: Any) -> Any:
     if column is None or column.__class__ in _PLAIN:
         return column
     if hasattr(column, "to_pylist"):
-        return column.to_pylist()
+        return np.asarray(column) if str(column.type) in ("float", "halffloat") else column.to_pylist()
     if isinstance(column, Iterator | KeysView | ValuesView):  # read once; keys and values of a dict, which are in order
         return list(column)
     origin = type(column).__module__.partition(".")[0]
     if origin == "polars":
-        return column.to_list()
+        return column.to_numpy() if str(column.dtype) == "Float32" else column.to_list()
     if origin == "pandas" and not isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub":
         return column.tolist()  # integers with nulls, which NumPy would make floats
     return column

@@ -4,6 +4,7 @@ The lock is POSIX's (fcntl): a forked child does not inherit it. Its pitfall is 
 any descriptor of the file, so who holds it here is asked before the file is opened.
 """
 
+import errno
 import json
 import os
 import threading
@@ -19,6 +20,7 @@ LOCK = "lock"  # its file in the folder
 
 _HELD: dict[tuple[int, int], int] = {}  # (device, inode) of lock files held by this process, and its id
 _GUARD = threading.Lock()
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "9p", "fuse.sshfs", "ncpfs")
 
 
@@ -37,7 +39,12 @@ class FolderLock:
         self._identity: tuple[int, int] | None = None
         with _GUARD:
             self._refuse_own(path)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as problem:
+                if problem.errno in _NOT_WRITABLE:
+                    problem.strerror = f'{problem.strerror}; mode="r" opens a collection to read it'
+                raise
             try:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -393,7 +393,7 @@ def as_literal(value: object, where: Callable[[], str], *, wanted: type | None =
         if isinstance(plain, int):
             raise InputError(f"{where()} came with {value}, which is beyond the years 1 to 9999")
     elif isinstance(value, np.generic):
-        plain = value.item()
+        plain = float(str(value)) if isinstance(value, np.float32 | np.float16) else value.item()  # as columns do
     if isinstance(plain, dt.datetime) and plain.tzinfo is not None:
         try:
             plain = plain.astimezone(dt.UTC).replace(tzinfo=None)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nearly.arrays.words import describe
 from nearly.errors import InputError
 
-__all__ = ["convert", "infer_type"]
+__all__ = ["as_written", "convert", "infer_type", "plain"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -74,7 +74,7 @@ def convert(name: str, values: Iterable[Any], type: str) -> tuple[Array, NDArray
     for row in np.flatnonzero(valid).tolist():
         value = array[row]
         try:
-            made[row] = one(value.item() if isinstance(value, np.generic) and dtype is not object else value)
+            made[row] = one(plain(value) if isinstance(value, np.generic) and dtype is not object else value)
         except (TypeError, ValueError, OverflowError) as problem:
             reason = f": {problem}" if str(problem) else ""
             raise InputError(f"column {name!r} holds {type}, but row {row} is {_shown(value)}{reason}") from None
@@ -101,6 +101,25 @@ def _as_rows(name: str, values: Iterable[Any]) -> Array:
     for row, value in enumerate(values):  # assigning the list at once would make lists of one length a matrix
         array[row] = value
     return array
+
+
+def as_written(numbers: Array) -> NDArray[np.float64]:
+    """Numbers as float64; shorter ones by the least decimal that they stand for, which is what people wrote.
+
+    Examples
+    --------
+    >>> as_written(np.array([8.8, 0.1, 3e38], np.float32)).tolist()
+    [8.8, 0.1, 3e+38]
+    """
+    if numbers.dtype.itemsize >= 8:
+        return numbers.astype(np.float64)
+    different, places = np.unique(numbers, return_inverse=True)
+    return np.asarray(different.astype("U").astype(np.float64)[places], np.float64)
+
+
+def plain(value: np.generic) -> Any:
+    """A NumPy number as Python has it."""
+    return float(str(value)) if isinstance(value, np.float32 | np.float16) else value.item()
 
 
 def _nulls(array: Array) -> NDArray[np.bool_]:
@@ -174,7 +193,7 @@ def _convert_array(name: str, array: Array, valid: NDArray[np.bool_], type: str)
             raise InputError(f"column {name!r} holds int, but row {row} is {array[row]}: {_BEYOND}")
         return array.astype(np.int64)
     if type == "float" and kind == "f":
-        return np.where(valid, array, 0).astype(np.float64)
+        return as_written(np.where(valid, array, array.dtype.type(0)))
     if type == "datetime" and kind == "M":
         return np.where(valid, array.astype("datetime64[us]").astype(np.int64), 0)
     if type == "date" and kind == "M" and np.datetime_data(array.dtype)[0] in "YMWD":

@@ -41,6 +41,7 @@ __all__ = ["by_duckdb", "from_sql"]
 Node: TypeAlias = dict[str, Any]
 
 MAX_LENGTH = 1 << 16  # characters of a text: DuckDB takes half a second to parse the worst of that length
+_SHOWN = 24  # letters of a filter in a message
 _BEFORE, _AFTER = "SELECT\n", "\n"  # no parentheses, so that errors are about what was written
 _EVERYWHERE = {"class", "type", "query_location", "query_location_length"}
 _COMPARISONS = {
@@ -161,7 +162,11 @@ class _Reader:
         # The parser blames the last word of a text that ends too early: what comes after that cannot be right either.
         longer = json.loads(serialized(f"{_BEFORE}{self.text}{_AFTER},,"))
         if int(longer.get("position") or 0) >= len(_BEFORE) + len(octets):
-            return InputError(f"the filter ends too early: something is missing behind {self.text.rstrip()[-24:]!r}")
+            text = self.text.rstrip()
+            if ";" in text:
+                return InputError("the filter cannot be read: it has a semicolon, but is to be one condition")
+            end = text if len(text) <= _SHOWN else f"…{text[-_SHOWN:]}"
+            return InputError(f"the filter ends too early: something is missing behind {end!r}")
         return InputError(f"the filter cannot be read: {message}{self._at(position)}")
 
     def _at(self, position: Any) -> str:
@@ -232,6 +237,11 @@ class _Reader:
             if set(argument) != {"expression"}:
                 raise self._refusal("a named argument", node)
             given = [*given, argument["expression"]]
+        if name == "contains" and given and given[0].get("function_name") == "row" and given[0].keys().isdisjoint(
+            ("children", "arguments")
+        ):  # fmt: skip
+            raise InputError(f"the list behind IN is empty{self._at(node.get('query_location'))}; write what may be in "
+                             "it, or IN $list with a parameter, which may be empty")  # fmt: skip
         if name == "contains" and len(given) == 2 and given[0].get("class") == "PARAMETER":
             values = self.parameters.listed(given[0]["identifier"])
             if values is not None:  # x IN $list

@@ -18,8 +18,10 @@ _OURS = {  # the first that the function has is meant; names in lower case witho
     ("recall",): "targetrecall",
     ("quantizer",): "quantization compression",
     ("radius",): "r eps epsilon maxdistance threshold",
-    ("ids",): "labels keys",
-    ("vectors",): "data x xb embeddings",
+    ("ids",): "keys",
+    ("metadata",): "metadatas payload payloads attributes",
+    ("documents",): "texts docs",
+    ("vectors", "rows"): "data x xb embeddings",
 }
 _ELSEWHERE = {
     "search() takes effort= instead": "ef efsearch nprobe",
@@ -28,6 +30,7 @@ _ELSEWHERE = {
     "the vectors tell": "d dim dimension ndim dtype",
     "there are no lists to set up: nearly.build chooses": "nlist nlists numleaves ncentroids",
     "add is told its ids": "allowreplacedeleted",
+    "nearly.Vamana takes labels": "labels",
 }
 
 

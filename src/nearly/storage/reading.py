@@ -207,7 +207,7 @@ def _read_header(descriptor: int, name: str) -> Header:
     """Read and check the header, and that the file is as long as it says."""
     status = os.fstat(descriptor)
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        raise IsADirectoryError(errno.EISDIR, "an index is a file, and nearly.open opens a collection's folder", name)
     if not stat.S_ISREG(status.st_mode):
         raise FormatError("not a regular file; an index is read from a file on a disk")
     size = status.st_size

@@ -93,7 +93,9 @@ def _replaceable_mode(target: str) -> int | None:
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+        raise IsADirectoryError(
+            errno.EISDIR, "an index becomes a file, and this is a folder; name a file in it", target
+        )
     if not stat.S_ISREG(mode):
         raise InputError(f"{target!r} is a device, a pipe or a socket, which cannot be replaced by a file")
     if not os.access(target, os.W_OK):  # a rename would not ask
