@@ -74,7 +74,7 @@ def passing(index: "Index", where: Any) -> Allowed:
         return Allowed(*packed(where))  # as they are
     if packed is not None and highest is not None and where.n != highest:
         raise InputError(f"where is a {type(where).__name__} of {where.n} rows, but this index has had {highest} "
-                         "ids, and a filter has a bit for each: make one anew after rows came, or pass ids")  # fmt: skip
+                         "ids, and a filter has a bit for each: make it anew once rows came, or pass ids")  # fmt: skip
     chosen = arrays.as_mask_or_ids(where, n_mask=highest)
     store = index._store
     n = min(index._n_rows, store.ids.rows)
