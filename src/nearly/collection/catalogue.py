@@ -3,7 +3,7 @@
 A SQLite database in WAL mode. One connection writes and checkpoints, in the process that holds the lock of the folder,
 behind one mutex; SQLite before 3.50.7 and 3.51.3 may damage a database where two connections do. Readers open it
 read-only and never checkpoint. Every commit is synced before it returns. What is deleted is overwritten with zeros.
-SQLite's pages have no checksums, so every row that matters has one of its own (`SEALED`).
+SQLite's pages have no checksums, so every row that matters has one of its own (sealed.py).
 """
 
 import json
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from nearly.collection import bits
+from nearly.collection import bits, sealed
 from nearly.collection.bits import Bits
 from nearly.collection.cells import from_json, to_json
 from nearly.collection.layout import Layout
@@ -31,7 +31,7 @@ from nearly.collection.schema import Schema
 from nearly.collection.state import stored
 from nearly.errors import FormatError, InputError, StateError
 
-__all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest", "rows_of"]
+__all__ = ["FORMAT_VERSION", "NAME", "Catalogue", "Entry", "Manifest"]
 
 NAME = "catalogue.sqlite"
 FORMAT_VERSION = 1
@@ -54,13 +54,6 @@ CREATE TABLE erased (hash BLOB PRIMARY KEY, salt BLOB NOT NULL, day TEXT NOT NUL
 """
 _TRACES = """CREATE TABLE IF NOT EXISTS traces (erased BLOB NOT NULL, piece BLOB NOT NULL, sum INTEGER NOT NULL,
   checksum INTEGER, PRIMARY KEY (erased, piece)) WITHOUT ROWID"""  # of rows of erased; made when the first come
-SEALED = {  # tables whose rows have a checksum, of these columns; NULL in those that an early version wrote
-    "configuration": ("name", "value"),
-    "segments": ("name", "rows", "applied", "files", "alive"),
-    "patches": ("segment", "row", "changes"),
-    "log": ("sequence", "kind", "body", "vectors"),
-}
-_COLUMNS = {**SEALED, "traces": ("erased", "piece", "sum")}  # the same of tables that no early version has
 
 
 @dataclass
@@ -137,15 +130,15 @@ class Catalogue:
 
     def seal(self) -> None:
         """Give the rows of a catalogue of an early version their checksums."""
-        if _has_checksums(self.connection):
+        if sealed.has_checksums(self.connection):
             return
         with self.transaction() as sql:
-            for table, columns in SEALED.items():
-                rows = list(_rows(sql, table, columns[0]))
+            for table, columns in sealed.SEALED.items():
+                rows = list(sealed.rows(sql, table, columns[0]))
                 sql.execute(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
                 same = " AND ".join(f"{column} IS ?" for column in columns)
                 sql.executemany(
-                    f"UPDATE {table} SET checksum = ? WHERE {same}", ((checksum(row), *row) for row in rows)
+                    f"UPDATE {table} SET checksum = ? WHERE {same}", ((sealed.checksum(row), *row) for row in rows)
                 )
 
     # -- the connection ----------------------------------------------------------------------------------------------
@@ -312,11 +305,11 @@ class Catalogue:
                 f"{str(self.path)!r} has format version {version}, but this version of nearly reads up to "
                 f"{FORMAT_VERSION}; upgrade nearly"
             )
-        configured = {name: json.loads(value) for name, value in _rows(sql, "configuration", "name")}
+        configured = {name: json.loads(value) for name, value in sealed.rows(sql, "configuration", "name")}
         if not {"schema", "sequence", "next_id"} <= configured.keys():
             raise FormatError(f"{str(self.path)!r} is damaged: its configuration is not complete")
         schema = Schema.from_json(configured["schema"])
-        segments, log = list(_rows(sql, "segments", "place")), list(_rows(sql, "log", "sequence"))
+        segments, log = list(sealed.rows(sql, "segments", "place")), list(sealed.rows(sql, "log", "sequence"))
         counts = [configured["sequence"], *(sequence for sequence, *_ in log)]
         counts += [count for _, rows, applied, *_ in segments for count in (rows, applied)]
         if not all(type(count) is int and 0 <= count < _MANY for count in counts):  # SQLite takes any type anywhere
@@ -413,15 +406,15 @@ class Catalogue:
         alive = None if part.n_alive == part.n else _packed(part.alive)
         if before is None:
             applied = part.applied if flushed is None else flushed
-            _insert(sql, "segments", [(name, part.n, applied, json.dumps(stored(part).files), alive)])
+            sealed.insert(sql, "segments", [(name, part.n, applied, json.dumps(stored(part).files), alive)])
             _write_patches(sql, name, NO_PATCHES, part.patches)
         elif flushed is not None:
             sql.execute("UPDATE segments SET applied = ? WHERE name = ?", (flushed, name))
             if before[0] is not part.alive:
                 sql.execute("UPDATE segments SET alive = ? WHERE name = ?", (alive, name))
-            columns = ", ".join(SEALED["segments"])
+            columns = ", ".join(sealed.SEALED["segments"])
             row = sql.execute(f"SELECT {columns} FROM segments WHERE name = ?", (name,)).fetchone()
-            sql.execute("UPDATE segments SET checksum = ? WHERE name = ?", (checksum(row), name))
+            sql.execute("UPDATE segments SET checksum = ? WHERE name = ?", (sealed.checksum(row), name))
             _write_patches(sql, name, before[1], part.patches)
 
     def erased(self) -> list[tuple[bytes, bytes, str]]:
@@ -445,7 +438,7 @@ class Catalogue:
             sql.executemany("INSERT OR REPLACE INTO erased VALUES (?, ?, ?)", records)
             if traces:
                 sql.execute(_TRACES)
-                _insert(sql, "traces", traces, replace=True)
+                sealed.insert(sql, "traces", traces, replace=True)
                 _configure(sql, traces=key.hex())
 
     def trace_key(self) -> bytes | None:
@@ -458,7 +451,7 @@ class Catalogue:
 
     def traces(self, erased: Iterable[bytes]) -> list[tuple[bytes, bytes, int]]:
         """What `record_erased` was told of keys with these hashes; FormatError where it is damaged."""
-        sql, columns = self.connection, _COLUMNS["traces"]
+        sql, columns = self.connection, sealed.COLUMNS["traces"]
         if not sql.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'traces'").fetchone()[0]:
             return []  # they were erased by an early version
         question = f"SELECT {', '.join(columns)}, checksum FROM traces WHERE erased = ?"
@@ -466,13 +459,13 @@ class Catalogue:
             rows = [row for each in erased for row in sql.execute(question, (each,))]
         except _DAMAGE as problem:
             raise FormatError(f"{str(self.path)!r} is damaged: {problem}") from problem
-        if any(checksum(row[:-1]) != row[-1] for row in rows):
+        if any(sealed.checksum(row[:-1]) != row[-1] for row in rows):
             raise FormatError(f"{str(self.path)!r} is damaged: a row of traces is not what was written")
         return [row[:-1] for row in rows]
 
     def log(self) -> list[tuple[int, str, str, bytes | None]]:
         """The records that no segment has yet."""
-        return list(_rows(self.connection, "log", "sequence"))
+        return list(sealed.rows(self.connection, "log", "sequence"))
 
     def shrink(self) -> None:
         """Write all pages anew and give back those that are free, so that nothing is left in any of them."""
@@ -525,55 +518,18 @@ def _is_circumstance(problem: sqlite3.OperationalError) -> bool:
     return "_".join(str(getattr(problem, "sqlite_errorname", "")).split("_")[:2]) in _CIRCUMSTANCES
 
 
-def _has_checksums(sql: sqlite3.Connection) -> bool:
-    return bool(sql.execute("SELECT count(*) FROM pragma_table_info('log') WHERE name = 'checksum'").fetchone()[0])
-
-
-def checksum(row: Iterable[Any]) -> int:
-    """CRC-32 of values, each with its length."""
-    parts: list[bytes] = []
-    for value in row:
-        octets = value if value.__class__ is bytes else str(value).encode()
-        parts += f"{value.__class__.__name__} {len(octets)} ".encode(), octets
-    return zlib.crc32(b"".join(parts))
-
-
-def _rows(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table; ValueError where one is not what was written."""
-    for row, sound in rows_of(sql, table, order):
-        if not sound:
-            raise ValueError(f"a row of {table} is not what was written: its checksum is another; "
-                             "nearly.collection.mend sets aside what is damaged")  # fmt: skip
-        yield row
-
-
-def rows_of(sql: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[tuple[Any, ...], bool]]:
-    """The rows of a table, and whether each is what was written."""
-    found = "checksum" if _has_checksums(sql) else "NULL"
-    for *row, expected in sql.execute(f"SELECT {', '.join(_COLUMNS[table])}, {found} FROM {table} ORDER BY {order}"):
-        yield tuple(row), expected is None or expected == checksum(row)
-
-
-def _insert(sql: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]], *, replace: bool = False) -> None:
-    columns = (*_COLUMNS[table], "checksum")
-    sql.executemany(
-        f"INSERT {'OR REPLACE ' * replace}INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-        ((*row, checksum(row)) for row in rows),
-    )
-
-
 def _configure(sql: sqlite3.Connection, **values: Any) -> None:
-    _insert(sql, "configuration", [(name, json.dumps(value)) for name, value in values.items()], replace=True)
+    sealed.insert(sql, "configuration", [(name, json.dumps(value)) for name, value in values.items()], replace=True)
 
 
 def _log(sql: sqlite3.Connection, records: Sequence[tuple[int, Record]]) -> None:
-    _insert(sql, "log", ((sequence, *record.encode()) for sequence, record in records))
+    sealed.insert(sql, "log", ((sequence, *record.encode()) for sequence, record in records))
 
 
 def _patches(sql: sqlite3.Connection, schema: Schema, rows: Mapping[str, int]) -> dict[str, dict[int, Any]]:
     """Patches of each segment, by row."""
     made: dict[str, dict[int, Any]] = {}
-    for segment, row, changes in _rows(sql, "patches", "segment, row"):
+    for segment, row, changes in sealed.rows(sql, "patches", "segment, row"):
         if type(row) is not int or not 0 <= row < rows[segment]:
             raise ValueError(f"row {row!r} of segment {segment!r} was updated, and there is none")
         made.setdefault(segment, {})[row] = {
@@ -588,7 +544,7 @@ def _write_patches(sql: sqlite3.Connection, name: str, before: Patches, after: P
     gone = [(name, row) for row in before.keys() - after.keys()]
     sql.executemany("DELETE FROM patches WHERE segment = ? AND row = ?", gone)
     changed = [(name, row, _changes(new)) for row, new in after.items() if before.get(row) is not new]
-    _insert(sql, "patches", changed, replace=True)
+    sealed.insert(sql, "patches", changed, replace=True)
 
 
 def _changes(changes: Mapping[str, Any]) -> str:

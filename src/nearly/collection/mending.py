@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nearly.arrays.words import listing
-from nearly.collection.catalogue import NAME, Catalogue, Entry, rows_of
+from nearly.collection.catalogue import NAME, Catalogue, Entry
 from nearly.collection.loading import part_of
 from nearly.collection.locking import LOCK, FolderLock
 from nearly.collection.parts import NO_PATCHES
 from nearly.collection.records import decode
 from nearly.collection.schema import Schema
+from nearly.collection.sealed import rows_of
 from nearly.collection.volumes import SEGMENTS, Folder, names_of
 from nearly.errors import FormatError, InputError
 
