@@ -305,3 +305,18 @@ def test_flat_refuses_codes_without_bounds():
     with pytest.raises(nearly.InputError, match="l1"):
         nearly.Flat(points, metric="l1", quantizer=nearly.RaBitQ())
     assert nearly.Flat(points, quantizer=nearly.Plain()).plan == nearly.Flat(points).plan
+
+
+def test_an_id_that_moves_while_it_is_looked_for_is_looked_for_again():
+    index, tries = nearly.Flat(np.eye(3, dtype=np.float32)), []
+
+    def read():
+        tries.append(index._reuse)
+        if len(tries) < 3:
+            index._reuse += 1  # a writer begins to exchange rows, and has done so
+            raise nearly.IdError("not here")
+        return "found"
+
+    assert index._steadily(read) == "found"
+    with pytest.raises(nearly.IdError):
+        index.get([7])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearly import _core, arrays, metrics, storage
 from nearly.arrays import Vectors
-from nearly.errors import DimensionError, IdError, InputError
+from nearly.errors import DimensionError, IdError, InputError, NearlyError
 from nearly.hits import Hits, RangeHits, SearchContext
 from nearly.indexes import files, names
 from nearly.indexes.allowed import Allowed, passing
@@ -421,7 +421,12 @@ class Index:
         """What a filtered search found while its rows kept their meaning: rows that are freed serve other ids."""
         for _ in range(8):
             before = self._reuse
-            found = search()
+            try:
+                found = search()
+            except NearlyError:  # an id that is on its way from one row to another, say
+                if before % 2 == 0 and before == self._reuse:
+                    raise
+                continue
             if before % 2 == 0 and before == self._reuse:
                 return found
         with self._writing:
