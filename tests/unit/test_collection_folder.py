@@ -718,3 +718,22 @@ def test_the_log_is_made_longer_by_many_commits_and_read_to_its_end(folder, rng)
     assert not log.exists()
     with nearly.open(folder) as docs:
         assert len(docs) == 200
+
+
+def test_what_the_caller_does_with_an_array_afterwards_changes_no_row(folder):
+    docs = nearly.open(folder, background=False)
+    buffer = np.empty((1, 4), np.float32)
+    for i in range(5):
+        buffer[:] = i
+        docs.add(buffer, ids=[f"key {i}"])
+    buffer[:] = 9
+    docs.update("key 4", vectors=buffer)
+    buffer[:] = np.nan
+    wanted = [0, 1, 2, 3, 9]
+    for step in (lambda: docs, docs.flush, docs.close):
+        step()
+        with nearly.open(folder, mode="r") as other:
+            for each in (other, *([docs] if step != docs.close else [])):
+                rows = each.get([f"key {i}" for i in range(5)], include=["vector"])
+                assert [row.vector.tolist() for row in rows] == [[i] * 4 for i in wanted]
+                assert each.search(np.full(4, 9), 1).ids.tolist() == ["key 4"]

@@ -109,8 +109,9 @@ class Tail:
         self._keys += keys
         self._rows += rows
         self._documents += batch.documents or [None] * n
-        for name, waiting in self._pending.items():
-            waiting.append((first, batch.vectors[name]))
+        for name, waiting in self._pending.items():  # copied: what came may be the caller's own, and change later
+            came = batch.vectors[name]
+            waiting.append((first, Vectors(came.array.copy(), came.kind)))
         self.n += n
         self.n_bytes += batch.n_bytes
         return first
