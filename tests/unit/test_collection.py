@@ -689,11 +689,12 @@ def test_graphs_and_fresh_rows_answer_together(rng):
 
 def test_short_floats_are_the_decimals_that_were_written():
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
-    wanted = [8.8, None, 0.1, -3e38]
-    short = np.array([8.8, np.nan, 0.1, -3e38], np.float32)
+    wanted = [8.8, None, 0.1, -2.5e-07]
+    short = np.array([8.8, np.nan, 0.1, -2.5e-07], np.float32)
     forms = [
         short, [None if x != x else x for x in short], pa.array(wanted, pa.float32()),
         pa.chunked_array([pa.array(wanted[:1], pa.float32()), pa.array(wanted[1:], pa.float32())]),
+        pa.chunked_array([pa.array(wanted, pa.float32()).dictionary_encode()]),
         pl.Series(wanted, dtype=pl.Float32), pd.Series(short),
     ]  # fmt: skip
     for scores in forms:
@@ -711,3 +712,17 @@ def test_arguments_of_others_are_told_what_they_are_called_here():
             verb(np.eye(2), ids=[1, 2], metadatas={})
     with pytest.raises(nearly.InputError, match=r"searches\[0\] has no 'query', but 'k'"):
         docs.search_many([{"k": 3}])
+
+
+def test_short_floats_that_are_whole_numbers_stay_these_numbers():
+    wanted = [2.0**30, 123456792.0, -(2.0**100), 65504.0]
+    docs = nearly.open()
+    docs.add(np.eye(4), metadata={"x": np.array(wanted, np.float32), "y": [np.float32(each) for each in wanted]})
+    found = docs.get(include=["metadata"]).metadata
+    assert found["x"].tolist() == found["y"].tolist() == wanted
+    assert docs.count("x = 1073741824") == docs.count(nearly.F.y == np.float32(2**30)) == 1
+    docs.add(np.eye(4)[:2], metadata={"half": np.array([65504, 0.1], np.float16)})
+    assert docs.count("half = 65504") == docs.count("half = 0.1") == 1
+    docs.add(np.eye(4)[:1], metadata={"n": [1]})
+    docs.add(np.eye(4)[:2], metadata={"n": np.array([2**30, 123456792], np.float32)})
+    assert docs.count("n = 1073741824") == docs.count("n = 123456792") == 1

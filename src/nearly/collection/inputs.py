@@ -203,7 +203,11 @@ def listed(column: Any) -> Any:
     if column is None or column.__class__ in _PLAIN:
         return column
     if hasattr(column, "to_pylist"):
-        return np.asarray(column) if str(column.type) in ("float", "halffloat") else column.to_pylist()
+        kind, values = str(column.type), column.to_pylist()
+        if kind.startswith("dictionary"):
+            kind = str(column.type.value_type)
+        short = {"float": np.float32, "halffloat": np.float16}.get(kind)
+        return values if short is None else np.array(values, short)
     if isinstance(column, Iterator | KeysView | ValuesView):  # read once; keys and values of a dict, which are in order
         return list(column)
     origin = type(column).__module__.partition(".")[0]

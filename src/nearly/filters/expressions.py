@@ -14,6 +14,7 @@ import numpy as np
 
 from nearly.arrays.words import describe, listing
 from nearly.errors import InputError
+from nearly.filters.inference import plain as number
 
 __all__ = [
     "And",
@@ -393,7 +394,7 @@ def as_literal(value: object, where: Callable[[], str], *, wanted: type | None =
         if isinstance(plain, int):
             raise InputError(f"{where()} came with {value}, which is beyond the years 1 to 9999")
     elif isinstance(value, np.generic):
-        plain = float(str(value)) if isinstance(value, np.float32 | np.float16) else value.item()  # as columns do
+        plain = number(value)
     if isinstance(plain, dt.datetime) and plain.tzinfo is not None:
         try:
             plain = plain.astimezone(dt.UTC).replace(tzinfo=None)

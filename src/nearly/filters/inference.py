@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -104,22 +105,28 @@ def _as_rows(name: str, values: Iterable[Any]) -> Array:
 
 
 def as_written(numbers: Array) -> NDArray[np.float64]:
-    """Numbers as float64; shorter ones by the least decimal that they stand for, which is what people wrote.
+    """Numbers as float64; fractions that are shorter by the least decimal that they stand for, as people wrote them.
 
     Examples
     --------
-    >>> as_written(np.array([8.8, 0.1, 3e38], np.float32)).tolist()
-    [8.8, 0.1, 3e+38]
+    >>> as_written(np.array([8.8, 0.1, 2**30], np.float32)).tolist()
+    [8.8, 0.1, 1073741824.0]
     """
+    made = numbers.astype(np.float64)
     if numbers.dtype.itemsize >= 8:
-        return numbers.astype(np.float64)
-    different, places = np.unique(numbers, return_inverse=True)
-    return np.asarray(different.astype("U").astype(np.float64)[places], np.float64)
+        return made
+    fractions = np.isfinite(made) & (made != np.trunc(made))
+    different, places = np.unique(numbers[fractions], return_inverse=True)
+    made[fractions] = different.astype("U").astype(np.float64)[places]
+    return made
 
 
 def plain(value: np.generic) -> Any:
-    """A NumPy number as Python has it."""
-    return float(str(value)) if isinstance(value, np.float32 | np.float16) else value.item()
+    """A NumPy number as Python has it, and as columns have it."""
+    item = value.item()
+    if isinstance(value, np.float32 | np.float16) and math.isfinite(item) and item != math.trunc(item):
+        return float(str(value))
+    return item
 
 
 def _nulls(array: Array) -> NDArray[np.bool_]:
