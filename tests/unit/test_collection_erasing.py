@@ -247,3 +247,17 @@ def test_no_two_kibibytes_are_without_a_piece(rng, n):
     starts = [octets.index(piece) for piece in pieces_of(octets)]
     assert (starts[0], starts[-1]) == (0, n - 16)
     assert max(np.diff([*starts, n - 16])) <= 2048
+
+
+def test_json_is_looked_for_as_the_text_that_it_is(tmp_path, rng):
+    docs = nearly.open(tmp_path / "docs", background=False)
+    texts = ["alpha-one", "beta-two"]
+    docs.add(rng.random((3, 8), np.float32), metadata=[{"j": {"t": texts}}, {"j": texts}, {"j": ["short", "words"]}])
+    docs.flush()
+    docs.erase([0])
+    assert docs.verify(erased=[0]).shared
+    docs.erase([2])
+    assert docs.verify(erased=[2]).pieces > 4  # of its text too, although none of its words is long enough
+    (tmp_path / "docs" / "left").write_bytes(b'["short","words"]')
+    with pytest.raises(nearly.FormatError, match="left still holds"):
+        docs.verify(erased=[2])

@@ -737,3 +737,18 @@ def test_what_the_caller_does_with_an_array_afterwards_changes_no_row(folder):
                 rows = each.get([f"key {i}" for i in range(5)], include=["vector"])
                 assert [row.vector.tolist() for row in rows] == [[i] * 4 for i in wanted]
                 assert each.search(np.full(4, 9), 1).ids.tolist() == ["key 4"]
+
+
+def test_a_writer_touches_no_log_that_took_the_place_of_its_own(folder, rng):
+    docs = nearly.open(folder, background=False)
+    docs.add(rng.random((1, 4)))
+    shutil.move(folder, folder.with_name("moved"))
+    other = nearly.open(folder, background=False)
+    for _ in range(3):
+        other.add(rng.random((1, 4)))
+    log = folder / "catalogue.sqlite-wal"
+    before, docs._writer.catalogue._log_size = log.read_bytes(), 0  # as if its own log had been shorter
+    with pytest.raises(nearly.StateError):
+        docs.add(rng.random((1, 4)))
+    assert log.read_bytes() == before
+    other.close()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nearly
-from nearly.collection.tail import Tail
+from nearly.collection.tail import Batch, Tail
 
 ALL = ["metadata", "document", "vector"]
 
@@ -98,6 +98,23 @@ def test_who_shares_a_record_that_fails_is_told(monkeypatch):
     assert docs.get(include=[]).ids.tolist() == [0]
     put(docs, 3)()
     assert sorted(docs.get(include=[]).ids.tolist()) == [0, 3]
+
+
+def test_a_group_that_fails_leaves_nothing_of_those_before(monkeypatch):
+    docs = nearly.open(background=False)
+    docs.add(vector(0), ids=[0])
+    real = Batch.joined
+
+    def fails(batches):
+        monkeypatch.setattr(Batch, "joined", real)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Batch, "joined", fails)
+    told = together(docs, [put(docs, 1, metadata={"b": [7]}), put(docs, 2), put(docs, 3)])
+    assert all(isinstance(each, MemoryError) for each in told)
+    docs.add(vector(4), ids=[4], metadata={"b": ["text"]})
+    assert docs.count("b = 'text'") == 1
+    assert sorted(docs.get(include=[]).ids.tolist()) == [0, 4]
 
 
 @pytest.mark.parametrize("n_threads", [2, 8])

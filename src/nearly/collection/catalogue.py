@@ -331,9 +331,9 @@ class Catalogue:
 
     def append(self, records: Sequence[tuple[int, Record]], schema: Schema | None) -> None:
         """Commit records of the log, and the schema where it changed."""
-        if self._durable:
-            self._lengthen_log()
         with self.transaction() as sql:
+            if self._durable:  # here, where this folder is known to be ours still
+                self._lengthen_log()
             if schema is not None:
                 _configure(sql, schema=schema.to_json())
             _log(sql, records)

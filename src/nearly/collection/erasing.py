@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -203,10 +203,10 @@ def _contents(state: State, writer: Writer, keys: Keys, mine: bool) -> Iterator[
 
 
 def _of_part(part: Part, rows: Any, schema: Schema) -> Iterator[tuple[Key, list[bytes]]]:
-    columns = [part.documents(rows)]
+    columns: list[Sequence[Any]] = [part.documents(rows)]
     for name, type in schema.columns.items():
         if type in _TEXTS:
-            columns += [part.source.values(name, rows), part.values(name, rows)]
+            columns += [_typed(type, each.values(name, rows)) for each in (part.source, part)]
     stacks = [octets for name in schema.fields for octets in _stored_vectors(part, name, rows)]
     for i, key in enumerate(part.keys_of(rows)):
         texts = [form for column in columns for form in _forms(column[i])]
@@ -222,7 +222,7 @@ def _stored_vectors(part: Part, name: str, rows: Any) -> list[Any]:
 def _of_record(record: Any) -> Iterator[tuple[Key, list[bytes]]]:
     batch = record.batch if isinstance(record, Put) else None
     cells = batch.cells if batch is not None else record.cells if isinstance(record, Patch) else {}
-    columns: list[Sequence[Any]] = [each.plain for each in cells.values() if each.type in _TEXTS]
+    columns: list[Sequence[Any]] = [_typed(each.type, each.plain) for each in cells.values() if each.type in _TEXTS]
     columns += [batch.documents] if batch is not None and batch.documents else []
     stacks = [] if batch is None else [each.array for each in batch.vectors.values()]
     for i, key in enumerate(record.keys.tolist()):
@@ -230,17 +230,27 @@ def _of_record(record: Any) -> Iterator[tuple[Key, list[bytes]]]:
         yield key, [*texts, *(stack[i].tobytes() for stack in stacks)]
 
 
+class _Json(NamedTuple):
+    """A value of a column of JSON, whose whole text is one."""
+
+    value: Any
+
+
+def _typed(type: str, values: Sequence[Any]) -> Sequence[Any]:
+    return [None if each is None else _Json(each) for each in values] if type == "json" else values
+
+
 def _forms(value: Any) -> list[bytes]:
-    """A text, bytes or JSON as segments and the log have it."""
+    """A text, bytes, texts or JSON as segments and the log have it."""
     if value is None:
         return []
     if isinstance(value, bytes):
         return [value, base64.b64encode(value)]
     if isinstance(value, str):
         return list(dict.fromkeys([value.encode(), json.dumps(value)[1:-1].encode()]))
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if isinstance(value, list):
         return [form for each in value for form in _forms(each)]
-    plain = [json.dumps(value, ensure_ascii=ascii, separators=(",", ":")).encode() for ascii in (False, True)]
+    plain = [json.dumps(value.value, ensure_ascii=ascii, separators=(",", ":")).encode() for ascii in (False, True)]
     return list(dict.fromkeys(plain))
 
 

@@ -33,6 +33,7 @@ class Group:
     """
 
     def __init__(self, state: State) -> None:
+        self._begun = state
         self._state, self._records = state, list[tuple[int, Record]]()
         self._waiting, self._keys = list[Batch](), set[Any]()
         self._failed: Exception | None = None
@@ -51,9 +52,13 @@ class Group:
     def whole(self) -> tuple[State, list[tuple[int, Record]]]:
         """The state after all writes, and their records with their places in the log; raises what none of them may
         survive."""
-        self._put_waiting()
-        if self._failed is not None:
-            raise self._failed
+        try:
+            self._put_waiting()
+            if self._failed is not None:
+                raise self._failed
+        except Exception:
+            self._begun.tail.forget(self._begun.fresh.n)  # what others of the group have put is not to be seen either
+            raise
         return self._state, self._records
 
     def _planned(self, plan: Callable[[State], Plan]) -> Plan:
@@ -84,10 +89,11 @@ class Group:
         self.n_bytes += batch.n_bytes
 
     def _put_waiting(self) -> None:
-        if self._waiting:
-            batch = Batch.joined(self._waiting)
-            self._waiting, self._keys = [], set()
+        if self._waiting and self._failed is None:
+            waiting, self._waiting, self._keys = self._waiting, [], set()
+            self.n_bytes -= sum(each.n_bytes for each in waiting)  # their record counts them
             try:
+                batch = Batch.joined(waiting)
                 self._apply(self._state, [Put(batch.keys, batch)])
             except Exception as problem:  # those whose rows these are were told that all is well
                 self._failed = problem
