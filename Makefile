@@ -75,7 +75,7 @@ $(VENV)/.base: $(VENV)/.made pyproject.toml tools/requirements.py
 
 $(VENV)/.core: $(VENV)/.made $(CORE)
 	@echo "building nearly (the first time takes a minute or two)"
-	@$(PIP) --no-build-isolation --no-deps -e .
+	@MAKEFLAGS= $(PIP) --no-build-isolation --no-deps -e .  # ninja would ask for a share of jobs of which it is given none
 	@touch $@
 
 $(VENV)/.nearly: $(VENV)/.base $(VENV)/.core

@@ -103,9 +103,10 @@ class Nearly(Filtering, peers.Nearly):
         return self.select(self.parse(spelled(conditions)), self.columns, self.n)
 
     def batch_of(self, queries: Floats, k: int, selector: Any) -> Ids:
-        return self.index.search(queries, k, where=selector, **self.how).ids
+        return self.index.search_many(queries, k, where=selector, **self.how).ids
 
-    one_of = batch_of
+    def one_of(self, query: Floats, k: int, selector: Any) -> Ids:
+        return self.index.search(query, k, where=selector, **self.how).ids
 
 
 class Exact(Filtering, peers.Exact):

@@ -325,6 +325,10 @@ void rotate_rows(In<uint64_t, 1> signs, In<float, 2> from, Out<float, 2> to, boo
 void codes(nb::module_& m) {
   nb::class_<quant::Coded, Scorer>(m, "Coded", "A scorer over rows of codes.")
       .def_prop_ro("dims", &quant::Coded::dims)
+      .def_prop_ro("panel_width", [](const quant::Coded& c) {
+             const auto* panels = dynamic_cast<const PanelScorer*>(&c);
+             return panels ? panels->panel_width() : size_t{0};
+           }, "Queries that rows are compared with at once, 0 where one after another.")
       .def("fill", &fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
       .def("gather", &gather, "store"_a, "slots"_a.noconvert(), "nodes"_a.noconvert(), "threads"_a = 0)
       .def("encode", &encode, "first"_a, "vectors"_a.noconvert(), "threads"_a = 0)

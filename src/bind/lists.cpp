@@ -117,19 +117,20 @@ std::optional<std::pair<uint64_t, uint64_t>> scan_bounded(
   });
 }
 
-// As scan of the nodes in `only`, by codes of them first; returns how many codes and how many vectors were compared.
+// As scan, by codes first; returns how many codes and how many vectors were compared.
 std::optional<std::pair<uint64_t, uint64_t>> scan_coded(
     const Scorer& scorer, const Scorer& codes, float spread, const Rows& rows, size_t n_nodes, size_t query_bytes,
     In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances, Out<uint32_t, 1> counts, Words filter,
-    In<uint32_t, 1> only, size_t threads) {
+    std::optional<In<uint32_t, 1>> only, size_t threads) {
   const lists::Request r =
       request(scorer, rows, n_nodes, query_bytes, queries, metric, ids, distances, counts, filter, threads);
   require(r.k >= 1 && query_bytes == codes.query_bytes() && n_nodes <= codes.n_rows() && spread >= 0,
           "scan_coded: shapes disagree");
-  const std::vector<Row> chosen = chosen_of(only, n_nodes);
+  const std::vector<Row> chosen = only ? chosen_of(*only, n_nodes) : std::vector<Row>{};
   nb::gil_scoped_release release;
   return unless_retired([&] {
-    const lists::Compared compared = lists::scan_coded(scorer, {&codes, spread}, rows, n_nodes, chosen, r, poll());
+    const lists::Compared compared =
+        lists::scan_coded(scorer, {&codes, spread}, rows, n_nodes, only ? &chosen : nullptr, r, poll());
     return std::make_pair(compared.by_codes, compared.by_vectors);
   });
 }
@@ -170,7 +171,7 @@ nb::object scan_chosen_one(const Scorer& scorer, const Scorer* codes, float spre
   {
     nb::gil_scoped_release release;
     compared = unless_retired([&] {
-      if (codes) return lists::scan_coded(scorer, {codes, spread}, rows, n_nodes, chosen, r, poll());
+      if (codes) return lists::scan_coded(scorer, {codes, spread}, rows, n_nodes, &chosen, r, poll());
       return lists::Compared{lists::scan(scorer, rows, n_nodes, &chosen, r, poll()), 0};
     });
   }
@@ -219,7 +220,7 @@ void lists(nb::module_& m) {
         "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
   m.def("scan_coded", &scan_coded, "scorer"_a, "codes"_a, "spread"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a,
         "queries"_a.noconvert(), "metric"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
-        "filter"_a.noconvert(), "only"_a.noconvert(), "threads"_a = 0);
+        "filter"_a.noconvert() = nb::none(), "only"_a.noconvert() = nb::none(), "threads"_a = 0);
   m.def("scan_one", &scan_one, nb::sig("def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, "
                                        "metric: int, n_live: int, /) -> bytearray | None"));
   m.def("scan_chosen_one", &scan_chosen_one,

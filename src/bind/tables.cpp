@@ -58,6 +58,21 @@ Nodes set_nodes(In<uint64_t, 1> bits, size_t n_nodes) {
   return Nodes(const_cast<Row*>(kept->data()), {kept->size()}, owner);
 }
 
+using Words = nb::ndarray<nb::numpy, uint64_t, nb::ndim<1>>;
+
+// The nodes below n_nodes on which rows hang that are set: a bit each, and their numbers.
+std::pair<Words, Nodes> nodes_of_rows(In<uint64_t, 1> bits, In<uint32_t, 1> nodes, size_t n_nodes) {
+  const size_t n_words = (n_nodes + 63) / 64;
+  auto made = std::make_unique<uint64_t[]>(n_words);
+  nodes_of(bits.data(), bits.shape(0), nodes.data(), nodes.shape(0), n_nodes, made.get());
+  auto found = std::make_unique<std::vector<Row>>(set_below(made.get(), n_words, n_nodes));
+  const nb::capsule of_bits(made.get(), [](void* p) noexcept { delete[] static_cast<uint64_t*>(p); });
+  uint64_t* words = made.release();
+  const nb::capsule of_numbers(found.get(), [](void* p) noexcept { delete static_cast<std::vector<Row>*>(p); });
+  std::vector<Row>* numbers = found.release();
+  return {Words(words, {n_words}, of_bits), Nodes(numbers->data(), {numbers->size()}, of_numbers)};
+}
+
 size_t check_nodes(const Rows& rows, size_t n_rows, size_t n_nodes) {
   // Every chain ends, names rows that exist, ascends by id; no row hangs twice. Returns the rows that hang.
   require(rows.ids()->rows() >= n_rows && rows.next_rows()->rows() >= n_rows && rows.first_rows()->rows() >= n_nodes &&
@@ -200,10 +215,8 @@ void tables(nb::module_& m) {
       .def("retire", &Rows::retire)
       .def("check", &check_nodes, "n_rows"_a, "n_nodes"_a);
 
-  m.def("nodes_of", [](In<uint64_t, 1> bits, In<uint32_t, 1> nodes, Out<uint64_t, 1> out) {
-    nodes_of(bits.data(), bits.shape(0), nodes.data(), nodes.shape(0), out.shape(0) * 64, out.data());
-  }, "bits"_a.noconvert(), "nodes"_a.noconvert(), "out"_a.noconvert(),
-        "Sets the bits of the nodes on which rows hang that are set.");
+  m.def("nodes_of", &nodes_of_rows, "bits"_a.noconvert(), "nodes"_a.noconvert(), "n_nodes"_a,
+        "The nodes below n_nodes on which rows hang that are set: a bit each, and their numbers, ascending.");
   m.def("set_nodes", &set_nodes, "bits"_a.noconvert(), "n_nodes"_a, "Those below n_nodes that are set, ascending.");
   m.def("set_threads", [](size_t n) { set_default_threads(n); }, "n"_a);
   m.def("get_threads", &default_threads);

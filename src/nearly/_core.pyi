@@ -152,8 +152,10 @@ class Rows:
 
     def check(self, n_rows: int, n_nodes: int) -> int: ...
 
-def nodes_of(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu')]) -> None:
-    """Sets the bits of the nodes on which rows hang that are set."""
+def nodes_of(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int) -> tuple[Annotated[NDArray[numpy.uint64], dict(shape=(None,))], Annotated[NDArray[numpy.uint32], dict(shape=(None,))]]:
+    """
+    The nodes below n_nodes on which rows hang that are set: a bit each, and their numbers, ascending.
+    """
 
 def set_nodes(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
     """Those below n_nodes that are set, ascending."""
@@ -210,6 +212,12 @@ class Coded(Scorer):
 
     @property
     def dims(self) -> int: ...
+
+    @property
+    def panel_width(self) -> int:
+        """
+        Queries that rows are compared with at once, 0 where one after another.
+        """
 
     def fill(self, store: Plain, first: int, last: int, threads: int = 0) -> None: ...
 
@@ -301,7 +309,7 @@ def scan(scorer: Scorer, rows: Rows, n_nodes: int, query_bytes: int, queries: An
 
 def scan_bounded(scorer: Scorer, codes: Bounded, times: float, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], distances: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], counts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> tuple[int, int] | None: ...
 
-def scan_coded(scorer: Scorer, codes: Scorer, spread: float, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], distances: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], counts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, only: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int = 0) -> tuple[int, int] | None: ...
+def scan_coded(scorer: Scorer, codes: Scorer, spread: float, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], distances: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], counts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, only: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> tuple[int, int] | None: ...
 
 def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, metric: int, n_live: int, /) -> bytearray | None: ...
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from core_support import METRICS, NONE, as_bytes, build, empty_answer, make_plain, make_rows, pack, scan
+from core_support import METRICS, NONE, as_bytes, build, coded, empty_answer, make_plain, make_rows, pack, scan
 
+import nearly
 from nearly import _core
 
 N, DIM, K = 1500, 16, 10
@@ -172,6 +173,38 @@ def test_a_scan_by_codes_finds_what_a_wide_spread_lets_it(simd_target, rng, shar
             assert np.frombuffer(plain, np.int64, wanted).tolist() == truth.ids[3, :wanted].tolist()
 
 
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+@pytest.mark.parametrize(("dim", "code"), [(8, "scalar"), (61, "scalar"), (96, "dimension"), (40, "reduced")])
+def test_a_panel_of_queries_is_answered_as_each_alone(simd_target, rng, metric, dim, code):
+    n = 500
+    vectors = (rng.standard_normal((n, dim)) * np.linspace(3, 0.3, dim)).astype(np.float32)
+    if metric == "cosine":
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    spec = nearly.Reduced(energy=0.8) if code == "reduced" else nearly.Scalar(8, "global" if dim < 90 else "dimension")
+    codes = coded(spec.fit(vectors, metric=metric), vectors)[0]
+    exact, rows, number = make_plain(vectors, metric), make_rows(n), METRICS.index(metric)
+    assert codes.panel_width in (8, 16, 32)
+    some = np.flatnonzero(rng.random(n) < 0.6).astype(np.uint32)
+    everything = pack(np.ones(n, bool))
+    for n_queries in (4, 9, 33, 70):
+        queries = rng.standard_normal((n_queries, dim), dtype=np.float32)
+        raw = as_bytes(queries)
+        for only in (some, None):
+            got = empty_answer(n_queries, K)
+            work = _core.scan_coded(
+                exact, codes, 0.05, rows, n, raw.shape[1], raw, number, *got[:3], everything, only, threads=2
+            )
+            counted = np.zeros(2, int)
+            for i in range(n_queries):
+                one = empty_answer(1, K)
+                counted += _core.scan_coded(
+                    exact, codes, 0.05, rows, n, raw.shape[1], raw[i : i + 1], number, *one[:3], everything, only
+                )
+                assert one.ids[0].tolist() == got.ids[i].tolist()
+                assert one.distances[0].tolist() == got.distances[i].tolist()
+            assert work == tuple(counted)
+
+
 def test_a_scan_by_codes_compares_only_what_they_cannot_tell_apart(rng):
     n = 14000
     vectors = rng.standard_normal((n, 4), dtype=np.float32)
@@ -191,10 +224,11 @@ def test_a_scan_by_codes_compares_only_what_they_cannot_tell_apart(rng):
 def test_bits_of_rows_become_bits_and_numbers_of_nodes(rng):
     nodes = rng.integers(0, 130, 500).astype(np.uint32)
     nodes[rng.random(500) < 0.1] = NONE
-    mask, out = rng.random(500) < 0.2, np.zeros(3, np.uint64)
-    _core.nodes_of(pack(mask), nodes, out)
+    mask = rng.random(500) < 0.2
+    out, numbers = _core.nodes_of(pack(mask), nodes, 130)
     wanted = np.unique(nodes[mask & (nodes != NONE)])
     assert out.tolist() == pack(np.isin(np.arange(192), wanted)).tolist()
+    assert numbers.tolist() == wanted.tolist()
     assert _core.set_nodes(out, 130).tolist() == wanted.tolist()
     assert _core.set_nodes(out, 64).tolist() == wanted[wanted < 64].tolist()
     assert _core.set_nodes(out, 1 << 40).tolist() == wanted.tolist()

@@ -7,7 +7,8 @@ namespace nearly {
 std::vector<Row> set_below(const uint64_t* bits, size_t n_words, size_t n) {
   n_words = std::min(n_words, (n + 63) / 64);
   size_t count = 0;
-  for (size_t i = 0; i < n_words; ++i) count += static_cast<size_t>(__builtin_popcountll(bits[i]));
+  for (size_t i = 0; i < n_words; ++i)
+    if (bits[i]) count += static_cast<size_t>(__builtin_popcountll(bits[i]));  // a call, where there may be no instruction
   std::vector<Row> out(count);
   Row* to = out.data();
   for_each_set(bits, n_words, [&](Row v) { *to++ = v; });

@@ -45,6 +45,12 @@ struct Table {
   // Two codes a byte: byte j holds dimension j (low nibble) and dimension j + size (high); the query holds 2 * size.
   Dots dots4;
   Codes codes8, codes4;
+  // As codes8, of n rows and the first `queries` of a panel, each with a constant and a factor: tile[i * panel + c], and in
+  // bits of near[i] the queries of whose bounds it is not above. packed[(j / 4 * panel + c) * 4 + j % 4] is value j of query
+  // c; `constants`, `factors` and `bounds` are whole panels. Rows that are not `headed` count 0 for the header.
+  void (*code_panel)(const int8_t* packed, size_t queries, const float* constants, const float* factors, const float* bounds,
+                     const uint8_t* base, size_t stride, const uint32_t* rows, size_t n, bool headed, float* tile,
+                     uint32_t* near);
   // out[j] = floor((codes[j] - 127) / 2), in [-64, 64]; returns the sum.
   int32_t (*halve)(const uint8_t* codes, size_t n, int8_t* out);
   // Codes of 1 to 8 bits at [bits - 1], in units of 64 dimensions and bits * 8 bytes (body/packed.inl.hpp has the layout);

@@ -21,6 +21,11 @@ inline Buffer buffer(size_t bytes) { return Buffer(std::aligned_alloc(64, (bytes
 size_t scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r,
                 size_t q, void* prepared, const Poll& poll);
 
+constexpr size_t kFewest = 10;  // by code, one of which is to be right: of one alone the code may be far off
+// `scan_coded` by panels.
+Compared scan_panels(const Scorer& scorer, const Coded& coded, const PanelScorer& panels, const Rows& rows, size_t n_nodes,
+                     const std::vector<Row>* only, const Request& r, const Poll& poll);
+
 // A heap with the farthest on top.
 class Best {
  public:

@@ -13,7 +13,6 @@ namespace {
 
 constexpr size_t kBlock = 256;
 constexpr size_t kAhead = 16;  // rows asked for at a time
-constexpr size_t kFewest = 10;  // by code, one of which is to be right: of one alone the code may be far off
 
 // Calls take(node, distance) for every node that holds rows, a block at a time; returns how many there were. Rows come
 // before vectors: a place that is free now may be filled while we look, one that is taken stays as it is.
@@ -85,7 +84,10 @@ uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std:
 }
 
 Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, size_t n_nodes,
-                    const std::vector<Row>& only, const Request& r, const Poll& poll) {
+                    const std::vector<Row>* only, const Request& r, const Poll& poll) {
+  const auto* panels = r.n >= kTogether ? dynamic_cast<const PanelScorer*>(coded.codes) : nullptr;
+  if (panels && panels->panel_width()) return scan_panels(scorer, coded, *panels, rows, n_nodes, only, r, poll);
+  const size_t total = only ? only->size() : n_nodes;
   std::atomic<uint64_t> by_codes{0}, by_vectors{0};
   const auto answer = [&](size_t begin, size_t end) {
     const Buffer by_code = buffer(coded.codes->prepared_bytes()), by_vector = buffer(scorer.prepared_bytes());
@@ -96,8 +98,8 @@ Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, 
       seen.filter = rows.begin(reading, r.filter, n_nodes);
       coded.codes->prepare(r.queries + q * r.query_bytes, by_code.get());
       // However many cannot be told apart, to compare these is less than to compare all: it never gives up.
-      Candidates candidates(std::min(std::max(r.k, kFewest), std::max<size_t>(1, only.size())), only.size());
-      by_codes += for_each(*coded.codes, by_code.get(), rows, n_nodes, &only, poll, [&](Row node, float d) {
+      Candidates candidates(std::min(std::max(r.k, kFewest), std::max<size_t>(1, total)), total);
+      by_codes += for_each(*coded.codes, by_code.get(), rows, n_nodes, only, poll, [&](Row node, float d) {
         if (d <= candidates.limit()) candidates.offer(node, d, d + coded.spread * std::fabs(d));
       });
       candidates.shrink();

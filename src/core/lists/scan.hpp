@@ -27,8 +27,9 @@ struct Request {
 uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& request,
           const Poll& poll);
 
-// As `scan` of the nodes listed, by codes of them first: those are compared by `scorer` that are farther by code than the
-// k-th, the 10th at least, by at most `spread` of its distance. Who is nearer than its code tells by more than that is missed.
+// As `scan`, by codes first: those nodes are compared by `scorer` that are farther by code than the k-th, the 10th at least,
+// by at most `spread` of its distance. Who is nearer than its code tells by more than that is missed. From kTogether queries
+// on, each row of codes is read once for a panel of them, where codes have panels; the answers are the same.
 struct Coded {
   const Scorer* codes;
   float spread;
@@ -36,7 +37,8 @@ struct Coded {
 struct Compared {
   uint64_t by_codes, by_vectors;
 };
-Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, size_t n_nodes, const std::vector<Row>& only,
+constexpr size_t kTogether = 4;  // fewer take less one after another
+Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, size_t n_nodes, const std::vector<Row>* only,
                     const Request& request, const Poll& poll);
 
 struct Ragged {

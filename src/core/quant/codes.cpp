@@ -13,6 +13,12 @@ struct Codes::Query {
   alignas(64) int8_t q[1];
 };
 
+struct Codes::Panel {
+  alignas(64) float constants[32], factors[32];
+  size_t n;
+  alignas(64) int8_t values[64];  // and as many as follow
+};
+
 namespace {
 
 constexpr float kQueryLimit = 63;  // see kernels::Table::dots8
@@ -194,6 +200,32 @@ void Codes::score(const void* prepared, const Row* rows, size_t n, float, float*
 
 void Codes::score_range(const void* prepared, Row first, size_t n, float* out) const {
   score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, out);
+}
+
+size_t Codes::panel_width() const {
+  return spec_.bits == 8 && spec_.scale == Scale::kShared ? kernels::active().panel : 0;
+}
+
+size_t Codes::panel_bytes() const { return sizeof(Panel) + rows_->stride() * panel_width(); }
+
+void Codes::pack(const void* const* prepared, size_t n, void* panel) const {
+  auto* out = static_cast<Panel*>(panel);
+  const size_t width = panel_width(), stride = rows_->stride();
+  std::memset(panel, 0, panel_bytes());
+  out->n = n;
+  for (size_t c = 0; c < n; ++c) {
+    const auto& query = *static_cast<const Query*>(prepared[c]);
+    out->constants[c] = query.constant;
+    out->factors[c] = query.factor;
+    for (size_t j = 0; j < stride; j += 4) std::memcpy(out->values + (j / 4 * width + c) * 4, query.q + j, 4);
+  }
+}
+
+void Codes::score_panel(const void* panel, const float* bounds, const Row* rows, size_t n, float* tile,
+                        uint32_t* near) const {
+  const auto& p = *static_cast<const Panel*>(panel);
+  kernels::active().code_panel(p.values, p.n, p.constants, p.factors, bounds, rows_->data(), rows_->stride(), rows, n,
+                               !spec_.product(), tile, near);
 }
 
 void Codes::encode(const float* z, float left_out, uint8_t* row) const {

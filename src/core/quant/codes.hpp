@@ -32,7 +32,7 @@ struct CodeSpec : Form {
   size_t padded_dims() const { return (dims + 15) / 16 * 16; }
 };
 
-class Codes final : public Coded {
+class Codes final : public Coded, public PanelScorer {
  public:
   Codes(CodeSpec spec, std::shared_ptr<Table> rows);
   static size_t row_bytes(const CodeSpec& spec);
@@ -46,8 +46,16 @@ class Codes final : public Coded {
   void score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const override;
   void score_range(const void* prepared, Row first, size_t n, float* out) const override;
 
+  // Of 8 bits by shared steps.
+  size_t panel_width() const override;
+  size_t panel_bytes() const override;
+  void pack(const void* const* prepared, size_t n, void* panel) const override;
+  void score_panel(const void* panel, const float* bounds, const Row* rows, size_t n, float* tile,
+                   uint32_t* near) const override;
+
  private:
   struct Query;
+  struct Panel;
   void quantize(const float* z, Query* out) const;
   void quantize_for_product(float* z, float with_mean, Query* out) const;
   void prepare_from_codes(const uint8_t* row, Query* out) const;

@@ -1,9 +1,9 @@
 """Searches that are asked together: those with one filter go through the indexes as one batch.
 
 A filter is evaluated once for all that share it. Where its rows are compared with all of these queries sooner than a
-graph is walked for each of them, blocks of queries are compared with blocks of rows, and the answers are exact: the
-batching of hybrid queries of Mohoney et al., SIGMOD 2023 (https://arxiv.org/abs/2304.01926, section 5). Otherwise they
-are those of one search after the other.
+graph is walked for each of them, blocks of queries are compared with blocks of rows: the batching of hybrid queries of
+Mohoney et al., SIGMOD 2023 (https://arxiv.org/abs/2304.01926, section 5). Otherwise answers are those of one search
+after the other.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence

@@ -124,7 +124,7 @@ def search(state: State, queries: Any, k: int, asked: Question, workload: bool =
     joiner = Joiner(parts, asked.names, schema.keys != "str")
     metric = metrics.named(schema.fields[asked.field].metric)
     if len(parts) == 1 and asked.where is None and _is_whole(parts[0]):
-        hits = parts[0].source.index(asked.field).search(queries, k, **asked.options)
+        hits = _searched(parts[0].source.index(asked.field), workload)(queries, k, **asked.options)
         context = _Together(metric, [_Answer(_Task(0, parts[0], len(state), {}), hits)], state, None)
         return Found(
             hits._ids, hits._distances, hits.single, context, hits._work, joiner
@@ -162,7 +162,7 @@ def as_rows(state: State, queries: Any, field: str) -> tuple[Array, bool]:
 
 
 def _searched(index: Any, workload: bool) -> Callable[..., Hits]:
-    return cast("Callable[..., Hits]", index._search_together if workload else index.search)
+    return cast("Callable[..., Hits]", index.search_many if workload else index.search)
 
 
 class _Task(NamedTuple):

@@ -105,10 +105,10 @@ def _packed(passes: NDArray[np.bool_]) -> Allowed:
 def nodes_of(index: "Index", bits: NDArray[np.uint64]) -> Nodes:
     """The nodes on which rows hang whose bit is set."""
     n_nodes, store = index._snapshot()
-    if not index._nodes_are_rows():
-        rows, bits = bits, np.zeros((n_nodes + 63) // 64, np.uint64)
-        _core.nodes_of(rows, store.column("nodes"), bits)
-    numbers = _core.set_nodes(bits, n_nodes)
+    if index._nodes_are_rows():
+        numbers = _core.set_nodes(bits, n_nodes)
+    else:
+        bits, numbers = _core.nodes_of(bits, store.column("nodes"), n_nodes)
     n = len(numbers)
     some = numbers if n <= _SEEDS else numbers[(2 * np.arange(_SEEDS) + 1) * n // (2 * _SEEDS)]
     return Nodes(bits, numbers, some)

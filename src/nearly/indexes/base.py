@@ -404,11 +404,37 @@ class Index:
                                   distances, counts, bits, only, threads)  # fmt: skip
         return compared
 
-    def _search_together(
-        self, queries: NDArray[Any], k: int, *, recall: float | None = None, exact: bool = False, where: Any = None,
+    def search_many(
+        self, queries: Any, k: int = 10, *, recall: float | None = None, exact: bool = False, where: Any = None,
         threads: int | None = None,
     ) -> Hits:  # fmt: skip
-        """Search for queries that share a filter: exactly, where comparing them all with what passes is quicker."""
+        """Search for many queries together: as `search`, in less time where so many are.
+
+        An answer of `search` does not depend on which queries come along. Here it may: a graph compares a large batch
+        with everything, or with all that passes ``where``, by blocks of codes where that is sooner than so many walks. It
+        has the recall that was asked for in either case.
+
+        Parameters
+        ----------
+        queries : array-like of shape (n_queries, dim)
+        k : int, default 10
+        recall : float, optional
+        exact : bool, default False
+        where : array-like of bool or int, Filter, or a list of such, optional
+        threads : int, optional
+            All as for `search`.
+
+        Returns
+        -------
+        Hits
+
+        Examples
+        --------
+        >>> import nearly
+        >>> index = nearly.Flat(np.eye(4, dtype=np.float32))
+        >>> index.search_many(np.eye(4), k=1).ids.ravel().tolist()
+        [0, 1, 2, 3]
+        """
         found = cast(Any, self).search(queries, k, recall=recall, exact=exact, where=where, threads=threads)
         return cast(Hits, found)
 

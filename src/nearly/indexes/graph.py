@@ -25,6 +25,7 @@ from nearly.indexes.travel import NOBODY, Travel, check_quantizer, usual_quantiz
 from nearly.quantizers import Plain, Quantizer
 from nearly.quantizers.base import CODED
 from nearly.tuning import RecallCurve
+from nearly.tuning.costs import TOGETHER
 from nearly.tuning.curve import PROBE
 
 __all__ = ["GraphIndex", "Rules"]
@@ -366,28 +367,34 @@ class GraphIndex(Index):
             return self._scan(rows, k, single, allowed, workers, plan)
         return self._walk(rows, k, single, how, allowed, workers)
 
-    def _search_together(
-        self, queries: NDArray[Any], k: int, *, recall: float | None = None, exact: bool = False, where: Any = None,
+    def search_many(
+        self, queries: Any, k: int = 10, *, recall: float | None = None, exact: bool = False, where: Any = None,
         threads: int | None = None,
     ) -> Hits:  # fmt: skip
-        n, k = len(queries), self._columns(k)
-        if where is not None and self._by_blocks(n) and not exact and k <= MOST:
-            target = None if recall is None else arrays.check_fraction(recall, "recall")
-            how, workers = self._contract.effort(self, k, target, None), self._threads(threads)
-            in_a_list = min(_ONE_LIST + _EACH_QUERY * n, _MANY_LISTS)
-            rows = self._queries(queries)[0]
-
-            def scan() -> Hits | None:
-                chosen = self._filter(where)
-                if how.scan or chosen.n**2 > in_a_list * how.lists * max(1, self._n_nodes):
-                    return None
-                plan = f"exact scan of the {chosen.n} {self.noun} that pass, of {len(self)}: sooner than {n} walks"
-                return self._scan(rows, k, False, chosen, workers, plan)
-
-            found: Hits | None = self._steadily(scan)
+        target = None if recall is None else arrays.check_fraction(recall, "recall")
+        columns = self._columns(k)
+        if exact is False and columns <= MOST and self._store.metric.input == "float" and not is_for_each(where):
+            found: Hits | None = self._steadily(lambda: self._together(queries, columns, target, where, threads))
             if found is not None:
                 return found
-        return super()._search_together(queries, k, recall=recall, exact=exact, where=where, threads=threads)
+        return super().search_many(queries, k, recall=recall, exact=exact, where=where, threads=threads)
+
+    def _together(self, queries: Any, k: int, recall: float | None, where: Any, threads: int | None) -> Hits | None:
+        """Compare queries with all that passes; None where each finds its own sooner by a walk."""
+        how, workers = self._contract.effort(self, k, recall, None), self._threads(threads)
+        rows, single = self._queries(queries)
+        n, target = len(rows), self._contract.target if recall is None else recall
+        if n < TOGETHER or how.scan or how.reaches is None:
+            return None
+        allowed = None if where is None else self._filter(where)
+        passing = len(self) if allowed is None else allowed.n
+        why = f"{passing} of {len(self)} {self.noun} pass: sooner than {n} walks"
+        if sifting.scanned_together(self, k, target, passing, n):
+            return self._scan_by_codes(rows, k, single, allowed, workers, why)
+        in_a_list = min(_ONE_LIST + _EACH_QUERY * n, _MANY_LISTS)
+        if self._by_blocks(n) and passing**2 <= in_a_list * how.lists * max(1, self._n_nodes):
+            return self._scan(rows, k, single, allowed, workers, f"exact scan; {why}")
+        return None
 
     def _sift(
         self, rows: NDArray[np.uint8], k: int, single: bool, target: float, way: sifting.Way, allowed: Allowed,
@@ -432,7 +439,7 @@ class GraphIndex(Index):
         return self._scan(rows, k, single, allowed, threads, f"exact scan; {why}")
 
     def _scan_by_codes(
-        self, rows: NDArray[np.uint8], k: int, single: bool, allowed: Allowed, threads: int, why: str
+        self, rows: NDArray[np.uint8], k: int, single: bool, allowed: Allowed | None, threads: int, why: str
     ) -> Hits:
         n, needs = len(rows), cast("Needs", self._contract.needs)
         spread = needs.spread or 0.0
@@ -442,12 +449,13 @@ class GraphIndex(Index):
             n_nodes, store = self._snapshot()
             codes = self._travel.scorer
             n_nodes = min(n_nodes, codes.n_rows)
+            some = (None, None) if allowed is None else (allowed.bits, allowed.nodes(self).below(n_nodes))
             work = _core.scan_coded(
                 store.scorer, codes, spread, store.rows, n_nodes, store.query_bytes, rows, store.metric.number,
-                ids, distances, counts, allowed.bits, allowed.nodes(self).below(n_nodes), threads,
+                ids, distances, counts, *some, threads,
             )  # fmt: skip
         by_codes, by_vectors = work
-        short = np.flatnonzero(counts < min(k, allowed.n))
+        short = np.flatnonzero(counts < min(k, len(self) if allowed is None else allowed.n))
         if len(short):  # rows that a writer removed between being found and being written leave gaps
             rest = self._scan(rows[short], k, False, allowed, threads, "")
             ids[short], distances[short] = rest._ids, rest._distances

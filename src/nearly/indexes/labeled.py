@@ -170,6 +170,10 @@ class LabeledGraph(GraphIndex):
         plan = f"exact scan of the {plain.n} {self.noun} that pass, of {len(self)}"
         return self._scan(rows, columns, single, plain, workers, plan)
 
+    def _together(self, queries: Any, k: int, recall: float | None, where: Any, threads: int | None) -> Hits | None:
+        within = None if where is None else self._within(where)  # walks among labels have costs of their own
+        return None if within is not None else super()._together(queries, k, recall, where, threads)
+
     # -- changing ------------------------------------------------------------------------------------------------------
 
     def add(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nearly.indexes.contract import Effort
     from nearly.indexes.graph import GraphIndex
 
-__all__ = ["Sieve", "Way", "chosen", "made", "prices", "scans_by_codes", "worth"]
+__all__ = ["Sieve", "Way", "chosen", "made", "prices", "scanned_together", "scans_by_codes", "worth"]
 
 _FEW = 0.16  # share under which hopping over costs less than walking all: SIFT 0.2, CVE 0.14 (benchmarks/README.md)
 _EDGES = np.array([0.07, 0.03, 0.0], np.float32)  # shares down to which what was measured at those of SHARES serves
@@ -48,11 +48,15 @@ class Sieve(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How one filtered search goes, and why: a walk that does so much at most, or a scan where ``sieve`` is None."""
+    """How one filtered search goes, and why: a walk that does so much at most, or a scan where ``sieve`` is None.
+
+    ``nanoseconds`` a walk takes, or would.
+    """
 
     sieve: Sieve | None
     most: int
     why: str
+    nanoseconds: float = math.inf
 
 
 def made(index: "GraphIndex", k: int, target: float, few: float = _FEW) -> Sieve:
@@ -122,7 +126,7 @@ def chosen(index: "GraphIndex", k: int, target: float, passing: int) -> Way:
     n = len(index)
     those = f"{passing} of {n} {index.noun} pass ({passing / n:.2%})"
     if not passing:
-        return Way(None, 0, f"none of {n} {index.noun} passes")
+        return Way(None, 0, f"none of {n} {index.noun} passes", 0.0)
     comparison, row = prices(index)
     sieve, share = index._contract.sieve(index, k, target), passing / n
     if share < _FEW and sieve.hop is not None:
@@ -137,18 +141,41 @@ def chosen(index: "GraphIndex", k: int, target: float, passing: int) -> Way:
     scan = passing * row / comparison
     said = f"about {walk * comparison / 1000:.0f} µs a query, a scan of them {scan * comparison / 1000:.0f}"
     if scan <= walk and (scan < _WORTH_A_LOOK * look or walk > _FAR_FROM * scan):
-        return Way(None, 0, f"{those}: a walk takes {said}")
-    return Way(sieve, int(scan), f"{those}: a walk takes {said}")
+        return Way(None, 0, f"{those}: a walk takes {said}", walk * comparison)
+    return Way(sieve, int(scan), f"{those}: a walk takes {said}", walk * comparison)
 
 
 def scans_by_codes(index: "GraphIndex", k: int, target: float, passing: int) -> bool:
     """Whether to scan by codes first: where they tell which may be among the nearest, and where it pays."""
-    needs, codes = index._contract.needs, index._travel.codes
-    if codes is None or needs is None or needs.spread is None or target > _EXACT:
+    if not _tell_apart(index, target):
         return False
-    exact = costs.exactly(index._store.vectors.stride)
-    by_code = _preparing(index) + passing * costs.scanned(codes.stride)
-    return by_code + _RANKED * k * exact < passing * exact
+    return _by_codes(index, k, passing, 1) < passing * costs.exactly(index._store.vectors.stride)
+
+
+def scanned_together(index: "GraphIndex", k: int, target: float, passing: int, n_queries: int) -> bool:
+    """Whether queries that share a filter are compared by codes with all that passes, a panel of them at a time: sooner
+    than each walks, or is compared with few vectors."""
+    if n_queries < costs.TOGETHER or not _tell_apart(index, target) or not index._travel.scorer.panel_width:
+        return False
+    alone = min(
+        index._contract.way(index, k, target, passing).nanoseconds,
+        passing * costs.again(index._store.vectors.stride, passing),
+    )
+    return _by_codes(index, k, passing, n_queries) < alone
+
+
+def _tell_apart(index: "GraphIndex", target: float) -> bool:
+    needs = index._contract.needs
+    return index._travel.codes is not None and needs is not None and needs.spread is not None and target <= _EXACT
+
+
+def _by_codes(index: "GraphIndex", k: int, passing: int, n_queries: int) -> float:
+    """What a query of a scan by codes takes in a batch of so many."""
+    codes, width = index._travel.codes, index._travel.scorer.panel_width
+    each = costs.scanned(codes.stride)
+    if width and n_queries >= costs.TOGETHER:
+        each = min(each, costs.together(codes.stride, n_queries, width))
+    return _preparing(index) + passing * each + _RANKED * k * costs.exactly(index._store.vectors.stride)
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:

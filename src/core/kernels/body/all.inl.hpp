@@ -51,6 +51,7 @@ const Table table = {
     code_dots<4>,
     code_distances<8>,
     code_distances<4>,
+    code_panel,
     halve,
     {packed_dots<1>, packed_dots<2>, packed_dots<3>, packed_dots<4>, packed_dots<5>, packed_dots<6>, packed_dots<7>,
      packed_dots<8>},

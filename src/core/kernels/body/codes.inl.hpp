@@ -2,7 +2,7 @@
 typedef int8_t Bytes __attribute__((vector_size(kBytes)));
 typedef uint8_t Codes __attribute__((vector_size(kBytes)));
 
-// sum += products of kBytes codes (0..255) with kBytes query values (-64..63), summed within 32-bit lanes.
+// sum += products of kBytes codes (0..255) with kBytes query values (-64..63); a lane has those of four neighbors.
 inline Ints add_code_products(Codes codes, Bytes query, Ints sum) {
 #if defined(__AVX512VNNI__) && NEARLY_BYTES == 64
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)query);
@@ -10,9 +10,9 @@ inline Ints add_code_products(Codes codes, Bytes query, Ints sum) {
   // 2 * 255 * 64 = 32640: the 16-bit pair sums cannot saturate.
   return sum + pair_products((Shorts)_mm256_maddubs_epi16((__m256i)codes, (__m256i)query), Shorts{} + 1);
 #else
-  const auto* c = reinterpret_cast<const uint8_t*>(&codes);
-  const auto* q = reinterpret_cast<const int8_t*>(&query);
-  return sum + pair_products(widen(c), widen(q)) + pair_products(widen(c + kShorts), widen(q + kShorts));
+  typedef uint16_t Unsigned __attribute__((vector_size(kBytes)));
+  const Shorts even = (Shorts)((Unsigned)codes & 255), odd = (Shorts)((Unsigned)codes >> 8);
+  return sum + pair_products(even, (Shorts)query << 8 >> 8) + pair_products(odd, (Shorts)query >> 8);
 #endif
 }
 
@@ -83,6 +83,52 @@ void code_distances(const int8_t* query, const uint8_t* base, size_t stride, con
     code_block<kBits, 1>(query, row, stride, sums);
     out[i] = (constant + header(row[0])) + factor * static_cast<float>(sums[0]);
   }
+}
+
+// Rows by a panel of queries: lanes are queries, and four codes of a row at a time meet the same four values of each.
+template <size_t kRows, size_t kVectors>
+inline void panel_block(const int8_t* packed, const uint8_t* const* row, size_t size, Ints (&sum)[kRows][kVectors]) {
+  NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r)
+    NEARLY_UNROLL for (size_t v = 0; v < kVectors; ++v) sum[r][v] = Ints{};
+  for (size_t j = 0; j < size; j += 4, packed += 2 * kBytes) {
+    Bytes query[kVectors];
+    NEARLY_UNROLL for (size_t v = 0; v < kVectors; ++v) query[v] = load_as<Bytes>(packed + v * kBytes);
+    NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
+      const Codes codes = (Codes)(Ints{} + load_as<int32_t>(row[r] + j));
+      NEARLY_UNROLL for (size_t v = 0; v < kVectors; ++v) sum[r][v] = add_code_products(codes, query[v], sum[r][v]);
+    }
+  }
+}
+
+template <size_t kVectors>
+inline void panel_distances(const int8_t* packed, const float* constants, const float* factors, const float* bounds,
+                            const uint8_t* base, size_t stride, const uint32_t* rows, size_t n, bool headed, float* tile,
+                            uint32_t* near) {
+  constexpr size_t kRows = kBytes == 64 ? 16 / kVectors : 8 / kVectors;  // as many sums as registers hold
+  const uint8_t* row[kRows];
+  Ints sum[kRows][kVectors];
+  for (size_t i = 0; i < n; i += kRows) {
+    // What is past the end is the last row again.
+    for (size_t r = 0; r < kRows; ++r) row[r] = row_at(base, stride, rows, i + r < n ? i + r : n - 1);
+    panel_block<kRows, kVectors>(packed, row, stride, sum);
+    for (size_t r = 0; r < kRows && i + r < n; ++r, tile += kPanel) {
+      const Floats header = splat(headed ? load_as<float>(row[r] + stride - 4) : 0.0f);
+      near[i + r] = 0;
+      NEARLY_UNROLL for (size_t v = 0; v < kVectors; ++v) {
+        const Floats d = (load(constants + v * kLanes) + header) +
+                         load(factors + v * kLanes) * __builtin_convertvector(sum[r][v], Floats);
+        store_as(tile + v * kLanes, d);
+        near[i + r] |= not_below(load(bounds + v * kLanes), d) << v * kLanes;
+      }
+    }
+  }
+}
+
+void code_panel(const int8_t* packed, size_t queries, const float* constants, const float* factors, const float* bounds,
+                const uint8_t* base, size_t stride, const uint32_t* rows, size_t n, bool headed, float* tile,
+                uint32_t* near) {
+  const auto distances = queries > kLanes ? panel_distances<2> : panel_distances<1>;
+  distances(packed, constants, factors, bounds, base, stride, rows, n, headed, tile, near);
 }
 
 // A row's own codes as a query: centered, and halved to fit. floor((c - 127) / 2) is the rounded mean of c and 0, less 64.

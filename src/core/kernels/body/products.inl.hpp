@@ -1,7 +1,6 @@
 // Blocks of inner products: rows times one packed panel of columns, the heart of batches and of projections.
 // Six rows by two vectors of columns fill the sixteen registers of AVX2; one sum per output runs over j in order, so
 // an output's bits do not depend on its neighbors.
-constexpr size_t kPanel = 2 * kLanes;
 
 // Sums wait in `out` between blocks of kDepth, whose part of the panel stays in the first cache meanwhile.
 constexpr size_t kDepth = 256;

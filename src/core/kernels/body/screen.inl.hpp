@@ -85,21 +85,6 @@ void whole_products(const int16_t* rows, size_t row_stride, size_t n, const int1
   }
 }
 
-// Bit i is set where a[i] < b[i] is not so.
-inline uint32_t not_below(Floats a, Floats b) {
-#if defined(__AVX512F__) && NEARLY_BYTES == 64
-  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLT_UQ);
-#elif defined(__AVX2__) && NEARLY_BYTES == 32
-  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_NLT_UQ)));
-#elif defined(__SSE2__)
-  return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpnlt_ps((__m128)a, (__m128)b)));
-#else
-  uint32_t bits = 0;
-  for (size_t i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(!(a[i] < b[i])) << i;
-  return bits;
-#endif
-}
-
 size_t reaching(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
                 const float* scale, float allowance, Reached* out) {
   const Floats floor0 = load(floor), floor1 = load(floor + kLanes), scale0 = load(scale), scale1 = load(scale + kLanes);

@@ -1,10 +1,11 @@
 // Vector types of the target's width and the few operations that need an instruction by name.
 // Blocks keep one sum a row in an array; unrolled, the array is registers. Left alone, GCC 12 zeroes it in memory.
-#define NEARLY_UNROLL _Pragma("GCC unroll 8")
+#define NEARLY_UNROLL _Pragma("GCC unroll 16")
 
 constexpr size_t kBytes = NEARLY_BYTES;
 constexpr size_t kLanes = kBytes / 4;
 constexpr size_t kShorts = kBytes / 2;
+constexpr size_t kPanel = 2 * kLanes;  // columns that blocks of products have beside each other
 
 typedef float Floats __attribute__((vector_size(kBytes)));
 typedef int32_t Ints __attribute__((vector_size(kBytes)));
@@ -181,6 +182,21 @@ inline float one(const Half* p) {
   const uint32_t bits = (p->bits & 0x7fffu) << 13;
   const float scaled = load_as<float>(&bits) * 0x1p112f;
   return p->bits & 0x8000u ? -scaled : scaled;
+}
+
+// Bit i is set where a[i] < b[i] is not so.
+inline uint32_t not_below(Floats a, Floats b) {
+#if defined(__AVX512F__) && NEARLY_BYTES == 64
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLT_UQ);
+#elif defined(__AVX2__) && NEARLY_BYTES == 32
+  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_NLT_UQ)));
+#elif defined(__SSE2__)
+  return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpnlt_ps((__m128)a, (__m128)b)));
+#else
+  uint32_t bits = 0;
+  for (size_t i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(!(a[i] < b[i])) << i;
+  return bits;
+#endif
 }
 
 inline const uint8_t* row_at(const uint8_t* base, size_t stride, const uint32_t* rows, size_t i) {

@@ -1,0 +1,115 @@
+// Scans by codes of queries that share what is compared: each row is read once for a panel of them.
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "lists/best.hpp"
+#include "lists/candidates.hpp"
+#include "lists/scan.hpp"
+
+namespace nearly::lists {
+namespace {
+
+constexpr size_t kRowBlock = 48;  // rows that all panels meet while they are in the first cache
+constexpr size_t kMostQueries = 256;  // that one task carries over all rows: their panels stay in the second cache
+
+// A group of queries while it meets the rows.
+class Panels {
+ public:
+  Panels(const Coded& coded, const PanelScorer& scorer, const Request& r, size_t begin, size_t end, size_t n_nodes)
+      : coded_(coded), scorer_(scorer), n_(end - begin), width_(scorer.panel_width()), n_panels_((n_ + width_ - 1) / width_),
+        panel_bytes_((scorer.panel_bytes() + 63) / 64 * 64), panels_(buffer(n_panels_ * panel_bytes_)),
+        bounds_(n_panels_ * width_, std::numeric_limits<float>::infinity()), tile_(kRowBlock * width_) {
+    const size_t bytes = (coded.codes->prepared_bytes() + 63) / 64 * 64;
+    const Buffer prepared = buffer(width_ * bytes);
+    std::vector<const void*> each(width_);
+    candidates_.reserve(n_);
+    for (size_t q = 0; q < n_; ++q) {
+      // However many cannot be told apart, to compare these is less than to compare all: it never gives up.
+      candidates_.emplace_back(std::min(std::max(r.k, kFewest), std::max<size_t>(1, n_nodes)), n_nodes);
+      void* at = static_cast<char*>(prepared.get()) + q % width_ * bytes;
+      coded.codes->prepare(r.queries + (begin + q) * r.query_bytes, at);
+      each[q % width_] = at;
+      if (q % width_ == width_ - 1 || q == n_ - 1) scorer.pack(each.data(), q % width_ + 1, panel(q / width_));
+    }
+  }
+
+  void meet(const Row* rows, size_t n) {
+    uint32_t near[kRowBlock];
+    for (size_t p = 0; p < n_panels_; ++p) {
+      const size_t first = p * width_, last = std::min(width_, n_ - first);
+      const uint32_t used = last == 32 ? ~0u : (1u << last) - 1;
+      scorer_.score_panel(panel(p), bounds_.data() + first, rows, n, tile_.data(), near);
+      for (size_t i = 0; i < n; ++i)
+        for (uint32_t columns = near[i] & used; columns; columns &= columns - 1) {
+          const auto c = static_cast<size_t>(std::countr_zero(columns));
+          const float d = tile_[i * width_ + c];
+          Candidates& candidates = candidates_[first + c];
+          candidates.offer(rows[i], d, d + coded_.spread * std::fabs(d));
+          bounds_[first + c] = candidates.limit();
+        }
+    }
+  }
+
+  // What may be among the nearest of a query.
+  void near(size_t q, std::vector<Row>& out) {
+    candidates_[q].shrink();
+    out.clear();
+    candidates_[q].for_each([&](Row node) { out.push_back(node); });
+  }
+
+ private:
+  void* panel(size_t p) const { return static_cast<char*>(panels_.get()) + p * panel_bytes_; }
+
+  const Coded& coded_;
+  const PanelScorer& scorer_;
+  const size_t n_, width_, n_panels_, panel_bytes_;
+  const Buffer panels_;
+  std::vector<float> bounds_, tile_;
+  std::vector<Candidates> candidates_;
+};
+
+}  // namespace
+
+Compared scan_panels(const Scorer& scorer, const Coded& coded, const PanelScorer& panels, const Rows& rows, size_t n_nodes,
+                     const std::vector<Row>* only, const Request& r, const Poll& poll) {
+  const size_t total = only ? only->size() : n_nodes, width = panels.panel_width();
+  const size_t threads = r.threads ? r.threads : default_threads();
+  const size_t share = (r.n + threads - 1) / threads, in_panels = (share + width - 1) / width * width;
+  std::atomic<uint64_t> by_codes{0}, by_vectors{0};
+  parallel_for(r.n, std::min(kMostQueries, in_panels), threads, [&](size_t begin, size_t end) {
+    const Readers::Reading reading(*rows.readers());
+    Request seen = r;
+    seen.filter = rows.begin(reading, r.filter, n_nodes);
+    Panels group(coded, panels, r, begin, end, total);
+    Row met[2][kRowBlock];  // those at hand, and those asked for meanwhile
+    size_t count[2] = {0, 0};
+    const auto take = [&](size_t at, size_t side) {
+      count[side] = 0;
+      for (size_t i = at; i < std::min(total, at + kRowBlock); ++i) {
+        met[side][count[side]] = only ? (*only)[i] : static_cast<Row>(i);  // kept or overwritten by the next
+        count[side] += rows.first(met[side][count[side]]) != kNone;
+      }
+      coded.codes->prefetch(met[side], count[side]);
+    };
+    take(0, 0);
+    for (size_t at = 0, side = 0; at < total; at += kRowBlock, side = 1 - side) {
+      take(at + kRowBlock, 1 - side);
+      group.meet(met[side], count[side]);
+      by_codes += count[side] * (end - begin);
+      poll_if_due(poll);
+    }
+    const Buffer prepared = buffer(scorer.prepared_bytes());
+    std::vector<Row> near;
+    for (size_t q = begin; q < end; ++q) {
+      group.near(q - begin, near);
+      by_vectors += scan_one(scorer, rows, n_nodes, &near, seen, q, prepared.get(), poll);
+      poll_if_due(poll);
+    }
+  }, poll);
+  return {by_codes, by_vectors};
+}
+
+}  // namespace nearly::lists
