@@ -411,8 +411,8 @@ class Index:
         """Search for many queries together: as `search`, in less time where so many are.
 
         An answer of `search` does not depend on which queries come along. Here it may: a graph compares a large batch
-        with everything, or with all that passes ``where``, by blocks of codes where that is sooner than so many walks. It
-        has the recall that was asked for in either case.
+        with everything, or with all that passes ``where``, by blocks of codes where that is sooner than so many walks.
+        It has the recall that was asked for in either case.
 
         Parameters
         ----------

@@ -449,10 +449,10 @@ class GraphIndex(Index):
             n_nodes, store = self._snapshot()
             codes = self._travel.scorer
             n_nodes = min(n_nodes, codes.n_rows)
-            some = (None, None) if allowed is None else (allowed.bits, allowed.nodes(self).below(n_nodes))
+            bits, only = (None, None) if allowed is None else (allowed.bits, allowed.nodes(self).below(n_nodes))
             work = _core.scan_coded(
                 store.scorer, codes, spread, store.rows, n_nodes, store.query_bytes, rows, store.metric.number,
-                ids, distances, counts, *some, threads,
+                ids, distances, counts, bits, only, threads,
             )  # fmt: skip
         by_codes, by_vectors = work
         short = np.flatnonzero(counts < min(k, len(self) if allowed is None else allowed.n))
