@@ -184,8 +184,8 @@ class Collection(Changes):
     def search_many(self, searches: Iterable[Mapping[str, Any]], **common: Any) -> list[Found]:
         """Answer several searches, each with its own filter and k, all at one moment.
 
-        Those that share a filter and options are answered as one batch, which is quicker than one after the other;
-        exactly, where comparing them all with every row that passes is quickest. Their ``stats`` are the work of all.
+        Those that share a filter and options are answered as one batch, which is quicker than one after the other, and
+        may depend on what is asked beside them: see `nearly.Vamana.search_many`. Their ``stats`` are the work of all.
 
         Parameters
         ----------
