@@ -396,6 +396,9 @@ void graph(nb::module_& m) {
              nb::gil_scoped_release release;
              return g.connect_labels(beam, nodes, listen ? poll() : Poll{});
            }, "beam"_a, "also"_a.noconvert() = nb::none(), "listen"_a = true)
+      .def("unevenness", [](const GraphIndex& g, In<uint64_t, 1> bits) {
+             return g.unevenness(bits.data(), bits.shape(0) * 64);
+           }, "bits"_a.noconvert(), "How much alike neighbors are in whether they pass: 0 as if drawn, 1 all.")
       .def("count_unreachable", [](const GraphIndex& g) {
              nb::gil_scoped_release release;
              return g.count_unreachable(poll());

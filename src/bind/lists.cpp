@@ -154,30 +154,51 @@ nb::object scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, nb::
   return answer.done(count, {*compared, 0, 0});
 }
 
-// The same of chosen nodes, by codes of them first where there are some.
-nb::object scan_chosen_one(const Scorer& scorer, const Scorer* codes, float spread, const Rows& rows, size_t n_nodes, size_t k,
-                           int metric, In<uint64_t, 1> filter, In<uint32_t, 1> only, size_t n_wanted, nb::handle asked) {
-  require(n_nodes <= scorer.n_rows() && n_nodes <= rows.first_rows()->rows() && spread >= 0 && k >= 1 && k <= kMostAsked &&
-              (!codes || (n_nodes <= codes->n_rows() && codes->query_bytes() == scorer.query_bytes())),
-          "scan_chosen_one: shapes disagree");
-  const FloatRow query(asked, scorer.query_bytes() / 4);
-  if (!query) return nb::none();
-  const std::vector<Row> chosen = chosen_of(only, n_nodes);
-  Answer answer(k);
-  uint32_t count = 0;
-  lists::Request r = request(query, scorer.query_bytes(), k, metric, answer, count);
-  r.filter = {filter.data(), filter.shape(0) * 64};
-  std::optional<lists::Compared> compared;
-  {
-    nb::gil_scoped_release release;
-    compared = unless_retired([&] {
-      if (codes) return lists::scan_coded(scorer, {codes, spread}, rows, n_nodes, &chosen, r, poll());
-      return lists::Compared{lists::scan(scorer, rows, n_nodes, &chosen, r, poll()), 0};
-    });
+// A scan of chosen nodes for one query after the other, by codes of them first where there are some. What does not depend on
+// the query is looked at once.
+class ChosenScan {
+ public:
+  ChosenScan(std::shared_ptr<Scorer> scorer, std::shared_ptr<Scorer> codes, float spread, std::shared_ptr<Rows> rows,
+             size_t n_nodes, size_t k, int metric, In<uint64_t, 1> filter, In<uint32_t, 1> only, size_t n_wanted)
+      : scorer_(std::move(scorer)), codes_(std::move(codes)), spread_(spread), rows_(std::move(rows)), n_nodes_(n_nodes),
+        k_(k), metric_(metric), filter_(filter), n_wanted_(std::min(k, n_wanted)) {
+    require(scorer_ && rows_ && n_nodes <= scorer_->n_rows() && n_nodes <= rows_->first_rows()->rows() && spread >= 0 &&
+                k >= 1 && k <= kMostAsked &&
+                (!codes_ || (n_nodes <= codes_->n_rows() && codes_->query_bytes() == scorer_->query_bytes())),
+            "ChosenScan: shapes disagree");
+    metric_from(metric);
+    chosen_ = chosen_of(only, n_nodes);
   }
-  if (!compared || count < std::min(k, n_wanted)) return nb::none();
-  return answer.done(count, {compared->by_codes, 0, compared->by_vectors});
-}
+
+  nb::object find(nb::handle asked) const {
+    const FloatRow query(asked, scorer_->query_bytes() / 4);
+    if (!query) return nb::none();
+    Answer answer(k_);
+    uint32_t count = 0;
+    lists::Request r = request(query, scorer_->query_bytes(), k_, metric_, answer, count);
+    r.filter = {filter_.data(), filter_.shape(0) * 64};
+    std::optional<lists::Compared> compared;
+    {
+      nb::gil_scoped_release release;
+      compared = unless_retired([&] {
+        if (codes_) return lists::scan_coded(*scorer_, {codes_.get(), spread_}, *rows_, n_nodes_, &chosen_, r, poll());
+        return lists::Compared{lists::scan(*scorer_, *rows_, n_nodes_, &chosen_, r, poll()), 0};
+      });
+    }
+    if (!compared || count < n_wanted_) return nb::none();
+    return answer.done(count, {compared->by_codes, 0, compared->by_vectors});
+  }
+
+ private:
+  const std::shared_ptr<Scorer> scorer_, codes_;
+  const float spread_;
+  const std::shared_ptr<Rows> rows_;
+  const size_t n_nodes_, k_;
+  const int metric_;
+  const In<uint64_t, 1> filter_;
+  const size_t n_wanted_;
+  std::vector<Row> chosen_;
+};
 
 template <typename T> using Flat = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
 
@@ -223,12 +244,13 @@ void lists(nb::module_& m) {
         "filter"_a.noconvert() = nb::none(), "only"_a.noconvert() = nb::none(), "threads"_a = 0);
   m.def("scan_one", &scan_one, nb::sig("def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, "
                                        "metric: int, n_live: int, /) -> bytearray | None"));
-  m.def("scan_chosen_one", &scan_chosen_one,
-        nb::sig("def scan_chosen_one(scorer: Scorer, codes: Scorer | None, spread: float, rows: Rows, n_nodes: int, k: int, "
-                "metric: int, filter: NDArray[numpy.uint64], only: NDArray[numpy.uint32], n_wanted: int, query: object, /) "
-                "-> bytearray | None"),
-        "scorer"_a, "codes"_a.none(), "spread"_a, "rows"_a, "n_nodes"_a, "k"_a, "metric"_a, "filter"_a.noconvert(),
-        "only"_a.noconvert(), "n_wanted"_a, "query"_a);
+  nb::class_<ChosenScan>(m, "ChosenScan", "A scan of chosen nodes for one query after the other, made ready.")
+      .def(nb::init<std::shared_ptr<Scorer>, std::shared_ptr<Scorer>, float, std::shared_ptr<Rows>, size_t, size_t, int,
+                    In<uint64_t, 1>, In<uint32_t, 1>, size_t>(),
+           "scorer"_a, "codes"_a.none(), "spread"_a, "rows"_a, "n_nodes"_a, "k"_a, "metric"_a, "filter"_a.noconvert(),
+           "only"_a.noconvert(), "n_wanted"_a)
+      .def("find", &ChosenScan::find, nb::sig("def find(self, query: object, /) -> bytearray | None"),
+           "The nearest of those chosen; None where they are fewer than wanted, or were retired.");
   m.def("scan_radius", &scan_radius, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(),
         "metric"_a, "radius"_a, "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
 }

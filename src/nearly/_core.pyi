@@ -313,7 +313,15 @@ def scan_coded(scorer: Scorer, codes: Scorer, spread: float, rows: Rows, n_nodes
 
 def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, metric: int, n_live: int, /) -> bytearray | None: ...
 
-def scan_chosen_one(scorer: Scorer, codes: Scorer | None, spread: float, rows: Rows, n_nodes: int, k: int, metric: int, filter: NDArray[numpy.uint64], only: NDArray[numpy.uint32], n_wanted: int, query: object, /) -> bytearray | None: ...
+class ChosenScan:
+    """A scan of chosen nodes for one query after the other, made ready."""
+
+    def __init__(self, scorer: Scorer, codes: Scorer | None, spread: float, rows: Rows, n_nodes: int, k: int, metric: int, filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], only: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], n_wanted: int) -> None: ...
+
+    def find(self, query: object, /) -> bytearray | None:
+        """
+        The nearest of those chosen; None where they are fewer than wanted, or were retired.
+        """
 
 def scan_radius(scorer: Scorer, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, radius: float, filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]] | None: ...
 
@@ -371,6 +379,11 @@ class Graph:
     def widen(self, nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int = 0) -> None: ...
 
     def connect_labels(self, beam: int, also: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, listen: bool = True) -> int: ...
+
+    def unevenness(self, bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> float:
+        """
+        How much alike neighbors are in whether they pass: 0 as if drawn, 1 all.
+        """
 
     def count_unreachable(self) -> int: ...
 

@@ -165,11 +165,11 @@ def test_a_scan_by_codes_finds_what_a_wide_spread_lets_it(simd_target, rng, shar
         assert work[1] <= len(queries) * len(only)
         assert got.counts.tolist() == [wanted] * len(queries)
         assert (got.distances[:, :wanted] <= truth.distances[:, wanted - 1 : wanted]).mean() >= least
-        short = _core.scan_chosen_one(exact, coarse, spread, rows, N, K, 0, pack(mask), only, wanted, queries[3])
+        short = _core.ChosenScan(exact, coarse, spread, rows, N, K, 0, pack(mask), only, wanted).find(queries[3])
         assert np.frombuffer(short, np.int64, wanted).tolist() == got.ids[3, :wanted].tolist()
         if spread == 1e6:
             assert got.ids.tolist() == truth.ids.tolist()
-            plain = _core.scan_chosen_one(exact, None, 0.0, rows, N, K, 0, pack(mask), only, wanted, queries[3])
+            plain = _core.ChosenScan(exact, None, 0.0, rows, N, K, 0, pack(mask), only, wanted).find(queries[3])
             assert np.frombuffer(plain, np.int64, wanted).tolist() == truth.ids[3, :wanted].tolist()
 
 
@@ -266,9 +266,9 @@ def test_scans_of_chosen_rows_refuse_what_is_not_there(rng):
     with pytest.raises(ValueError, match="does not exist"):
         _core.scan_coded(scorer, scorer, 0.1, rows, 20, 32, as_bytes(vectors[:1]), 0, *answer[:3], bits, wrong)
     with pytest.raises(ValueError, match="does not exist"):
-        _core.scan_chosen_one(scorer, None, 0.0, rows, 20, 3, 0, bits, wrong, 3, vectors[0])
+        _core.ChosenScan(scorer, None, 0.0, rows, 20, 3, 0, bits, wrong, 3).find(vectors[0])
     with pytest.raises(ValueError, match="disagree"):
-        _core.scan_chosen_one(scorer, None, -1.0, rows, 20, 3, METRICS.index("l2"), bits, wrong, 3, vectors[0])
+        _core.ChosenScan(scorer, None, -1.0, rows, 20, 3, METRICS.index("l2"), bits, wrong, 3).find(vectors[0])
     right = np.arange(3, dtype=np.uint32)
     for no_row in (vectors[0].astype(float), vectors[0][:4], "no row"):
-        assert _core.scan_chosen_one(scorer, None, 0.0, rows, 20, 3, 0, bits, right, 3, no_row) is None
+        assert _core.ChosenScan(scorer, None, 0.0, rows, 20, 3, 0, bits, right, 3).find(no_row) is None

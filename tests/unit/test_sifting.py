@@ -96,11 +96,11 @@ def test_where_a_look_at_the_query_costs_much_of_a_scan_none_is_taken(made, monk
     index = made[0]
     comparison = sifting.prices(index)[0]
     for price in ("scanned", "exactly"):
-        monkeypatch.setattr(costs, price, lambda n_bytes: 30.0 * comparison)
+        monkeypatch.setattr(costs, price, lambda *_: 30.0 * comparison)
     monkeypatch.setattr(costs, "prepared", lambda n_bytes, dim: 0.0)
-    looks = sifting.chosen(index, K, 0.95, 60)  # a scan takes as long as 6 looks of 300 comparisons
+    looks = sifting.chosen(index, K, 0.95, 60, 0.5)  # a scan takes as long as 6 looks of 300 comparisons
     monkeypatch.setattr(costs, "prepared", lambda n_bytes, dim: 60 * comparison)
-    scans = sifting.chosen(index, K, 0.95, 60)  # 5
+    scans = sifting.chosen(index, K, 0.95, 60, 0.5)  # 5
     assert (looks.sieve is not None, looks.most) == (True, 1800)
     assert scans.sieve is None
 
@@ -261,3 +261,27 @@ def test_labels_and_wide_lists_go_together():
         hits, truth = (index.search(queries, K, where=where, exact=exact) for exact in (False, True))
         assert (hits.counts == K).all()
         assert (hits.distances <= truth.distances[:, -1:]).mean() >= 0.93
+
+
+def test_what_lies_together_is_told_from_what_is_drawn(made):
+    index, _, cluster = made
+    lies = {"drawn": np.random.default_rng(8).random(N) < 0.2, "together": cluster < np.quantile(cluster, 0.2)}
+    uneven = {name: index._filter(mask).uneven(index) for name, mask in lies.items()}
+    assert uneven["drawn"] <= 0.05
+    assert uneven["together"] >= 0.5
+    assert index._filter(np.ones(N, bool)).uneven(index) == 0
+    assert index._graph.unevenness(np.zeros(N // 64 + 1, np.uint64)) == 0
+    assert index._graph.unevenness(np.zeros(0, np.uint64)) == 0
+    n = int(0.2 * N)
+    even, together = (sifting.chosen(index, K, 0.95, n, each).nanoseconds for each in (0.0, 0.5))
+    assert together > 2 * even
+
+
+def test_a_scan_that_is_sooner_is_taken_at_once_where_queries_are_alike(made, monkeypatch):
+    index = made[0]
+    comparison = sifting.prices(index)[0]
+    for price in ("scanned", "exactly"):
+        monkeypatch.setattr(costs, price, lambda _: 30.0 * comparison)
+    monkeypatch.setattr(costs, "prepared", lambda n_bytes, dim: 0.0)
+    assert sifting.chosen(index, K, 0.95, 60).sieve is None  # nothing is learned by a look
+    assert sifting.chosen(index, K, 0.95, 60, 0.5).sieve is not None

@@ -266,6 +266,32 @@ void GraphIndex::connect(size_t beam, const std::vector<Row>& also, const Poll& 
   set_entries(std::move(entries));
 }
 
+float GraphIndex::unevenness(const uint64_t* bits, size_t n_bits) const {
+  constexpr size_t kLists = 128;
+  const Readers::Reading reading(*rows_->readers());
+  const Layer& ground = layers_[0];
+  const size_t n = std::min(n_nodes(), ground.lists()->rows()), some = std::min(n, kLists);
+  std::vector<Row> list(ground.degree());
+  std::vector<std::pair<double, double>> met(some);  // how many neighbors, and how many of them pass
+  double neighbors = 0, passing = 0;
+  for (size_t i = 0; i < some; ++i) {
+    const size_t count = ground.read(static_cast<Row>(i * n / some), list.data());
+    size_t pass = 0;
+    for (size_t j = 0; j < count; ++j) pass += list[j] < n_bits && (bits[list[j] / 64] >> (list[j] % 64) & 1);
+    met[i] = {static_cast<double>(count), static_cast<double>(pass)};
+    neighbors += met[i].first;
+    passing += met[i].second;
+  }
+  const double share = neighbors > 0 ? passing / neighbors : 0, each = share * (1 - share);
+  double squares = 0, drawn = 0, alike = 0;  // of differences; of these if neighbors were drawn; and more if they were all alike
+  for (const auto& [count, pass] : met) {
+    squares += (pass - count * share) * (pass - count * share);
+    drawn += count * each;
+    alike += count * (count - 1) * each;
+  }
+  return alike > 0 ? static_cast<float>(std::clamp((squares - drawn) / alike, 0.0, 1.0)) : 0.0f;
+}
+
 size_t GraphIndex::count_unreachable(const Poll& poll) const {
   return unreachable(layers_[0], entries(), alive(), n_nodes(), poll).size();
 }

@@ -72,6 +72,9 @@ class GraphIndex {
   // As `connect` within each label; returns how many nodes stay out of reach there.
   size_t connect_labels(size_t beam, const std::vector<Row>& also, const Poll& poll);
   size_t count_unreachable(const Poll& poll) const;
+  // How much alike the neighbors of a node are in whether they pass, a bit a node: the share of the variance that lies between
+  // nodes, by the lists of some (intraclass correlation). 0 where what passes is as if drawn, 1 where it is apart.
+  float unevenness(const uint64_t* bits, size_t n_bits) const;
   void consolidate(const std::vector<bool>& dead, const BuildRules& rules, const Poll& poll);
 
   size_t query_bytes() const { return travel_->query_bytes(); }

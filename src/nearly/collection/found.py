@@ -137,9 +137,10 @@ class Found(Hits, _Joined):
 
     def __init__(
         self, at: Any, distances: Any, single: bool, context: Context, work: Any, joiner: Joiner,
-        batch: "tuple[Found, int | slice] | None" = None,
+        batch: "tuple[Found, int | slice] | None" = None, trimmed: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(at, distances, single, context, work)
+        self._trimmed |= trimmed
         self._joiner, self._joined, self._batch = joiner, {}, batch
         self._seen: Seen | None = None
 
@@ -157,7 +158,10 @@ class Found(Hits, _Joined):
             if self._batch is None:
                 return self._read("keys", self._ids)  # type: ignore[no-any-return]
             batch, place = self._batch  # whose keys are read at once: who reads those of one reads others too
-            keys = self._joined["keys"] = batch.ids[place][: len(self._ids)]
+            keys = batch.ids[place]
+            if len(keys) != len(self._ids):
+                keys = keys[: len(self._ids)]
+            self._joined["keys"] = keys
         return keys
 
     @property
@@ -182,8 +186,12 @@ class Found(Hits, _Joined):
         if self.single:
             return map(Hit, self.ids.tolist(), self.distances.tolist())
         context, work, joiner = self._context, self._work, self._joiner
-        rows = zip(self._at, self.distances, strict=True)
-        return (Found(at, far, True, context, work, joiner, (self, i)) for i, (at, far) in enumerate(rows))
+        rows = self._at
+        whole = bool(rows.shape[1]) and bool((rows[:, -1] >= 0).all())  # nothing is to be trimmed of any
+        return (
+            Found(at, far, True, context, work, joiner, (self, i), whole)
+            for i, (at, far) in enumerate(zip(rows, self.distances, strict=True))
+        )
 
     def __getitem__(self, at: int | slice) -> Any:
         places, distances = self._at[at], self.distances[at]

@@ -11,9 +11,11 @@ from nearly.indexes.store import NONE
 
 if TYPE_CHECKING:
     from nearly.indexes.base import Index
+    from nearly.indexes.graph import GraphIndex
 
 __all__ = ["Allowed", "Nodes", "nodes_of", "passing"]
 
+_FEWEST, _MOST = 0.02, 0.7  # shares between which it matters how what passes lies
 _SEEDS = 16  # nodes from which a walk begins among what passes, beside the graph's own entries; as many as of those
 
 
@@ -49,13 +51,14 @@ class Allowed:
         What inverted lists were found to hold of it.
     """
 
-    __slots__ = ("_nodes", "bits", "held", "n", "ready")
+    __slots__ = ("_nodes", "_uneven", "bits", "held", "n", "ready")
 
     def __init__(self, bits: NDArray[np.uint64], n: int) -> None:
         self.bits, self.n = bits, n
         self.ready: dict[Any, Any] = {}
         self.held: Any = None
         self._nodes: tuple[Any, int, Nodes] | None = None
+        self._uneven: tuple[Nodes, float] | None = None
 
     def nodes(self, index: "Index") -> Nodes:
         """The nodes that it means, as rows hang now."""
@@ -63,6 +66,18 @@ class Allowed:
         if held is None or held[0] is not store or held[1] != change:
             held = self._nodes = store, change, nodes_of(index, self.bits)
         return held[2]
+
+    def uneven(self, index: "GraphIndex") -> float:
+        """How much alike neighbors in a graph are in whether they pass, to a twentieth.
+
+        0 where so few or so many pass that it does not matter.
+        """
+        if not _FEWEST < self.n / max(1, len(index)) < _MOST:
+            return 0.0
+        nodes = self.nodes(index)
+        if self._uneven is None or self._uneven[0] is not nodes:
+            self._uneven = nodes, round(20 * index._graph.unevenness(nodes.bits)) / 20
+        return self._uneven[1]
 
 
 def passing(index: "Index", where: Any) -> Allowed:

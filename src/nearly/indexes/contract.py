@@ -83,7 +83,7 @@ class Contract:
         self.efforts: dict[tuple[int, float | None, int | None], Effort] = {}
         self.needs: needs.Needs | None = None
         self._sieves: dict[tuple[int, float], sifting.Sieve] = {}  # what a target means for filtered searches
-        self._ways: dict[tuple[int, float, int], sifting.Way] = {}  # and where so many pass
+        self._ways: dict[tuple[int, float, int, float], sifting.Way] = {}  # and where so many pass
         self._choices: dict[tuple[int, float], Choice] = {}  # of the curve, until another one is measured
         self._size = 0  # vectors when the curve was measured
         self._depth_factor = 3.0
@@ -236,14 +236,14 @@ class Contract:
             known = sieves[k, target] = sifting.made(index, k, target)
         return known
 
-    def way(self, index: "GraphIndex", k: int, target: float, passing: int) -> sifting.Way:
-        """How a search goes where so many rows pass; the latest are remembered."""
-        key, ways = (k, target, passing), self._ways
+    def way(self, index: "GraphIndex", k: int, target: float, passing: int, uneven: float = 0.0) -> sifting.Way:
+        """How a search goes where so many rows pass, and lie so unevenly; the latest are remembered."""
+        key, ways = (k, target, passing, uneven), self._ways
         known = ways.get(key)
         if known is None:
             if len(ways) >= _WAYS:
                 ways = self._ways = {}
-            known = ways[key] = sifting.chosen(index, k, target, passing)
+            known = ways[key] = sifting.chosen(index, k, target, passing, uneven)
         return known
 
     def growth(self, index: "GraphIndex") -> float:

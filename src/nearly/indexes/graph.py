@@ -361,7 +361,8 @@ class GraphIndex(Index):
             return self._walk(rows, k, single, how, None, workers)
         if how.reaches is not None:
             target = self._contract.target if recall is None else recall
-            return self._sift(rows, k, single, target, self._contract.way(self, k, target, allowed.n), allowed, workers)
+            way = self._contract.way(self, k, target, allowed.n, allowed.uneven(self))
+            return self._sift(rows, k, single, target, way, allowed, workers)
         if allowed.n**2 <= SCAN_FACTOR * how.lists * max(1, self._n_nodes):
             plan = f"exact scan of the {allowed.n} {self.noun} that pass, of {len(self)}"
             return self._scan(rows, k, single, allowed, workers, plan)

@@ -58,7 +58,7 @@ def ready(index: "GraphIndex", allowed: Allowed, k: int, recall: float | None) -
     if how.scan or how.reaches is None:
         return None
     target = index._contract.target if recall is None else recall
-    way = index._contract.way(index, k, target, allowed.n)
+    way = index._contract.way(index, k, target, allowed.n, allowed.uneven(index))
     made = made_ready(index, allowed, k, how, way, by_codes=sifting.scans_by_codes(index, k, target, allowed.n))
     if made is not None:
         _keep(allowed, (k, recall), made)
@@ -110,10 +110,10 @@ def _scan(index: Index, allowed: Allowed, k: int, codes: Any, spread: float) -> 
         n_nodes = min(n_nodes, codes.n_rows)
     if len(numbers) and numbers[-1] >= n_nodes:
         return None
-    return partial(
-        _core.scan_chosen_one, store.scorer, codes, spread, store.rows, n_nodes, k, store.metric.number, allowed.bits,
-        numbers, allowed.n,
-    )  # fmt: skip
+    made = _core.ChosenScan(
+        store.scorer, codes, spread, store.rows, n_nodes, k, store.metric.number, allowed.bits, numbers, allowed.n
+    )
+    return made.find
 
 
 def _keep(allowed: Allowed, key: Any, made: Ready) -> None:

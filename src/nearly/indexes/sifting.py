@@ -29,7 +29,9 @@ _EDGES = np.array([0.07, 0.03, 0.0], np.float32)  # shares down to which what wa
 _EXACT = 0.995  # targets beyond which a scan by codes, which may miss a thousandth, is not taken
 _RANKED = 5  # vectors, for each of the k, that a scan by codes compares
 _PROBE = 300.0  # comparisons before a walk sees what passes around its query, with the lists that they take
-_WORTH_A_LOOK, _FAR_FROM = 5.5, 4.0  # scans so many times as long as that; walks so many times as long as a scan
+_WORTH_A_LOOK = 5.5  # scans so many times as long as that
+_APART = 0.35  # of neighbors that are so much alike, where walks find much that passes or nothing
+_ALIKE = 8.0  # times as much more a walk takes where neighbors are all alike: attributes of CVE
 _FRESH = 0.6  # of a list's neighbors are met for the first time, where all are walked
 
 
@@ -117,11 +119,14 @@ def _preparing(index: "GraphIndex") -> float:
     return 0.0 if codes is None else costs.prepared(codes.stride, index._store.dim)
 
 
-def chosen(index: "GraphIndex", k: int, target: float, passing: int) -> Way:
+def chosen(index: "GraphIndex", k: int, target: float, passing: int, uneven: float = 0.0) -> Way:
     """The way that should cost the least, by counts of what is compared and read.
 
+    Counts are of filters that pass nodes as if drawn. Where neighbors are ``uneven``, that is alike in whether they
+    pass, fewer pass around most queries than of all, and walks take longer.
+
     A walk sees in its first hops what passes around its query and may turn to a scan then. So where the first hops cost
-    little beside a scan, and a walk may be the quicker one for a query that the filter goes along with, one begins.
+    little beside a scan, and queries differ much in what passes around them, one begins though a scan may be quicker.
     """
     n = len(index)
     those = f"{passing} of {n} {index.noun} pass ({passing / n:.2%})"
@@ -136,11 +141,12 @@ def chosen(index: "GraphIndex", k: int, target: float, passing: int) -> Way:
         rank, ranks = float(sieve.ranks[0]) / share, sieve.ranks.astype(float)
         lists = float(np.interp(math.log(rank), np.log(ranks), sieve.lists)) * max(1.0, rank / float(ranks[-1]))
         walk = lists * (_FRESH * index._lists[0].stride / 4 + costs.LIST)
+    walk *= 1 + _ALIKE * uneven
     look = _PROBE + _preparing(index) / comparison
     walk += look
     scan = passing * row / comparison
     said = f"about {walk * comparison / 1000:.0f} µs a query, a scan of them {scan * comparison / 1000:.0f}"
-    if scan <= walk and (scan < _WORTH_A_LOOK * look or walk > _FAR_FROM * scan):
+    if scan <= walk and (uneven < _APART or scan < _WORTH_A_LOOK * look):
         return Way(None, 0, f"{those}: a walk takes {said}", walk * comparison)
     return Way(sieve, int(scan), f"{those}: a walk takes {said}", walk * comparison)
 
