@@ -51,26 +51,22 @@ void check_links(const Rows& r, In<uint32_t, 1> rows, In<uint32_t, 1> nodes) {
 
 using Nodes = nb::ndarray<nb::numpy, uint32_t, nb::ndim<1>>;
 
-Nodes set_nodes(In<uint64_t, 1> bits, size_t n_nodes) {
-  auto found = std::make_unique<std::vector<Row>>(set_below(bits.data(), bits.shape(0), n_nodes));
-  const nb::capsule owner(found.get(), [](void* p) noexcept { delete static_cast<std::vector<Row>*>(p); });
-  const std::vector<Row>* kept = found.release();
-  return Nodes(const_cast<Row*>(kept->data()), {kept->size()}, owner);
-}
-
 using Words = nb::ndarray<nb::numpy, uint64_t, nb::ndim<1>>;
 
-// The nodes below n_nodes on which rows hang that are set: a bit each, and their numbers.
-std::pair<Words, Nodes> nodes_of_rows(In<uint64_t, 1> bits, In<uint32_t, 1> nodes, size_t n_nodes) {
+Nodes as_array(std::vector<Row>&& found) {
+  auto held = std::make_unique<std::vector<Row>>(std::move(found));
+  const nb::capsule owner(held.get(), [](void* p) noexcept { delete static_cast<std::vector<Row>*>(p); });
+  std::vector<Row>* kept = held.release();
+  return Nodes(kept->data(), {kept->size()}, owner);
+}
+
+// The nodes below n_nodes on which rows hang that are set.
+Words nodes_of_rows(In<uint64_t, 1> bits, In<uint32_t, 1> nodes, size_t n_nodes) {
   const size_t n_words = (n_nodes + 63) / 64;
-  auto made = std::make_unique<uint64_t[]>(n_words);
+  auto made = std::make_unique<uint64_t[]>(std::max<size_t>(1, n_words));
   nodes_of(bits.data(), bits.shape(0), nodes.data(), nodes.shape(0), n_nodes, made.get());
-  auto found = std::make_unique<std::vector<Row>>(set_below(made.get(), n_words, n_nodes));
-  const nb::capsule of_bits(made.get(), [](void* p) noexcept { delete[] static_cast<uint64_t*>(p); });
-  uint64_t* words = made.release();
-  const nb::capsule of_numbers(found.get(), [](void* p) noexcept { delete static_cast<std::vector<Row>*>(p); });
-  std::vector<Row>* numbers = found.release();
-  return {Words(words, {n_words}, of_bits), Nodes(numbers->data(), {numbers->size()}, of_numbers)};
+  const nb::capsule owner(made.get(), [](void* p) noexcept { delete[] static_cast<uint64_t*>(p); });
+  return Words(made.release(), {n_words}, owner);
 }
 
 size_t check_nodes(const Rows& rows, size_t n_rows, size_t n_nodes) {
@@ -216,8 +212,13 @@ void tables(nb::module_& m) {
       .def("check", &check_nodes, "n_rows"_a, "n_nodes"_a);
 
   m.def("nodes_of", &nodes_of_rows, "bits"_a.noconvert(), "nodes"_a.noconvert(), "n_nodes"_a,
-        "The nodes below n_nodes on which rows hang that are set: a bit each, and their numbers, ascending.");
-  m.def("set_nodes", &set_nodes, "bits"_a.noconvert(), "n_nodes"_a, "Those below n_nodes that are set, ascending.");
+        "The nodes below n_nodes on which rows hang that are set, a bit each.");
+  m.def("set_nodes", [](In<uint64_t, 1> bits, size_t n_nodes) {
+    return as_array(set_below(bits.data(), bits.shape(0), n_nodes));
+  }, "bits"_a.noconvert(), "n_nodes"_a, "Those below n_nodes that are set, ascending.");
+  m.def("some_nodes", [](In<uint64_t, 1> bits, size_t n_nodes, size_t most) {
+    return as_array(some_below(bits.data(), bits.shape(0), n_nodes, most));
+  }, "bits"_a.noconvert(), "n_nodes"_a, "most"_a, "Some of these from all over, ascending.");
   m.def("set_threads", [](size_t n) { set_default_threads(n); }, "n"_a);
   m.def("get_threads", &default_threads);
 }

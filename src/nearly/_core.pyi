@@ -152,13 +152,14 @@ class Rows:
 
     def check(self, n_rows: int, n_nodes: int) -> int: ...
 
-def nodes_of(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int) -> tuple[Annotated[NDArray[numpy.uint64], dict(shape=(None,))], Annotated[NDArray[numpy.uint32], dict(shape=(None,))]]:
-    """
-    The nodes below n_nodes on which rows hang that are set: a bit each, and their numbers, ascending.
-    """
+def nodes_of(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,))]:
+    """The nodes below n_nodes on which rows hang that are set, a bit each."""
 
 def set_nodes(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
     """Those below n_nodes that are set, ascending."""
+
+def some_nodes(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int, most: int) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
+    """Some of these from all over, ascending."""
 
 def set_threads(n: int) -> None: ...
 

@@ -225,10 +225,14 @@ def test_bits_of_rows_become_bits_and_numbers_of_nodes(rng):
     nodes = rng.integers(0, 130, 500).astype(np.uint32)
     nodes[rng.random(500) < 0.1] = NONE
     mask = rng.random(500) < 0.2
-    out, numbers = _core.nodes_of(pack(mask), nodes, 130)
+    out = _core.nodes_of(pack(mask), nodes, 130)
     wanted = np.unique(nodes[mask & (nodes != NONE)])
     assert out.tolist() == pack(np.isin(np.arange(192), wanted)).tolist()
-    assert numbers.tolist() == wanted.tolist()
+    for most in (1, 5, 16, 200):
+        some = _core.some_nodes(out, 130, most)
+        assert len(some) == min(most, len(np.unique(wanted // 64)))
+        assert np.isin(some, wanted).all()
+        assert (np.diff(some.astype(int)) > 0).all()
     assert _core.set_nodes(out, 130).tolist() == wanted.tolist()
     assert _core.set_nodes(out, 64).tolist() == wanted[wanted < 64].tolist()
     assert _core.set_nodes(out, 1 << 40).tolist() == wanted.tolist()

@@ -137,8 +137,9 @@ def test_a_walk_that_takes_too_long_is_a_scan(made):
     assert "came back short and were scanned" in hits.plan
     assert (hits.counts == K).all()
     assert recall(index, queries, mask, hits) >= 0.95
-    one = made_ready(index, index._filter(mask), K, way.sieve.how, way, by_codes=True)
-    answers = [one.ask(query) for query in queries[:30]]
+    allowed = index._filter(mask)
+    one = made_ready(index, allowed, K, way.sieve.how, way, by_codes=True)
+    answers = [one.ask(index, allowed, query) for query in queries[:30]]
     assert any("as a walk came back short" in each.plan for each in answers)
     assert [each.ids.tolist() for each in answers] == [each.tolist() for each in hits.ids[:30]]
 

@@ -1,6 +1,6 @@
 """What passes a filter, in the terms of an index: a bit a row, and from that the nodes."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,29 @@ _FEWEST, _MOST = 0.02, 0.7  # shares between which it matters how what passes li
 _SEEDS = 16  # nodes from which a walk begins among what passes, beside the graph's own entries; as many as of those
 
 
-class Nodes(NamedTuple):
-    """The nodes on which rows hang that pass: a bit for each node, their numbers ascending, and some of these."""
+class Nodes:
+    """The nodes on which rows hang that pass: a bit for each node, and what is made of them when it is asked for."""
 
-    bits: NDArray[np.uint64]
-    numbers: NDArray[np.uint32]
-    some: NDArray[np.uint32]
+    __slots__ = ("_numbers", "_some", "bits", "n_nodes")
+
+    def __init__(self, bits: NDArray[np.uint64], n_nodes: int) -> None:
+        self.bits, self.n_nodes = bits, n_nodes
+        self._numbers: NDArray[np.uint32] | None = None
+        self._some: NDArray[np.uint32] | None = None
+
+    @property
+    def numbers(self) -> NDArray[np.uint32]:
+        """Their numbers, ascending."""
+        if self._numbers is None:
+            self._numbers = _core.set_nodes(self.bits, self.n_nodes)
+        return self._numbers
+
+    @property
+    def some(self) -> NDArray[np.uint32]:
+        """A few of these, from all over."""
+        if self._some is None:
+            self._some = _core.some_nodes(self.bits, self.n_nodes, _SEEDS)
+        return self._some
 
     def below(self, n: int) -> NDArray[np.uint32]:
         """The numbers below n: a writer may have added nodes since a reader learned how many there are."""
@@ -120,10 +137,4 @@ def _packed(passes: NDArray[np.bool_]) -> Allowed:
 def nodes_of(index: "Index", bits: NDArray[np.uint64]) -> Nodes:
     """The nodes on which rows hang whose bit is set."""
     n_nodes, store = index._snapshot()
-    if index._nodes_are_rows():
-        numbers = _core.set_nodes(bits, n_nodes)
-    else:
-        bits, numbers = _core.nodes_of(bits, store.column("nodes"), n_nodes)
-    n = len(numbers)
-    some = numbers if n <= _SEEDS else numbers[(2 * np.arange(_SEEDS) + 1) * n // (2 * _SEEDS)]
-    return Nodes(bits, numbers, some)
+    return Nodes(bits if index._nodes_are_rows() else _core.nodes_of(bits, store.column("nodes"), n_nodes), n_nodes)

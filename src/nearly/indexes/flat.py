@@ -209,7 +209,7 @@ class Flat(Index):
         if allowed is None or before % 2 or allowed.n * 4 >= self._n_nodes:
             return None
         asked = ready_scan(self, allowed, k, self._context())
-        found = None if asked is None else asked.ask(query)
+        found = None if asked is None else asked.ask(self, allowed, query)
         return found if before == self._reuse else None
 
     def _exactly(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:

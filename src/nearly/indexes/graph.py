@@ -323,7 +323,7 @@ class GraphIndex(Index):
         if allowed is None or before % 2:
             return None
         asked = ready(self, allowed, k, recall)
-        found = None if asked is None else asked.ask(query)
+        found = None if asked is None else asked.ask(self, allowed, query)
         return found if before == self._reuse else None
 
     def _filtered(self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: Any) -> Hits:
