@@ -26,7 +26,7 @@ class Ready:
     """A search for one query, and what it was made of: other things took their place if these are not those there are.
 
     ``walk`` gives nothing where the query is to be scanned for; ``by`` is codes and how far they err, or None for the
-    vectors, and the scan is made ready when the first one is. Nothing here holds the index or the filter, which hold it.
+    vectors, and the scan is made ready when the first one is. Nothing here holds the index or the filter that hold it.
     """
 
     __slots__ = ("by", "context", "k", "made_of", "scan", "scanned", "walk")
