@@ -87,9 +87,10 @@ struct Table {
   void (*fine_steps)(const float* a, size_t units, const Grid* grids, int16_t* out);
   void (*tries)(const int16_t* a, size_t units, const float* scales, size_t n, const Grid* grids, float* out);
   void (*clipped)(const int16_t* a, size_t units, float inverse, const Grid* grids, float* out);
-  // Of whole numbers, in units of 64: squares, and magnitudes times a scale.
+  // Squares of units of 64 whole numbers; and magnitudes times a scale, of n that are a multiple of 64.
   void (*unit_squares)(const int32_t* x, size_t units, float* out);
-  void (*magnitudes)(const int32_t* x, size_t n, float scale, float* out);
+  void (*whole_magnitudes)(const int32_t* x, size_t n, float scale, float* out);
+  void (*magnitudes)(const float* x, size_t n, float scale, float* out);
   // Units of 64 magnitudes as codes of `lead` leading and `further` bits, in the layout of `packed`: body/packed.inl.hpp.
   void (*cut)(const float* a, const int32_t* signs, size_t units, float scale, int lead, int further, uint8_t* leading,
               uint8_t* rest);

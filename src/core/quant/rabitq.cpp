@@ -60,16 +60,17 @@ size_t RaBitQ::prepared_bytes() const { return sizeof(Query) + size_ * (spec_.bi
 
 // -- coding ------------------------------------------------------------------------------------------------------------
 
-// residual: rotated, size_ floats. with_center: <r, center>, for products.
-void RaBitQ::encode(const float* residual, double with_center, uint8_t* row) const {
+// residual: rotated, size_ floats. square: |r|^2, which a rotation leaves. with_center: <r, center>, for products.
+void RaBitQ::encode(const float* residual, double square, double with_center, uint8_t* row) const {
   std::memset(row, 0, rows_->stride());
-  const double square = dot(residual, residual, size_), norm = std::sqrt(square);
+  const double norm = std::sqrt(square);
   Factors f{spec_.product() ? static_cast<float>(-with_center) : to_float(square), 0, 0, 0, 0};
-  if (norm > 0 && norm < std::numeric_limits<double>::infinity()) {
+  const double step = kSteps[spec_.bits] / std::sqrt(static_cast<double>(size_));
+  const auto inverse = static_cast<float>(1.0 / (norm * step));
+  if (norm < std::numeric_limits<double>::infinity() && inverse < std::numeric_limits<float>::infinity()) {
     thread_local std::vector<float> a;
     a.resize(size_);
-    const double step = kSteps[spec_.bits] / std::sqrt(static_cast<double>(size_)), inverse = 1.0 / (norm * step);
-    for (size_t j = 0; j < size_; ++j) a[j] = static_cast<float>(std::fabs(residual[j]) * inverse);
+    kernels::active().magnitudes(residual, size_, inverse, a.data());
     const Fit all = spec_.bits == 1 ? fit(a.data(), grids_, 1.0f) : choose_scale(a.data(), grids_, kRounds);
     kernels::active().cut(a.data(), reinterpret_cast<const int32_t*>(residual), units_, all.scale, lead_bits_, further_bits_,
                           row + lead_, row + further_);
@@ -89,13 +90,13 @@ void RaBitQ::fill(size_t first, const float* vectors, size_t n) {
   const size_t inputs = spec_.input_dim();
   for (size_t i = 0; i < n; ++i) {
     spec_.row(vectors + i * spec_.dim, residual.data());
-    for (size_t j = 0; j < inputs; ++j) residual[j] -= spec_.center[j];
+    const double square = kernels::active().center(residual.data(), spec_.center.data(), inputs);
     double with_center = 0;
     if (spec_.product())
       for (size_t j = 0; j < inputs; ++j) with_center += static_cast<double>(residual[j]) * spec_.center[j];
     std::fill(residual.begin() + static_cast<ptrdiff_t>(inputs), residual.end(), 0.0f);
     spec_.rotation.rotate(residual.data());
-    encode(residual.data(), with_center, rows_->row(first + i));
+    encode(residual.data(), square, with_center, rows_->row(first + i));
   }
 }
 

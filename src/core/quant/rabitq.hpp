@@ -48,7 +48,7 @@ class RaBitQ final : public Bounded {
   struct Factors;
   struct Query;
   const Factors& factors(const uint8_t* row) const { return *reinterpret_cast<const Factors*>(row); }
-  void encode(const float* residual, double with_center, uint8_t* row) const;
+  void encode(const float* residual, double square, double with_center, uint8_t* row) const;
   double decode_codes(const uint8_t* row, int16_t* v) const;
   double nearest_length(const uint8_t* row, double square) const;
   void digits(const int16_t* whole, bool fine, float step, float norm, float constant, Query* out) const;

@@ -193,8 +193,9 @@ void Saq::encode(const int32_t* z, double step, float add, double square, uint8_
   if (norm > 0 && norm < std::numeric_limits<double>::infinity()) {
     a.resize(size_);
     for (const Part& part : parts_)
-      kernels::active().magnitudes(z + part.first, part.size,
-                                   static_cast<float>(1.0 / (root * static_cast<double>(part.step))), a.data() + part.first);
+      kernels::active().whole_magnitudes(z + part.first, part.size,
+                                         static_cast<float>(1.0 / (root * static_cast<double>(part.step))),
+                                         a.data() + part.first);
     const float scale = choose_scale(a.data(), grids_, spec_.rounds).scale;
     for (const Part& part : parts_)
       kernels::active().cut(a.data() + part.first, z + part.first, part.units, scale, part.lead, part.further,

@@ -144,9 +144,10 @@ void unit_squares(const int32_t* x, size_t units, float* out) {
   }
 }
 
-// out[j] = |x[j]| * scale; n is a multiple of 64.
-void magnitudes(const int32_t* x, size_t n, float scale, float* out) {
+inline Floats load(const int32_t* x) { return __builtin_convertvector(load_as<Ints>(x), Floats); }
+
+// out[j] = |x[j]| * scale of floats or whole numbers; n is a multiple of 64.
+template <typename Stored> void magnitudes(const Stored* x, size_t n, float scale, float* out) {
   const Floats by = splat(scale);
-  for (size_t j = 0; j < n; j += kLanes)
-    store_as(out + j, magnitude(__builtin_convertvector(load_as<Ints>(x + j), Floats)) * by);
+  for (size_t j = 0; j < n; j += kLanes) store_as(out + j, magnitude(load(x + j)) * by);
 }
