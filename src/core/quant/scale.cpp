@@ -63,6 +63,7 @@ float balanced(const int16_t* a, const std::vector<kernels::Grid>& grids) {
 
 // Rounding is not quite as even as the balance of errors takes it to be, so scales around that are tried.
 Fit choose_scale(const float* a, const std::vector<kernels::Grid>& grids, int rounds) {
+  constexpr float kSame = 1e-4f;  // hardly a code changes: that of the finest steps
   thread_local std::vector<int16_t> fine;
   fine.resize(grids.size() * 64);
   kernels::active().fine_steps(a, grids.size(), grids.data(), fine.data());
@@ -70,7 +71,9 @@ Fit choose_scale(const float* a, const std::vector<kernels::Grid>& grids, int ro
   const Tried near = best_around(fine.data(), grids, middle, 5, 0.03f, {middle, -1.0f});
   Fit best = fit(a, grids, best_around(fine.data(), grids, near.scale, 4, 0.007f, near).scale);
   for (int round = 0; round < rounds && best.product > 0; ++round) {
-    const Fit adjusted = fit(a, grids, best.square / best.product);
+    const float fitting = best.square / best.product;
+    if (std::fabs(fitting - best.scale) < kSame * best.scale) break;
+    const Fit adjusted = fit(a, grids, fitting);
     if (!(adjusted.quality() > best.quality())) break;
     best = adjusted;
   }
