@@ -45,7 +45,7 @@ RaBitQ::RaBitQ(RaBitQSpec spec, std::shared_ptr<Table> rows)
   lead_bits_ = std::min(spec_.bits, kLead);
   further_bits_ = spec_.bits - lead_bits_;
   lead_ = further_bits_ == 0 ? kFirst : kFactors;
-  further_ = lead_ + units_ * 8 * static_cast<size_t>(lead_bits_);
+  first_bytes_ = further_ = lead_ + units_ * 8 * static_cast<size_t>(lead_bits_);
   grids_.assign(units_, grid(spec_.bits, 1.0f, 1.0f));
   first_grids_.assign(units_, grid(spec_.bits, 1.0f, 1.0f, further_bits_));
   center_square_ = sum_of_squares(spec_.center.data(), spec_.center.size());

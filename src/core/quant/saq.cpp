@@ -132,6 +132,7 @@ Saq::Saq(SaqSpec spec, std::shared_ptr<Table> rows)
     at += part.units * 8 * static_cast<size_t>(part.lead);
     parts_.push_back(part);
   }
+  first_bytes_ = at;
   for (Part& part : parts_) {
     part.further_at = at;
     at += part.units * 8 * static_cast<size_t>(part.further);
