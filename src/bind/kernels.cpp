@@ -124,11 +124,35 @@ void rotate(Out<float, 2> rows, In<uint64_t, 1> signs) {
   for (size_t i = 0; i < rows.shape(0); ++i) k::active().rotate(rows.data() + i * dim, signs.data(), dim);
 }
 
-void sweep(In<float, 1> magnitudes, float scale, In<float, 1> tops, In<float, 1> weights, Out<float, 1> out) {
-  const size_t units = tops.shape(0);
-  require(magnitudes.shape(0) == units * 64 && weights.shape(0) == units && out.shape(0) == 2,
-          "sweep: 64 magnitudes, a top and a weight for each unit, two sums");
-  k::active().sweep(magnitudes.data(), units, scale, tops.data(), weights.data(), out.data());
+// Grids are rows of a share of the scale, a top, two weights, the fine steps to 1 and their inverse.
+void sweep(In<float, 1> magnitudes, float scale, In<float, 2> grids, Out<float, 1> out) {
+  const size_t units = grids.shape(0);
+  require(magnitudes.shape(0) == units * 64 && grids.shape(1) == 6 && out.shape(0) == 2,
+          "sweep: 64 magnitudes and a grid for each unit, two sums");
+  k::active().sweep(magnitudes.data(), units, scale, reinterpret_cast<const k::Grid*>(grids.data()), out.data());
+}
+
+// The same sums by fine steps, for each scale; and those that the inverse of a scale clips.
+void fine_sweeps(In<float, 1> magnitudes, In<float, 1> scales, float inverse, In<float, 2> grids, Out<float, 2> out,
+                 Out<float, 1> clipped) {
+  const size_t units = grids.shape(0), n = scales.shape(0);
+  require(magnitudes.shape(0) == units * 64 && grids.shape(1) == 6 && n <= k::kTries && out.shape(0) == n &&
+              out.shape(1) == 2 && clipped.shape(0) == 2, "fine_sweeps: 64 magnitudes and a grid for each unit, two sums for each scale");
+  const auto* of = reinterpret_cast<const k::Grid*>(grids.data());
+  std::vector<int16_t> fine(units * 64);
+  k::active().fine_steps(magnitudes.data(), units, of, fine.data());
+  k::active().tries(fine.data(), units, scales.data(), n, of, out.data());
+  k::active().clipped(fine.data(), units, inverse, of, clipped.data());
+}
+
+// Rows of codes, leading bits first.
+void cut(In<float, 1> magnitudes, In<int32_t, 1> signs, float scale, int lead, int further, Out<uint8_t, 1> out) {
+  const size_t units = magnitudes.shape(0) / 64;
+  require(magnitudes.shape(0) == units * 64 && signs.shape(0) == units * 64 && lead >= 1 && lead <= 8 && further >= 0 &&
+              further <= 8 && out.shape(0) == units * 8 * static_cast<size_t>(lead + further),
+          "cut: 64 magnitudes and signs for each unit, up to 8 leading and 8 further bits");
+  k::active().cut(magnitudes.data(), signs.data(), units, scale, lead, further, out.data(),
+                  out.data() + units * 8 * static_cast<size_t>(lead));
 }
 
 void fastscan(In<uint8_t, 2> tables, In<uint8_t, 3> packed, Out<uint16_t, 2> out) {
@@ -181,7 +205,7 @@ void whole_products(In<int16_t, 2> rows, In<int16_t, 2> columns, Out<int32_t, 3>
   require(out.shape(0) == packed.panels() && out.shape(1) == rows.shape(0) && out.shape(2) == packed.width(),
           "whole_products: out is (panels, rows, columns of a panel)");
   for (size_t p = 0; p < packed.panels(); ++p)
-    packed.multiply(rows.data(), rows.shape(0), p, out.data() + p * rows.shape(0) * packed.width());
+    packed.multiply(rows.data(), rows.shape(0), p, out.data() + p * rows.shape(0) * packed.width(), packed.width());
 }
 
 // Pairs of a row and a bit for each column.
@@ -279,8 +303,10 @@ void kernels(nb::module_& m) {
   m.def("packed_dots", &packed_dots, "query"_a.noconvert(), "rows"_a.noconvert(), "bits"_a, "out"_a.noconvert(),
         "chosen"_a.noconvert() = nb::none());
   m.def("rotate", &rotate, "rows"_a.noconvert(), "signs"_a.noconvert());
-  m.def("sweep", &sweep, "magnitudes"_a.noconvert(), "scale"_a, "tops"_a.noconvert(), "weights"_a.noconvert(),
-        "out"_a.noconvert());
+  m.def("sweep", &sweep, "magnitudes"_a.noconvert(), "scale"_a, "grids"_a.noconvert(), "out"_a.noconvert());
+  m.def("fine_sweeps", &fine_sweeps, "magnitudes"_a.noconvert(), "scales"_a.noconvert(), "inverse"_a,
+        "grids"_a.noconvert(), "out"_a.noconvert(), "clipped"_a.noconvert());
+  m.def("cut", &cut, "magnitudes"_a.noconvert(), "signs"_a.noconvert(), "scale"_a, "lead"_a, "further"_a, "out"_a.noconvert());
   m.def("fastscan", &fastscan, "tables"_a.noconvert(), "packed"_a.noconvert(), "out"_a.noconvert());
   m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
   m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);

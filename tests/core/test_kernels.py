@@ -206,6 +206,22 @@ def test_products_with_packed_codes_are_exact(simd_target, rng, n_bits):
         np.testing.assert_array_equal(some, out[chosen])
 
 
+@over("lead", range(1, 9))
+@over("further", [0, 1, 4, 8])
+def test_magnitudes_are_cut_into_packed_codes(simd_target, rng, lead, further):
+    x = rng.standard_normal(192).astype(np.float32)
+    x[:3] = 0, 1e30, -1e30  # code 0 below the middle, and the outermost
+    top, scale = 2 ** (lead + further - 1) - 1, np.float32(0.4 * 2 ** (lead + further))
+    out = np.empty(24 * (lead + further), np.uint8)
+    _core.cut(np.abs(x), x.view(np.int32), scale, lead, further, out)
+    k = np.minimum(np.floor(np.abs(x) * scale), top).astype(np.int64)
+    codes = np.where(x > 0, k + top + 1, top - k)[None]
+    expected = [pack_codes(codes >> further, lead)]
+    if further:
+        expected.append(pack_codes(codes & (2**further - 1), further))
+    np.testing.assert_array_equal(out, np.concatenate(expected, axis=1)[0])
+
+
 @over("n_bits", range(1, 9))
 @over("value", [-64, 63])
 def test_products_with_packed_codes_do_not_saturate(simd_target, n_bits, value):

@@ -208,7 +208,7 @@ def test_the_choice_of_a_step_is_near_the_best_there_is(rng):
         u = np.minimum(np.floor(scales[:, None] * a), top) + 0.5
         return ((u @ a) ** 2 / (u**2).sum(axis=1)).max()
 
-    for n_bits in (2, 3, 4, 6):
+    for n_bits in (2, 3, 4, 6, 8):
         vectors = rng.standard_normal((40, 64), dtype=np.float32)
         vectors -= vectors.mean(axis=0)
         fitted = RaBitQ(n_bits).fit(vectors)
@@ -221,26 +221,71 @@ def test_the_choice_of_a_step_is_near_the_best_there_is(rng):
         assert (1 - reached) <= (1 - optimum) * 1.02 + 1e-6
 
 
-@pytest.mark.parametrize("units", [1, 2, 12])
-def test_sweep_matches_numpy_on_every_target(rng, units):
-    a = np.abs(rng.standard_normal((units, 64), dtype=np.float32))
-    a[0, 3] = 0
-    weights = rng.uniform(0.1, 1, units).astype(np.float32)
+def grids(rng, units, tops, fine):
+    """Rows of a share of the scale, a top, two weights, the fine steps to 1 and their inverse."""
+    made = np.ones((units, 6), np.float32)
+    made[:, 0], made[:, 1] = 0.5 ** (np.arange(units) % 3), tops
+    made[:, 2:4] = rng.uniform(0.1, 1, (units, 2))
+    made[:, 4], made[:, 5] = fine, 1 / fine
+    return made
+
+
+def on_every_target(work):
+    """Return what it gives on each, after seeing that all are the same."""
     before, seen = _core.simd_target(), []
     try:
         for target in _core.simd_targets():
             _core.use_simd_target(target)
-            for scale, top in ((0.3, 1.0), (11.7, 15.0), (1e30, 2047.0)):
-                out = np.full(2, np.nan, np.float32)
-                tops = np.float32(top) - np.arange(units, dtype=np.float32) % 2
-                _core.sweep(a.reshape(-1), scale, tops, weights, out)
-                k = np.minimum(np.floor(a * np.float32(scale)), tops[:, None]).astype(np.float64) + 0.5
-                expected = (k * a).sum(axis=1) @ weights, (k * k).sum(axis=1) @ weights
-                np.testing.assert_allclose(out, expected, rtol=1e-5)
-                seen.append(bits(out))
+            seen.append(work())
     finally:
         _core.use_simd_target(before)
-    assert seen == seen[:3] * (len(seen) // 3)
+    for other in seen[1:]:
+        assert [bits(x) for x in other] == [bits(x) for x in seen[0]]
+    return seen[0]
+
+
+@pytest.mark.parametrize("units", [1, 2, 12])
+@pytest.mark.parametrize(("scale", "top"), [(0.3, 1.0), (11.7, 15.0), (1e30, 2047.0)])
+def test_sweep_matches_numpy_on_every_target(rng, units, scale, top):
+    a = np.abs(rng.standard_normal((units, 64), dtype=np.float32))
+    a[0, 3] = 0
+    of = grids(rng, units, np.float32(top) - np.arange(units) % 2, 64.0)
+
+    def work():
+        out = np.full(2, np.nan, np.float32)
+        _core.sweep(a.reshape(-1), scale, of, out)
+        return [out]
+
+    k = np.minimum(np.floor(a * (np.float32(scale) * of[:, :1])), of[:, 1:2]).astype(np.float64) + 0.5
+    expected = (k * a).sum(axis=1) @ of[:, 2], (k * k).sum(axis=1) @ of[:, 3]
+    np.testing.assert_allclose(on_every_target(work)[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("units", [1, 6])
+@pytest.mark.parametrize(("top", "fine"), [(0.0, 64.0), (7.0, 64.0), (2047.0, 8.0)])
+def test_sweeps_of_fine_steps_match_numpy_on_every_target(rng, units, top, fine):
+    a = np.abs(rng.standard_normal((units, 64), dtype=np.float32)) * np.float32(0.6 * top + 0.6)
+    a[0, :2] = 0, 1e30  # as many as 15 bits hold
+    of = grids(rng, units, top, fine)
+    scales, inverse = np.array([0.4, 0.99, 1.01, 3.9, 1e9], np.float32), 0.7
+
+    def work():
+        out, clipped = np.empty((5, 2), np.float32), np.empty(2, np.float32)
+        _core.fine_sweeps(a.reshape(-1), scales, inverse, of, out, clipped)
+        return [out.reshape(-1), clipped]
+
+    out, clipped = on_every_target(work)
+    steps = np.floor(np.minimum(a * np.float32(fine) + np.float32(0.5), 32767)).astype(np.int64)
+    by = np.minimum(scales[:, None, None] * (of[:, 0] * np.float32(131072 / fine))[:, None], 65535).astype(np.int64)
+    k = np.minimum(((steps * by) >> 16) // 2, int(top)) + 0.5
+    expected = (k * steps / fine).sum(axis=2) @ of[:, 2], (k * k).sum(axis=2) @ of[:, 3]
+    np.testing.assert_allclose(out.reshape(5, 2).T, expected, rtol=1e-5)
+    most = of[:, 1:2] + 0.5
+    beyond = steps > np.floor(np.minimum(most * np.float32(inverse) * np.float32(fine), 32767))
+    weight = of[:, 3]
+    product = (beyond * steps / fine * most).sum(axis=1) @ weight
+    square = np.where(beyond, most**2, 1 / 12).sum(axis=1) @ weight
+    np.testing.assert_allclose(clipped, (product, square), rtol=1e-5)
 
 
 def test_makers_refuse_what_does_not_fit():

@@ -35,9 +35,9 @@ class PackedWhole {
 
   size_t panels() const { return panels_; }
   size_t width() const { return table_->panel; }
-  // As Packed::multiply; no sum of products may leave 32 bits.
-  void multiply(const int16_t* rows, size_t n, size_t p, int32_t* tile) const {
-    table_->whole_products(rows, dim_, n, data_.data() + p * width() * dim_, dim_, tile);
+  // As Packed::multiply, with `stride` from row to row; no sum of products may leave 32 bits.
+  void multiply(const int16_t* rows, size_t n, size_t p, int32_t* tile, size_t stride) const {
+    table_->whole_products(rows, dim_, n, data_.data() + p * width() * dim_, dim_, tile, stride);
   }
   // Table::reaching of the target that the panels are for.
   size_t reaching(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,

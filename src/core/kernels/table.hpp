@@ -27,6 +27,14 @@ struct Merged {
 struct Reached {
   uint32_t row, columns;
 };
+// How 64 magnitudes are cut into codes, and what sums over them weigh: body/sweep.inl.hpp.
+struct Grid {
+  float share;            // of the scale
+  float top;              // the largest code without its sign
+  float product, square;  // weights
+  float fine, inverse;    // whole numbers of 15 bits to a magnitude of 1; 1 / fine
+};
+constexpr size_t kTries = 5;      // scales at once, at most
 constexpr size_t kMostSpans = 32;  // of one pass over a column
 constexpr size_t kLookups = 256;  // groups of a fastscan: 257 * 255 is the largest 16-bit number, and 257 is odd
 
@@ -73,9 +81,19 @@ struct Table {
   float (*byte_tables)(const float* x, size_t books, uint8_t* out, float* least);
   // A rotation of n floats, a multiple of 64, by 4 * n random bits: round r uses the words from signs[r * n / 64].
   void (*rotate)(float* x, const uint64_t* signs, size_t n);
-  // How well codes of one scale point in the direction of magnitudes, in units of 64 that have a largest code and a weight
-  // each: body/sweep.inl.hpp.
-  void (*sweep)(const float* a, size_t units, float scale, const float* tops, const float* weights, float* out);
+  // How well codes of one scale point in the direction of magnitudes, in units of 64 that have a grid each, and the sums
+  // that lead to a scale: body/sweep.inl.hpp.
+  void (*sweep)(const float* a, size_t units, float scale, const Grid* grids, float* out);
+  void (*fine_steps)(const float* a, size_t units, const Grid* grids, int16_t* out);
+  void (*tries)(const int16_t* a, size_t units, const float* scales, size_t n, const Grid* grids, float* out);
+  void (*clipped)(const int16_t* a, size_t units, float inverse, const Grid* grids, float* out);
+  // Squares of units of 64 whole numbers; and magnitudes times a scale, of n that are a multiple of 64.
+  void (*unit_squares)(const int32_t* x, size_t units, float* out);
+  void (*whole_magnitudes)(const int32_t* x, size_t n, float scale, float* out);
+  void (*magnitudes)(const float* x, size_t n, float scale, float* out);
+  // Units of 64 magnitudes as codes of `lead` leading and `further` bits, in the layout of `packed`: body/packed.inl.hpp.
+  void (*cut)(const float* a, const int32_t* signs, size_t units, float scale, int lead, int further, uint8_t* leading,
+              uint8_t* rest);
   // out[i * out_stride + j] = <row i, column j> for n rows of `dim` floats and one packed panel of `panel` columns.
   void (*products)(const float* rows, size_t row_stride, size_t n, const float* packed, size_t dim, float* out,
                    size_t out_stride);
@@ -86,10 +104,10 @@ struct Table {
   double (*center)(float* x, const float* center, size_t n);
   // out[j] = round(x[j] * scale), ties to even, where that fits 16 bits.
   void (*round16)(const float* x, size_t n, float scale, int16_t* out);
-  // out[i * panel + c] = <row i, column c> of n rows and one panel of whole numbers, where no sum leaves 32 bits. dim is
-  // even: packed[(j * panel + 2 * c) + j % 2] for even j and the next is element j of column c.
-  void (*whole_products)(const int16_t* rows, size_t row_stride, size_t n, const int16_t* packed, size_t dim,
-                         int32_t* out);
+  // out[i * out_stride + c] = <row i, column c> of n rows and one panel of whole numbers, where no sum leaves 32 bits. dim
+  // is even: packed[(j * panel + 2 * c) + j % 2] for even j and the next is element j of column c.
+  void (*whole_products)(const int16_t* rows, size_t row_stride, size_t n, const int16_t* packed, size_t dim, int32_t* out,
+                         size_t out_stride);
   // Rows of such a tile where a product is not below row_floor[i] * scale[c] + floor[c] * row_scale[i] - allowance, in
   // floats (what is not a number is not below), and in which columns. `out` has n + 1 places; returns how many it took.
   size_t (*reaching)(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
@@ -104,6 +122,7 @@ struct Table {
   // Symmetric rounding to whole numbers in [-limit, limit]; returns the step, 0 when all are 0. Equal on every target.
   float (*quantize16)(const float* x, size_t n, float limit, int16_t* out);
   float (*quantize8)(const float* x, size_t n, float limit, int8_t* out);
+  float (*largest)(const float* x, size_t n);  // max |x[j]|
   // True when all values are whole numbers in [low, high], at most 2^20 in size; `out` then holds them as bytes.
   bool (*whole_bytes)(const float* x, size_t n, float low, float high, uint8_t* out);
   // Bookkeeping of walks. A candidate is a word: its distance's bits in the order of floats, then twice the row.

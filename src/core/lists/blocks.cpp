@@ -158,7 +158,7 @@ void Screen::compare(const Row* nodes, size_t count) {
   const size_t width = packed_->width();
   kernels::Reached reached[kRowBlock + 1];
   for (size_t p = 0; p < packed_->panels(); ++p) {
-    packed_->multiply(whole_.data(), count, p, tile_.data());
+    packed_->multiply(whole_.data(), count, p, tile_.data(), packed_->width());
     const size_t hits = packed_->reaching(tile_.data(), count, row_floors_, row_scales_, floors_.data() + p * width,
                                           scales_.data() + p * width, static_cast<float>(error_), reached);
     for (size_t h = 0; h < hits; ++h) {

@@ -16,8 +16,9 @@ namespace nearly::lists {
 namespace {
 
 constexpr size_t kBlock = 256;  // slots scored at a time
+constexpr size_t kStrip = 32;   // slots whose nodes are asked for while those before are scored
 constexpr size_t kGrain = 8;    // queries that a thread takes at a time
-constexpr size_t kAhead = 8;    // rows of the next list that are asked for; the hardware follows
+constexpr size_t kAhead = 32;   // rows of the next list that are asked for; the hardware follows
 constexpr size_t kAround = 8;   // lists around a query by which a filter is seen to be against it, at least:
 constexpr size_t kAgainst = 4;  // they hold so many times less that passes than all do on average
 constexpr size_t kNext = 4;     // lists that are read at least before it is looked whether more may hold what is nearer
@@ -217,9 +218,10 @@ class Inverted::Answer {
     Best best(r_.k);
     do {
       for_each_chunk(work, [&](Row, Row first, size_t count) {
-        for (size_t from = 0; from < count; from += kBlock) {
+        for (size_t from = 0; from < count; from += kStrip) {
           const Row* members = index_.members_->as<Row>(first + from);
-          const size_t n = std::min(kBlock, count - from);
+          const size_t n = std::min(kStrip, count - from);
+          if (from + n < count) store.prefetch(members + n, std::min(kStrip, count - from - n));
           store.score(store_.get(), members, n, best.bound(), distance_);
           for (size_t i = 0; i < n; ++i) {
             if (distance_[i] > best.bound()) continue;
@@ -236,7 +238,8 @@ class Inverted::Answer {
     const Scorer& codes = *index_.codes_;
     codes.prepare(r_.queries + q * r_.query_bytes, codes_.get());
     by_estimates(q, work, [&](Row, Row first, size_t n, int64_t* out) {
-      codes.score_range(codes_.get(), first, n, distance_);
+      std::iota(slots_, slots_ + n, first);
+      codes.score(codes_.get(), slots_, n, bound_, distance_);  // by a bound: codes of two stages leave most after the first
       size_t kept = 0;
       for (size_t i = 0; i < n; ++i) {  // without a branch to guess
         out[kept] = word(distance_[i], first + static_cast<Row>(i));
@@ -381,6 +384,7 @@ class Inverted::Answer {
   std::vector<Row> nodes_, places_;
   std::unordered_set<Row> met_;
   float distance_[kBlock];
+  Row slots_[kBlock];
 };
 
 Work Inverted::search(const Request& asked, const Effort& effort, const Poll& poll) const {

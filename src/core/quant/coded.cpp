@@ -6,10 +6,10 @@ namespace nearly::quant {
 
 void Coded::prefetch(const Row* rows, size_t n) const {
   constexpr size_t kMost = 4;  // lines; the hardware follows after a few
-  const size_t stride = rows_->stride();
+  const size_t stride = rows_->stride(), bytes = std::min(stride, first_bytes_);
   const uint8_t* base = rows_->data();
   if (stride % 64 == 0 || stride == 32) {
-    const size_t lines = std::min((stride + 63) / 64, kMost);
+    const size_t lines = std::min((bytes + 63) / 64, kMost);
     if (lines == 1) {
       for (size_t i = 0; i < n; ++i) __builtin_prefetch(base + rows[i] * stride);
       return;
@@ -20,7 +20,7 @@ void Coded::prefetch(const Row* rows, size_t n) const {
   }
   for (size_t i = 0; i < n; ++i) {  // rows that begin within a line
     const auto from = reinterpret_cast<uintptr_t>(base + rows[i] * stride);
-    const uintptr_t end = from + std::min(stride, kMost * 64);
+    const uintptr_t end = from + std::min(bytes, kMost * 64);
     for (uintptr_t line = from / 64 * 64; line < end; line += 64) __builtin_prefetch(reinterpret_cast<const void*>(line));
   }
 }

@@ -28,6 +28,7 @@ class Coded : public Scorer {
 
  protected:
   std::shared_ptr<Table> rows_;
+  size_t first_bytes_ = ~size_t{0};  // of a row, which are read of all: no more are asked for ahead
 
  private:
   size_t dim_, dims_;

@@ -5,29 +5,6 @@
 
 namespace nearly::quant {
 
-void pack_unit(const uint8_t* x, int bits, uint8_t* out) {
-  if (bits == 8) std::memcpy(out, x, 64);
-  if (bits & 4) {
-    const int low = bits & 3;
-    for (size_t i = 0; i < 32; ++i) out[i] = static_cast<uint8_t>((x[i] >> low) | (x[32 + i] >> low) << 4);
-    out += 32;
-  }
-  if (bits & 2) {
-    const int low = bits & 1;
-    for (size_t i = 0; i < 16; ++i)
-      out[i] = static_cast<uint8_t>((x[i] >> low & 3) | (x[16 + i] >> low & 3) << 2 | (x[32 + i] >> low & 3) << 4 |
-                                    (x[48 + i] >> low & 3) << 6);
-    out += 16;
-  }
-  if (bits & 1) {
-    for (size_t i = 0; i < 8; ++i) {
-      uint64_t eight;
-      std::memcpy(&eight, x + i * 8, 8);
-      out[i] = static_cast<uint8_t>((eight & 0x0101010101010101ull) * 0x0102040810204080ull >> 56);  // bit 8j to 56 + j
-    }
-  }
-}
-
 void unpack_unit(const uint8_t* in, int bits, uint8_t* x) {
   if (bits == 8) return static_cast<void>(std::memcpy(x, in, 64));
   std::memset(x, 0, 64);

@@ -18,8 +18,7 @@ constexpr float kSteps[13] = {0,         1.596f,    0.9957f,   0.586f,    0.3352
 constexpr float kErrors[13] = {1,         0.3634f,   0.1188f,   0.03744f,  0.01154f,  0.003495f, 0.00104f,
                                3.043e-4f, 8.769e-5f, 2.492e-5f, 6.997e-6f, 1.944e-6f, 5.355e-7f};
 
-// x[0, 64) as codes of `bits` bits, at most 8, in the layout of kernels::Table::packed, and back.
-void pack_unit(const uint8_t* x, int bits, uint8_t* out);
+// 64 codes of `bits` bits, at most 8, from the layout of kernels::Table::packed.
 void unpack_unit(const uint8_t* in, int bits, uint8_t* x);
 
 // Half of the largest code: what is taken from a code to make it signed.

@@ -7,6 +7,7 @@
 
 #include "kernels/table.hpp"
 #include "quant/packed.hpp"
+#include "quant/scale.hpp"
 
 namespace nearly::quant {
 
@@ -33,6 +34,7 @@ namespace {
 constexpr size_t kBlock = 64;     // rows scored together; their sums wait on the stack
 constexpr size_t kFirst = 12;     // bytes of the factors without further bits
 constexpr size_t kFactors = 20;   // with them
+constexpr int kRounds = 6;        // of adjusting codes
 
 }  // namespace
 
@@ -43,9 +45,9 @@ RaBitQ::RaBitQ(RaBitQSpec spec, std::shared_ptr<Table> rows)
   lead_bits_ = std::min(spec_.bits, kLead);
   further_bits_ = spec_.bits - lead_bits_;
   lead_ = further_bits_ == 0 ? kFirst : kFactors;
-  further_ = lead_ + units_ * 8 * static_cast<size_t>(lead_bits_);
-  ones_.assign(units_, 1.0f);
-  for (const int bits : {spec_.bits, lead_bits_}) tops_[bits].assign(units_, static_cast<float>((1 << (bits - 1)) - 1));
+  first_bytes_ = further_ = lead_ + units_ * 8 * static_cast<size_t>(lead_bits_);
+  grids_.assign(units_, grid(spec_.bits, 1.0f, 1.0f));
+  first_grids_.assign(units_, grid(spec_.bits, 1.0f, 1.0f, further_bits_));
   center_square_ = sum_of_squares(spec_.center.data(), spec_.center.size());
 }
 
@@ -58,77 +60,27 @@ size_t RaBitQ::prepared_bytes() const { return sizeof(Query) + size_ * (spec_.bi
 
 // -- coding ------------------------------------------------------------------------------------------------------------
 
-RaBitQ::Fit RaBitQ::fit(const float* a, float scale, int bits) const {
-  float sums[2];
-  kernels::active().sweep(a, units_, scale, tops_[bits].data(), ones_.data(), sums);
-  return {scale, sums[0], sums[1]};
-}
-
-// The scale whose codes of the magnitudes a (of unit length) point in the direction of a: eight scales around the best one
-// for normal variables, then eight around the best of these, and again. Loses about a hundredth of 1 - cos^2 against trying
-// all scales at which a code changes (SIGMOD 2025, section 3.2), which costs 2^bits times as much.
-RaBitQ::Fit RaBitQ::choose_scale(const float* a) const {
-  if (spec_.bits == 1) return fit(a, 1.0f, 1);
-  const auto top = static_cast<float>((1 << (spec_.bits - 1)) - 1);
-  const float usual = std::sqrt(static_cast<float>(size_)) / kSteps[spec_.bits];
-  const float unclipped = (top + 1.0f) / *std::max_element(a, a + size_);  // the largest scale that clips nothing
-  float low = (spec_.bits < 7 ? 0.75f : 0.85f) * usual;
-  if (spec_.bits >= 5) low = std::min(low, 0.8f * unclipped);
-  const float high = std::max(1.2f * usual, unclipped);
-  constexpr int kTries = 8, kRounds = 3;
-  Fit best{usual, 1, 1};
-  float quality = -1.0f, step = (high - low) / (kTries - 1);
-  for (int round = 0; round < kRounds; ++round) {
-    const float from = low;
-    for (int i = 0; i < kTries; ++i) {
-      const Fit tried = fit(a, from + step * static_cast<float>(i), spec_.bits);
-      if (tried.product * tried.product / tried.square <= quality) continue;
-      quality = tried.product * tried.product / tried.square;
-      best = tried;
-    }
-    step *= 2.0f / kTries;
-    low = best.scale - step * (0.5f * (kTries - 1));
-  }
-  return best;
-}
-
-void RaBitQ::pack(const float* residual, const float* a, float scale, uint8_t* row) const {
-  const auto top = static_cast<float>((1 << (spec_.bits - 1)) - 1);
-  const auto sign = static_cast<uint8_t>(1 << (spec_.bits - 1)), mask = static_cast<uint8_t>(sign - 1);
-  uint8_t code[64], part[64];
-  for (size_t u = 0; u < units_; ++u) {
-    for (size_t i = 0; i < 64; ++i) {
-      const auto k = static_cast<uint8_t>(static_cast<int>(std::min(a[u * 64 + i] * scale, top)));
-      code[i] = static_cast<uint8_t>(residual[u * 64 + i] > 0 ? sign | k : k ^ mask);
-    }
-    for (size_t i = 0; i < 64; ++i) part[i] = static_cast<uint8_t>(code[i] >> further_bits_);
-    pack_unit(part, lead_bits_, row + lead_ + u * static_cast<size_t>(lead_bits_) * 8);
-    if (further_bits_ == 0) continue;
-    for (size_t i = 0; i < 64; ++i) part[i] = static_cast<uint8_t>(code[i] & ((1 << further_bits_) - 1));
-    pack_unit(part, further_bits_, row + further_ + u * static_cast<size_t>(further_bits_) * 8);
-  }
-}
-
-// residual: rotated, size_ floats. with_center: <r, center>, for products.
-void RaBitQ::encode(const float* residual, double with_center, uint8_t* row) const {
+// residual: rotated, size_ floats. square: |r|^2, which a rotation leaves. with_center: <r, center>, for products.
+void RaBitQ::encode(const float* residual, double square, double with_center, uint8_t* row) const {
   std::memset(row, 0, rows_->stride());
-  const double square = dot(residual, residual, size_), norm = std::sqrt(square);
+  const double norm = std::sqrt(square);
   Factors f{spec_.product() ? static_cast<float>(-with_center) : to_float(square), 0, 0, 0, 0};
-  if (norm > 0 && norm < std::numeric_limits<double>::infinity()) {
+  const double step = kSteps[spec_.bits] / std::sqrt(static_cast<double>(size_));
+  const auto inverse = static_cast<float>(1.0 / (norm * step));
+  if (norm < std::numeric_limits<double>::infinity() && inverse < std::numeric_limits<float>::infinity()) {
     thread_local std::vector<float> a;
     a.resize(size_);
-    const double inverse = 1.0 / norm;
-    for (size_t j = 0; j < size_; ++j) a[j] = static_cast<float>(std::fabs(residual[j]) * inverse);
-    const Fit all = choose_scale(a.data());
-    pack(residual, a.data(), all.scale, row);
+    kernels::active().magnitudes(residual, size_, inverse, a.data());
+    const Fit all = spec_.bits == 1 ? fit(a.data(), grids_, 1.0f) : choose_scale(a.data(), grids_, kRounds);
+    kernels::active().cut(a.data(), reinterpret_cast<const int32_t*>(residual), units_, all.scale, lead_bits_, further_bits_,
+                          row + lead_, row + further_);
     const auto factors = [&](const Fit& of, float* scale, float* error) {
-      const double product = of.product, sine = std::max(0.0, of.square / (product * product) - 1.0);
-      *scale = to_float(norm / product);
+      const double product = of.product, sine = std::max(0.0, of.square / (product * product * step * step) - 1.0);
+      *scale = to_float(norm / (product * step));
       *error = to_float(norm * spec_.epsilon * std::sqrt(sine / static_cast<double>(size_ - 1)));
     };
     factors(all, &f.scale, &f.error);
-    if (further_bits_ > 0)  // their codes are those of a scale 2^further times smaller
-      factors(fit(a.data(), std::ldexp(all.scale, -further_bits_), lead_bits_), &f.first_scale, &f.first_error);
+    if (further_bits_ > 0) factors(fit(a.data(), first_grids_, all.scale), &f.first_scale, &f.first_error);
   }
   std::memcpy(row, &f, lead_);
 }
@@ -138,13 +90,13 @@ void RaBitQ::fill(size_t first, const float* vectors, size_t n) {
   const size_t inputs = spec_.input_dim();
   for (size_t i = 0; i < n; ++i) {
     spec_.row(vectors + i * spec_.dim, residual.data());
-    for (size_t j = 0; j < inputs; ++j) residual[j] -= spec_.center[j];
+    const double square = kernels::active().center(residual.data(), spec_.center.data(), inputs);
     double with_center = 0;
     if (spec_.product())
       for (size_t j = 0; j < inputs; ++j) with_center += static_cast<double>(residual[j]) * spec_.center[j];
     std::fill(residual.begin() + static_cast<ptrdiff_t>(inputs), residual.end(), 0.0f);
     spec_.rotation.rotate(residual.data());
-    encode(residual.data(), with_center, rows_->row(first + i));
+    encode(residual.data(), square, with_center, rows_->row(first + i));
   }
 }
 

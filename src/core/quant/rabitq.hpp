@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/table.hpp"
 #include "quant/coded.hpp"
 #include "quant/form.hpp"
 #include "quant/rotation.hpp"
@@ -47,13 +48,7 @@ class RaBitQ final : public Bounded {
   struct Factors;
   struct Query;
   const Factors& factors(const uint8_t* row) const { return *reinterpret_cast<const Factors*>(row); }
-  struct Fit {
-    float scale, product, square;  // <a, |v|> and |v|^2 of the codes of a scale
-  };
-  void encode(const float* residual, double with_center, uint8_t* row) const;
-  Fit fit(const float* a, float scale, int bits) const;
-  Fit choose_scale(const float* a) const;
-  void pack(const float* residual, const float* a, float scale, uint8_t* row) const;
+  void encode(const float* residual, double square, double with_center, uint8_t* row) const;
   double decode_codes(const uint8_t* row, int16_t* v) const;
   double nearest_length(const uint8_t* row, double square) const;
   void digits(const int16_t* whole, bool fine, float step, float norm, float constant, Query* out) const;
@@ -66,7 +61,7 @@ class RaBitQ final : public Bounded {
   size_t size_, units_;     // dimensions after the rotation; 64 of them each
   int lead_bits_, further_bits_;
   size_t lead_, further_;   // where these begin in a row
-  std::vector<float> ones_, tops_[9];  // of each unit, for kernels::Table::sweep: weights, and the largest code of so many bits
+  std::vector<kernels::Grid> grids_, first_grids_;  // of all bits; of leading ones, by the scale of all
   float center_square_;
 };
 

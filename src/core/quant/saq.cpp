@@ -8,16 +8,11 @@
 
 #include "kernels/table.hpp"
 #include "quant/packed.hpp"
+#include "quant/scale.hpp"
 
 namespace nearly::quant {
 
 namespace {
-
-float largest(const float* x, size_t n) {
-  float most = 0;
-  for (size_t j = 0; j < n; ++j) most = std::max(most, std::fabs(x[j]));
-  return most;
-}
 
 // A length as half a float, rounded up.
 uint16_t rounded_up(double x) {
@@ -33,14 +28,34 @@ constexpr float kHead = 0.8f;    // of the variance that the first stage sees, a
 
 int leading(int bits) { return std::min(bits, kLead); }
 
-// Orthonormal rows as 16-bit whole numbers by one scale, whose lengths are at most kAxisLength.
+// The axes with the rotations of their segments, which are as long as these: one matrix of orthonormal rows for both, in
+// 16-bit whole numbers by one scale, so that lengths are at most kAxisLength.
 constexpr float kAxisLength = 30000;
 kernels::PackedWhole whole_axes(const SaqSpec& spec) {
-  const size_t inputs = spec.input_dim(), even = kernels::PackedWhole::even(inputs), n = spec.axes.size() / inputs;
-  std::vector<int16_t> whole(n * even);
-  for (size_t i = 0; i < n; ++i)
-    kernels::active().round16(spec.axes.data() + i * inputs, inputs, kAxisLength, whole.data() + i * even);
-  return {whole.data(), n, even};
+  constexpr size_t kTogether = 16;  // columns
+  const size_t inputs = spec.input_dim(), even = kernels::PackedWhole::even(inputs);
+  std::vector<int16_t> whole;
+  std::vector<float> turned, columns;
+  const float* axes = spec.axes.data();
+  for (const Segment& s : spec.segments) {
+    const size_t size = s.rotation.size();
+    turned.resize(size * inputs);
+    for (size_t first = 0; first < inputs; first += kTogether) {
+      const size_t n = std::min(kTogether, inputs - first);
+      columns.assign(n * size, 0.0f);
+      for (size_t i = 0; i < s.length; ++i)
+        for (size_t c = 0; c < n; ++c) columns[c * size + i] = axes[i * inputs + first + c];
+      for (size_t c = 0; c < n; ++c) s.rotation.rotate(columns.data() + c * size);
+      for (size_t i = 0; i < size; ++i)
+        for (size_t c = 0; c < n; ++c) turned[i * inputs + first + c] = columns[c * size + i];
+    }
+    axes += s.length * inputs;
+    const size_t at = whole.size();
+    whole.resize(at + size * even);
+    for (size_t i = 0; i < size; ++i)
+      kernels::active().round16(turned.data() + i * inputs, inputs, kAxisLength, whole.data() + at + i * even);
+  }
+  return {whole.data(), whole.size() / even, even};
 }
 
 }  // namespace
@@ -117,6 +132,7 @@ Saq::Saq(SaqSpec spec, std::shared_ptr<Table> rows)
     at += part.units * 8 * static_cast<size_t>(part.lead);
     parts_.push_back(part);
   }
+  first_bytes_ = at;
   for (Part& part : parts_) {
     part.further_at = at;
     at += part.units * 8 * static_cast<size_t>(part.further);
@@ -125,8 +141,12 @@ Saq::Saq(SaqSpec spec, std::shared_ptr<Table> rows)
     part.first_share /= static_cast<float>(first_errors);
   }
   for (const Part& part : parts_) {
-    tops_.insert(tops_.end(), part.units, static_cast<float>((1 << (part.bits - 1)) - 1));
-    squares_.insert(squares_.end(), part.units, part.step * part.step);
+    const float square = part.step * part.step, gain = part.gain;
+    const float lead_gain = std::ldexp(part.lead_gain, part.further);  // leading bits alone are of wider steps
+    grids_.insert(grids_.end(), part.units, grid(part.bits, square, square));
+    gained_.insert(gained_.end(), part.units, grid(part.bits, square * gain, square * gain * gain));
+    first_gained_.insert(first_gained_.end(), part.units,
+                         grid(part.bits, square * lead_gain, square * lead_gain * lead_gain, part.further));
   }
   while (seen < kHead * variance) {
     const Segment& s = spec_.segments[head_++];
@@ -149,138 +169,75 @@ size_t Saq::prepared_bytes() const { return sizeof(Query) + size_ * (further_ ? 
 
 // -- coding ------------------------------------------------------------------------------------------------------------
 
-// How the codes of one scale, or their leading bits, agree with a vector of unit length whose magnitudes, in steps, are a.
-Saq::Fit Saq::fit(const float* a, float scale) const {
-  float sums[2];
-  kernels::active().sweep(a, size_ / kUnit, scale, tops_.data(), squares_.data(), sums);
-  return {scale, sums[0], sums[1]};
-}
-
 // The factors of a row: its scale, and the length of what it misses, for a vector of a norm.
-void Saq::measure(const float* a, float scale, bool first, double norm, float* row_scale, float* error) const {
-  const float one = 1.0f;
-  double along = 0, length = 0;
-  for (const Part& part : parts_) {
-    const float wide = first ? static_cast<float>(1 << part.further) : 1.0f;  // codes of leading bits alone, in steps
-    for (size_t u = 0; u < part.units; ++u) {
-      const auto top = static_cast<float>((1 << ((first ? part.lead : part.bits) - 1)) - 1);
-      float sums[2];
-      kernels::active().sweep(a + part.first + u * kUnit, 1, scale / wide, &top, &one, sums);
-      const double step = static_cast<double>(part.step) * wide, gain = first ? part.lead_gain : part.gain;
-      along += gain * step * part.step * sums[0];
-      length += gain * gain * step * step * sums[1];
-    }
-  }
+void Saq::measure(const Fit& gained, double norm, float* row_scale, float* error) const {
+  const double along = gained.product, length = gained.square;
   *row_scale = to_float(norm / along);
   *error = to_float(norm * spec_.epsilon * std::sqrt(std::max(0.0, length / (along * along) - 1.0)));
 }
 
-// A scale whose codes point nearly where a does: the best of eight around the usual one, the best of eight around that, and
-// then, `rounds` times, the scale that fits the codes of the scale before.
-float Saq::choose_scale(const float* a) const {
-  constexpr int kTries = 8;
-  Fit best;
-  float low = 0.7f, step = 0.8f / (kTries - 1);
-  for (int round = 0; round < 2; ++round) {
-    const float from = low;
-    for (int i = 0; i < kTries; ++i) {
-      const Fit tried = fit(a, from + step * static_cast<float>(i));
-      if (tried.quality() > best.quality()) best = tried;
-    }
-    step *= 2.0f / kTries;
-    low = best.scale - step * (0.5f * (kTries - 1));
-  }
-  for (int round = 0; round < spec_.rounds && best.product > 0; ++round) {
-    const Fit adjusted = fit(a, static_cast<float>(best.square / best.product));
-    if (!(adjusted.quality() > best.quality())) break;
-    best = adjusted;
-  }
-  return best.scale;
-}
-
-void Saq::pack(const float* z, const float* a, float scale, uint8_t* row) const {
-  uint16_t code[kUnit];
-  uint8_t some[kUnit];
-  for (const Part& part : parts_) {
-    const int sign = 1 << (part.bits - 1), mask = sign - 1;
-    const auto top = static_cast<float>(mask);
-    for (size_t u = 0; u < part.units; ++u) {
-      const size_t at = part.first + u * kUnit;
-      for (size_t i = 0; i < kUnit; ++i) {
-        const int k = static_cast<int>(std::min(a[at + i] * scale, top));
-        code[i] = static_cast<uint16_t>(z[at + i] > 0 ? sign | k : k ^ mask);
-      }
-      for (size_t i = 0; i < kUnit; ++i) some[i] = static_cast<uint8_t>(code[i] >> part.further);
-      pack_unit(some, part.lead, row + part.lead_at + u * 8 * static_cast<size_t>(part.lead));
-      if (part.further == 0) continue;
-      for (size_t i = 0; i < kUnit; ++i) some[i] = static_cast<uint8_t>(code[i] & ((1 << part.further) - 1));
-      pack_unit(some, part.further, row + part.further_at + u * 8 * static_cast<size_t>(part.further));
-    }
-  }
-}
-
-// z: what is coded of the residual, rotated. square: of the whole residual.
-void Saq::encode(const float* z, float add, double square, uint8_t* row) const {
+// z: what is coded of the residual, rotated, in steps. square: of the whole residual.
+void Saq::encode(const int32_t* z, double step, float add, double square, uint8_t* row) const {
   std::memset(row, 0, rows_->stride());
-  const double coded = dot(z, z, size_), norm = std::sqrt(coded);
-  double head = 0;
-  for (size_t p = 0; p < head_; ++p) head += dot(z + parts_[p].first, z + parts_[p].first, parts_[p].size);
+  thread_local std::vector<float> a, unit_squares;
+  unit_squares.resize(size_ / kUnit);
+  kernels::active().unit_squares(z, size_ / kUnit, unit_squares.data());
+  double head = 0, coded = 0;
+  for (size_t p = 0; p < parts_.size(); ++p) {
+    for (size_t u = 0; u < parts_[p].units; ++u) coded += unit_squares[parts_[p].first / kUnit + u];
+    if (p + 1 == head_) head = coded;
+  }
+  const double root = std::sqrt(coded), norm = root * step;
   const auto length = [&](double seen) { return rounded_up(std::sqrt(std::max(0.0, square - seen) + 1e-6 * square)); };
-  Factors f{add, 0, 0, length(head), static_cast<uint16_t>(coded_ < spec_.input_dim() ? length(coded) : 0), 0, 0};
+  Factors f{add, 0, 0, length(head * step * step),
+            static_cast<uint16_t>(coded_ < spec_.input_dim() ? length(norm * norm) : 0), 0, 0};
   if (norm > 0 && norm < std::numeric_limits<double>::infinity()) {
-    thread_local std::vector<float> a;
     a.resize(size_);
-    for (const Part& part : parts_) {
-      const double inverse = 1.0 / (norm * static_cast<double>(part.step));
-      for (size_t j = part.first; j < part.first + part.size; ++j) a[j] = static_cast<float>(std::fabs(z[j]) * inverse);
-    }
-    const float scale = choose_scale(a.data());
-    pack(z, a.data(), scale, row);
-    measure(a.data(), scale, false, norm, &f.scale, &f.error);
-    if (further_) measure(a.data(), scale, true, norm, &f.first_scale, &f.first_error);
+    for (const Part& part : parts_)
+      kernels::active().whole_magnitudes(z + part.first, part.size,
+                                         static_cast<float>(1.0 / (root * static_cast<double>(part.step))),
+                                         a.data() + part.first);
+    const float scale = choose_scale(a.data(), grids_, spec_.rounds).scale;
+    for (const Part& part : parts_)
+      kernels::active().cut(a.data() + part.first, z + part.first, part.units, scale, part.lead, part.further,
+                            row + part.lead_at, row + part.further_at);
+    measure(fit(a.data(), gained_, scale), norm, &f.scale, &f.error);
+    if (further_) measure(fit(a.data(), first_gained_, scale), norm, &f.first_scale, &f.first_error);
   }
   std::memcpy(row, &f, further_ ? kFactors : kFirst);
 }
 
-// The principal components of n residuals, of which the squares are known, each padded to size_ and rotated by segments. By
-// products of 16-bit whole numbers: they are exact, and rounding costs 1e-8 of a square for 384 dimensions.
-void Saq::project(const float* x, const double* squares, size_t n, float* z) const {
-  const size_t inputs = spec_.input_dim(), even = kernels::PackedWhole::even(inputs), width = axes_.width();
+// The principal components of n residuals, of which the squares are known, padded and rotated by segments: whole numbers, and
+// the step of each row. By products of 16-bit whole numbers: they are exact, and rounding costs 1e-8 of a square for 384
+// dimensions.
+void Saq::project(const float* x, const double* squares, size_t n, int32_t* z, double* steps) const {
+  const size_t inputs = spec_.input_dim(), even = kernels::PackedWhole::even(inputs);
   thread_local std::vector<int16_t> whole;
-  thread_local std::vector<int32_t> tile;
-  float steps[kBlock];
   whole.assign(n * even, 0);
-  tile.resize(n * width);
   // No number leaves 16 bits, and no sum of products 32: it is at most the product of the lengths, and rounding to whole
   // numbers lengthens each by half a step in every dimension at most; a little more for what floats round.
   const double more = 0.501 * std::sqrt(static_cast<double>(inputs));
   const double longest = (2147483647.0 / (kAxisLength * 1.0001 + more) - more) * 0.9999;
   for (size_t r = 0; r < n; ++r) {
     const float* from = x + r * inputs;
-    const double scale = std::min(longest / std::sqrt(squares[r]), 32767.0 / largest(from, inputs));
+    const double scale = std::min(longest / std::sqrt(squares[r]), 32767.0 / kernels::active().largest(from, inputs));
     if (!(scale < 1e38)) {  // nothing but zeros, or next to nothing
       steps[r] = 0;
       continue;
     }
     kernels::active().round16(from, inputs, static_cast<float>(scale), whole.data() + r * even);
-    steps[r] = static_cast<float>(1.0 / (scale * kAxisLength));
+    steps[r] = 1.0 / (scale * kAxisLength);
   }
-  std::fill_n(z, n * size_, 0.0f);
-  for (size_t p = 0; p < axes_.panels(); ++p) {
-    axes_.multiply(whole.data(), n, p, tile.data());
-    const size_t count = std::min(width, coded_ - p * width);
-    for (size_t r = 0; r < n; ++r)
-      for (size_t j = 0; j < count; ++j)
-        z[r * size_ + p * width + j] = static_cast<float>(tile[r * width + j]) * steps[r];
-  }
-  for (size_t r = 0; r < n; ++r)
-    for (size_t p = 0; p < parts_.size(); ++p) spec_.segments[p].rotation.rotate(z + r * size_ + parts_[p].first);
+  for (size_t p = 0; p < axes_.panels(); ++p) axes_.multiply(whole.data(), n, p, z + p * axes_.width(), size_);
 }
 
 void Saq::fill(size_t first, const float* vectors, size_t n) {
   const size_t inputs = spec_.input_dim();
-  std::vector<float> residual(kBlock * inputs), z(kBlock * size_);
-  double squares[kBlock];
+  thread_local std::vector<float> residual;
+  thread_local std::vector<int32_t> z;
+  residual.resize(kBlock * inputs);
+  z.resize(kBlock * size_);
+  double squares[kBlock], steps[kBlock];
   for (size_t i = 0; i < n; i += kBlock) {
     const size_t block = std::min(kBlock, n - i);
     for (size_t r = 0; r < block; ++r) {
@@ -288,7 +245,7 @@ void Saq::fill(size_t first, const float* vectors, size_t n) {
       spec_.row(vectors + (i + r) * spec_.dim, x);
       squares[r] = kernels::active().center(x, spec_.center.data(), inputs);
     }
-    project(residual.data(), squares, block, z.data());
+    project(residual.data(), squares, block, z.data(), steps);
     for (size_t r = 0; r < block; ++r) {
       const float* x = residual.data() + r * inputs;
       float add = to_float(squares[r]);
@@ -297,7 +254,7 @@ void Saq::fill(size_t first, const float* vectors, size_t n) {
         for (size_t j = 0; j < inputs; ++j) with_center += static_cast<double>(x[j]) * spec_.center[j];
         add = static_cast<float>(-with_center);
       }
-      encode(z.data() + r * size_, add, squares[r], rows_->row(first + i + r));
+      encode(z.data() + r * size_, steps[r], add, squares[r], rows_->row(first + i + r));
     }
   }
 }
@@ -373,7 +330,11 @@ void Saq::prepare(const void* query, void* prepared) const {
   float with_center = 0;
   for (size_t j = 0; j < inputs; ++j) with_center += x[j] * spec_.center[j];
   const double square = kernels::active().center(x.data(), spec_.center.data(), inputs);
-  project(x.data(), &square, 1, z.data());
+  thread_local std::vector<int32_t> whole;
+  whole.resize(size_);
+  double step;
+  project(x.data(), &square, 1, whole.data(), &step);
+  for (size_t j = 0; j < size_; ++j) z[j] = static_cast<float>(whole[j]) * static_cast<float>(step);
   const double seen = dot(z.data(), z.data(), size_);
   auto* out = static_cast<Query*>(prepared);
   const double left_out = coded_ < inputs ? std::max(0.0, square - seen) : 0.0;

@@ -22,6 +22,7 @@
 #include "quant/coded.hpp"
 #include "quant/form.hpp"
 #include "quant/rotation.hpp"
+#include "quant/scale.hpp"
 
 namespace nearly::quant {
 
@@ -72,18 +73,10 @@ class Saq final : public Bounded {
     float gain, lead_gain;       // by which codes, and their leading bits, are too short on average
     float share, first_share;    // of the squared error, by all bits and by leading ones
   };
-  struct Fit {
-    float scale = 0;
-    float product = 0, square = 0;  // of codes with the vector and themselves
-    float quality() const { return square > 0 ? product * product / square : 0; }
-  };
   const Factors& factors(const uint8_t* row) const { return *reinterpret_cast<const Factors*>(row); }
-  void project(const float* x, const double* squares, size_t n, float* z) const;
-  void encode(const float* z, float add, double square, uint8_t* row) const;
-  Fit fit(const float* a, float scale) const;
-  float choose_scale(const float* a) const;
-  void measure(const float* a, float scale, bool first, double norm, float* row_scale, float* error) const;
-  void pack(const float* z, const float* a, float scale, uint8_t* row) const;
+  void project(const float* x, const double* squares, size_t n, int32_t* z, double* steps) const;
+  void encode(const int32_t* z, double step, float add, double square, uint8_t* row) const;
+  void measure(const Fit& gained, double norm, float* row_scale, float* error) const;
   void unpack(const uint8_t* row, float* z) const;
   void digits(float* z, double left_out, float constant, Query* out) const;
   void add_leading(const Query& query, const Part& part, size_t p, const uint8_t* base, Left* left) const;
@@ -97,7 +90,8 @@ class Saq final : public Bounded {
   SaqSpec spec_;
   kernels::PackedWhole axes_;
   std::vector<Part> parts_;
-  std::vector<float> tops_, squares_;  // of each unit: the largest code without its sign, and the step's square
+  // Of each unit: of its codes, of these lengthened to be right on average, and of leading bits likewise, by the same scale.
+  std::vector<kernels::Grid> grids_, gained_, first_gained_;
   size_t size_ = 0;     // dimensions after rotations
   size_t coded_ = 0;    // before
   size_t head_ = 0;     // segments of the first stage

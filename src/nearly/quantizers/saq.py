@@ -46,7 +46,8 @@ class SAQ:
     epsilon : float, default 1.9
         Half-width of bounds, in standard deviations of an estimate, as in `RaBitQ`.
     rounds : int, default 6
-        How often codes are adjusted to their step and the step to its codes, at most; 0 leaves the best of 16 steps.
+        How often codes are adjusted to their step and the step to its codes, at most; 0 leaves the best of nine steps
+        around that for which rounding and clipping together err least.
 
     Notes
     -----

@@ -18,9 +18,9 @@ namespace {
 #include "kernels/body/interleave.inl.hpp"
 #include "kernels/body/packed.inl.hpp"
 #include "kernels/body/rotate.inl.hpp"
-#include "kernels/body/sweep.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/screen.inl.hpp"
+#include "kernels/body/sweep.inl.hpp"
 #include "kernels/body/nearest.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
 #include "kernels/body/pool.inl.hpp"
@@ -62,6 +62,13 @@ const Table table = {
     byte_tables,
     rotate,
     sweep,
+    fine_steps,
+    tries,
+    clipped,
+    unit_squares,
+    magnitudes<int32_t>,
+    magnitudes<float>,
+    cut,
     panel_products,
     kPanel,
     {widen_row<float>, widen_row<Half>, widen_row<Brain>, widen_row<int8_t>, widen_row<uint8_t>},
@@ -73,6 +80,7 @@ const Table table = {
     project_query,
     quantize<int16_t>,
     quantize<int8_t>,
+    largest_magnitude,
     whole_bytes,
     unseen,
     unseen_passing,

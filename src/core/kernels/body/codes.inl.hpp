@@ -176,8 +176,7 @@ void project_query(const int16_t* query, const int8_t* matrix, size_t dim, size_
   }
 }
 
-// out = round(x * limit / max|x|), ties to even: adding 1.5 * 2^23 leaves the rounded integer in the low bits.
-template <typename Out> float quantize(const float* x, size_t n, float limit, Out* out) {
+float largest_magnitude(const float* x, size_t n) {
   Floats top{};
   size_t j = 0;
   for (; j + kLanes <= n; j += kLanes) {
@@ -186,13 +185,19 @@ template <typename Out> float quantize(const float* x, size_t n, float limit, Ou
   }
   float largest = 0;
   for (size_t i = 0; i < kLanes; ++i) largest = top[i] > largest ? top[i] : largest;
-  for (size_t t = j; t < n; ++t) largest = fabsf(x[t]) > largest ? fabsf(x[t]) : largest;
+  for (; j < n; ++j) largest = fabsf(x[j]) > largest ? fabsf(x[j]) : largest;
+  return largest;
+}
+
+// out = round(x * limit / max|x|), ties to even: adding 1.5 * 2^23 leaves the rounded integer in the low bits.
+template <typename Out> float quantize(const float* x, size_t n, float limit, Out* out) {
+  const float largest = largest_magnitude(x, n);
   const float scale = limit / largest, magic = 12582912.0f;
   if (!(scale <= 3e38f)) {  // no float holds the scale of values below 1e-34: they are 0 here, as their squares are
     memset(out, 0, n * sizeof *out);
     return 0;
   }
-  for (j = 0; j < n; ++j) {
+  for (size_t j = 0; j < n; ++j) {
     const float shifted = x[j] * scale + magic;
     out[j] = static_cast<Out>(load_as<int32_t>(&shifted) - 0x4B400000);
   }

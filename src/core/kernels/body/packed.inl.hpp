@@ -108,3 +108,60 @@ void packed_dots(const int8_t* query, const uint8_t* base, size_t stride, const 
     packed_block<kBits, 1>(query, row, units, out + i);
   }
 }
+
+template <int kBits> inline void pack(const uint8_t* x, uint8_t* out) {
+  if constexpr (kBits == 8) {
+    memcpy(out, x, kUnit);
+    return;
+  }
+  if constexpr (kBits & 4) {
+    for (size_t i = 0; i < 32; ++i) out[i] = static_cast<uint8_t>((x[i] >> (kBits & 3)) | (x[32 + i] >> (kBits & 3)) << 4);
+    out += 32;
+  }
+  if constexpr (kBits & 2) {
+    for (size_t i = 0; i < 16; ++i) {
+      const int low = x[i] >> (kBits & 1) & 3, second = x[16 + i] >> (kBits & 1) & 3;
+      const int third = x[32 + i] >> (kBits & 1) & 3, fourth = x[48 + i] >> (kBits & 1) & 3;
+      out[i] = static_cast<uint8_t>(low | second << 2 | third << 4 | fourth << 6);
+    }
+    out += 16;
+  }
+  if constexpr (kBits & 1)
+    for (size_t i = 0; i < 8; ++i)  // bit 8j to 56 + j
+      out[i] = static_cast<uint8_t>((load_as<uint64_t>(x + i * 8) & 0x0101010101010101ull) * 0x0102040810204080ull >> 56);
+}
+
+inline void pack(const uint8_t* x, int bits, uint8_t* out) {
+  switch (bits) {
+    case 1: return pack<1>(x, out);
+    case 2: return pack<2>(x, out);
+    case 3: return pack<3>(x, out);
+    case 4: return pack<4>(x, out);
+    case 5: return pack<5>(x, out);
+    case 6: return pack<6>(x, out);
+    case 7: return pack<7>(x, out);
+    default: return pack<8>(x, out);
+  }
+}
+
+// With k = min(floor(scale * a[j]), top), top being the largest of all bits but one: the code is k below a leading 1 where
+// the sign, a float's or a whole number's bits, is above 0, and k's complement below a leading 0 elsewhere.
+void cut(const float* a, const int32_t* signs, size_t units, float scale, int lead, int further, uint8_t* leading,
+         uint8_t* rest) {
+  const int32_t above = 1 << (lead + further - 1), mask = above - 1;
+  const Floats scales = splat(scale), most = splat(static_cast<float>(mask));
+  for (size_t u = 0; u < units; ++u, a += kUnit, signs += kUnit) {
+    int32_t code[kUnit];
+    uint8_t bytes[kUnit];
+    for (size_t j = 0; j < kUnit; j += kLanes) {
+      const Floats scaled = load(a + j) * scales, inside = scaled < most ? scaled : most;
+      const Ints k = __builtin_convertvector(inside, Ints), positive = load_as<Ints>(signs + j) > 0;
+      store_as(code + j, (positive & (k | above)) | (~positive & (k ^ mask)));
+    }
+    for (size_t j = 0; j < kUnit; ++j) bytes[j] = static_cast<uint8_t>(code[j] >> further);
+    pack(bytes, lead, leading + u * static_cast<size_t>(lead) * 8);
+    if (further == 0) continue;
+    for (size_t j = 0; j < kUnit; ++j) bytes[j] = static_cast<uint8_t>(code[j] & ((1 << further) - 1));
+    pack(bytes, further, rest + u * static_cast<size_t>(further) * 8);
+  }
+}

@@ -25,13 +25,23 @@ void hadamard(float* x, size_t n) {
     if constexpr (kLanes > 8) v = butterfly_within<8>(v);
     store_as(x + i, v);
   }
-  for (size_t step = kLanes; step < n; step *= 2)
-    for (size_t first = 0; first < n; first += 2 * step)
+  size_t step = kLanes;
+  for (; 2 * step < n; step *= 4)  // two steps on the way through memory
+    for (size_t first = 0; first < n; first += 4 * step)
       for (size_t i = first; i < first + step; i += kLanes) {
-        const Floats a = load(x + i), b = load(x + i + step);
-        store_as(x + i, a + b);
-        store_as(x + i + step, a - b);
+        const Floats a = load(x + i), b = load(x + i + step), c = load(x + i + 2 * step), d = load(x + i + 3 * step);
+        const Floats ab = a + b, less_ab = a - b, cd = c + d, less_cd = c - d;
+        store_as(x + i, ab + cd);
+        store_as(x + i + step, less_ab + less_cd);
+        store_as(x + i + 2 * step, ab - cd);
+        store_as(x + i + 3 * step, less_ab - less_cd);
       }
+  if (step < n)
+    for (size_t i = 0; i < step; i += kLanes) {
+      const Floats a = load(x + i), b = load(x + i + step);
+      store_as(x + i, a + b);
+      store_as(x + i + step, a - b);
+    }
 }
 
 void flip_signs(float* x, const uint64_t* signs, size_t n) {

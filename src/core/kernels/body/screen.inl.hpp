@@ -52,11 +52,11 @@ inline Ints add_pair_products(Shorts a, Shorts b, Ints sum) {
 
 template <size_t kRows>
 inline void whole_block(const int16_t* rows, size_t row_stride, const int16_t* packed, size_t depth, bool begun,
-                        int32_t* out) {
+                        int32_t* out, size_t out_stride) {
   Ints left[kRows], right[kRows];
   NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
-    left[r] = begun ? load_as<Ints>(out + r * kPanel) : Ints{};
-    right[r] = begun ? load_as<Ints>(out + r * kPanel + kLanes) : Ints{};
+    left[r] = begun ? load_as<Ints>(out + r * out_stride) : Ints{};
+    right[r] = begun ? load_as<Ints>(out + r * out_stride + kLanes) : Ints{};
   }
   for (size_t j = 0; j < depth; j += 2) {
     const Shorts a = load_as<Shorts>(packed + j * kPanel), b = load_as<Shorts>(packed + j * kPanel + kShorts);
@@ -67,21 +67,24 @@ inline void whole_block(const int16_t* rows, size_t row_stride, const int16_t* p
     }
   }
   NEARLY_UNROLL for (size_t r = 0; r < kRows; ++r) {
-    store_as(out + r * kPanel, left[r]);
-    store_as(out + r * kPanel + kLanes, right[r]);
+    store_as(out + r * out_stride, left[r]);
+    store_as(out + r * out_stride + kLanes, right[r]);
   }
 }
 
-void whole_products(const int16_t* rows, size_t row_stride, size_t n, const int16_t* packed, size_t dim, int32_t* out) {
+void whole_products(const int16_t* rows, size_t row_stride, size_t n, const int16_t* packed, size_t dim, int32_t* out,
+                    size_t out_stride) {
   constexpr size_t kPart = 2 * kDepth;  // as many bytes as products.inl.hpp keeps in the first cache
   for (size_t first = 0; first < dim || first == 0; first += kPart) {
     const size_t depth = dim - first < kPart ? dim - first : kPart;
     const int16_t* part = packed + first * kPanel;
     size_t i = 0;
     for (; i + 6 <= n; i += 6)
-      whole_block<6>(rows + i * row_stride + first, row_stride, part, depth, first > 0, out + i * kPanel);
+      whole_block<6>(rows + i * row_stride + first, row_stride, part, depth, first > 0, out + i * out_stride, out_stride);
+    for (; i + 4 <= n; i += 4)  // what blocks of 64 leave
+      whole_block<4>(rows + i * row_stride + first, row_stride, part, depth, first > 0, out + i * out_stride, out_stride);
     for (; i < n; ++i)
-      whole_block<1>(rows + i * row_stride + first, row_stride, part, depth, first > 0, out + i * kPanel);
+      whole_block<1>(rows + i * row_stride + first, row_stride, part, depth, first > 0, out + i * out_stride, out_stride);
   }
 }
 
