@@ -77,9 +77,10 @@ Compared scan_panels(const Scorer& scorer, const Coded& coded, const PanelScorer
                      const std::vector<Row>* only, const Request& r, const Poll& poll) {
   const size_t total = only ? only->size() : n_nodes, width = panels.panel_width();
   const size_t threads = r.threads ? r.threads : default_threads();
-  const size_t share = (r.n + threads - 1) / threads, in_panels = (share + width - 1) / width * width;
+  const size_t share = (r.n + threads - 1) / threads, half = std::max<size_t>(1, width / 2);
+  const size_t in_halves = (share + half - 1) / half * half;  // half a panel takes half the time
   std::atomic<uint64_t> by_codes{0}, by_vectors{0};
-  parallel_for(r.n, std::min(kMostQueries, in_panels), threads, [&](size_t begin, size_t end) {
+  parallel_for(r.n, std::min(kMostQueries, in_halves), threads, [&](size_t begin, size_t end) {
     const Readers::Reading reading(*rows.readers());
     Request seen = r;
     seen.filter = rows.begin(reading, r.filter, n_nodes);
