@@ -108,7 +108,7 @@ class BlockCodes(ListCodes):
         drawn = np.sort(np.random.default_rng(self._seed).permutation(len(slots))[:SAMPLE])
         vectors = in_space(store, self.lists.nodes(slots[drawn]), threads)
         fitted = FittedListed.fit(
-            vectors, vectors - self.lists.centers.origins[owners[drawn]], self.quantizer, metric=store.metric.name,
+            vectors, self.lists.centers.origins, owners[drawn], self.quantizer, metric=store.metric.name,
             seed=self._seed, threads=threads,
         )  # fmt: skip
         self._code_all(fitted, store, n, threads)

@@ -17,7 +17,8 @@ __all__ = ["PER_LIST", "SPILLS", "Change", "Lists", "assign", "cluster", "second
 CHUNK = np.dtype([("first", "<u4"), ("count", "<u4"), ("capacity", "<u4"), ("next", "<u4")])  # as the core has it
 SPILLS = ("soar", "closure")  # ways to choose a second list
 PER_LIST = 48  # vectors that a center is found by: beyond about 40, recall per vector compared hardly grows
-_BLOCK = 16_384  # vectors assigned at a time
+_BLOCK = 4096  # vectors in hand at a time
+_HELD = 1 << 24  # bytes of a sample that is read once: more are read again for each round of k-means
 _SPILLED = 1024  # the same where lists are compared with each other
 _CANDIDATES = 16  # nearest lists of which a second one is chosen
 _ALONG = 1.0  # weight of what a second residual has along the first one: levers table of benchmarks/README.md
@@ -48,13 +49,9 @@ def cluster(
 ) -> tuple[Centers, NDArray[np.uint32]]:  # fmt: skip
     """Return centers, as they are stored, and the list of each node."""
     drawn = np.sort(np.random.default_rng(seed).permutation(len(nodes))[: n_lists * PER_LIST])
-    sample: NDArray[np.float32] | None = None
-    for first in range(0, len(drawn), _BLOCK):
-        part = in_space(store, nodes[drawn[first : first + _BLOCK]], threads, coarse)
-        if sample is None:
-            sample = np.empty((len(drawn), part.shape[1]), np.float32)
-        sample[first : first + len(part)] = part
-    assert sample is not None  # there are nodes
+    sample: kmeans.Rows = _Sample(store, nodes[drawn], coarse, threads)
+    if coarse is not None or sample[:1].nbytes * len(sample) <= _HELD:  # a transform is dear to apply again and again
+        sample = _held(sample)
     made: NDArray[Any] = kmeans.balanced(sample, n_lists, seed=seed, threads=threads)
     del sample
     if store.metric.input == "bits":
@@ -62,6 +59,27 @@ def cluster(
     centers = Centers(made, coarse)
     labels = assign(store, nodes, centers, threads, report)
     return (_with_means(store, nodes, centers, labels, threads) if with_means and coarse else centers), labels
+
+
+class _Sample:
+    """Vectors of some nodes where they are clustered, which are made as they are asked for."""
+
+    def __init__(self, store: Store, nodes: Nodes, coarse: FittedTransform | None, threads: int) -> None:
+        self._store, self._nodes, self._coarse, self._threads = store, nodes, coarse, threads
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, which: Any, /) -> NDArray[np.float32]:
+        return in_space(self._store, self._nodes[which], self._threads, self._coarse)
+
+
+def _held(rows: kmeans.Rows) -> NDArray[np.float32]:
+    """All rows in one array."""
+    made = np.empty((len(rows), rows[:1].shape[1]), np.float32)
+    for first in range(0, len(made), _BLOCK):
+        made[first : first + _BLOCK] = rows[first : first + _BLOCK]
+    return made
 
 
 def _with_means(store: Store, nodes: Nodes, centers: Centers, labels: NDArray[np.uint32], threads: int) -> Centers:
