@@ -162,7 +162,8 @@ def _mended(rows: Rows, centers: Floats, *, rounds: int, threads: int) -> Floats
             labels[at], distances[at] = _nearest(block, moved, threads)
             _core.sum_by_label(block, labels[at], sums, threads)
         moved = _means(sums, labels, distances, lambda row: rows[row : row + 1][0] - mean)
-    return moved + mean
+    made: Floats = moved + mean
+    return made
 
 
 def _shared_out(k: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,13 +12,13 @@ from nearly.indexes.coarse import Centers, in_space, scorer_of
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.transforms import FittedTransform
 
-__all__ = ["PER_LIST", "SPILLS", "Change", "Lists", "assign", "cluster", "second"]
+__all__ = ["BLOCK", "HELD", "PER_LIST", "SPILLS", "Change", "Lists", "assign", "cluster", "second"]
 
 CHUNK = np.dtype([("first", "<u4"), ("count", "<u4"), ("capacity", "<u4"), ("next", "<u4")])  # as the core has it
 SPILLS = ("soar", "closure")  # ways to choose a second list
 PER_LIST = 48  # vectors that a center is found by: beyond about 40, recall per vector compared hardly grows
-_BLOCK = 4096  # vectors in hand at a time
-_HELD = 1 << 24  # bytes of a sample that is read once: more are read again for each round of k-means
+BLOCK = 4096  # vectors in hand at a time
+HELD = 1 << 24  # bytes of a sample that is read once: more are read again for each round of k-means
 _SPILLED = 1024  # the same where lists are compared with each other
 _CANDIDATES = 16  # nearest lists of which a second one is chosen
 _ALONG = 1.0  # weight of what a second residual has along the first one: levers table of benchmarks/README.md
@@ -50,7 +50,7 @@ def cluster(
     """Return centers, as they are stored, and the list of each node."""
     drawn = np.sort(np.random.default_rng(seed).permutation(len(nodes))[: n_lists * PER_LIST])
     sample: kmeans.Rows = _Sample(store, nodes[drawn], coarse, threads)
-    if coarse is not None or sample[:1].nbytes * len(sample) <= _HELD:  # a transform is dear to apply again and again
+    if coarse is not None or sample[:1].nbytes * len(sample) <= HELD:  # a transform is dear to apply again and again
         sample = _held(sample)
     made: NDArray[Any] = kmeans.balanced(sample, n_lists, seed=seed, threads=threads)
     del sample
@@ -77,8 +77,8 @@ class _Sample:
 def _held(rows: kmeans.Rows) -> NDArray[np.float32]:
     """All rows in one array."""
     made = np.empty((len(rows), rows[:1].shape[1]), np.float32)
-    for first in range(0, len(made), _BLOCK):
-        made[first : first + _BLOCK] = rows[first : first + _BLOCK]
+    for first in range(0, len(made), BLOCK):
+        made[first : first + BLOCK] = rows[first : first + BLOCK]
     return made
 
 
@@ -86,8 +86,8 @@ def _with_means(store: Store, nodes: Nodes, centers: Centers, labels: NDArray[np
     """The same centers with the means of their lists; of an empty one, what its center says is all there is."""
     assert centers.coarse is not None
     sums = np.zeros((len(centers.rows), store.dim))
-    for first in range(0, len(nodes), _BLOCK):
-        block = slice(first, first + _BLOCK)
+    for first in range(0, len(nodes), BLOCK):
+        block = slice(first, first + BLOCK)
         _core.sum_by_label(in_space(store, nodes[block], threads), labels[block], sums, threads)
     counts = np.bincount(labels, minlength=len(sums))
     means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
@@ -100,8 +100,8 @@ def assign(store: Store, nodes: Nodes, centers: Centers, threads: int, report: A
     """The list of each node: that of its nearest center. ``report(done)`` is called now and then."""
     middles = _numbers(store, centers)
     labels = np.empty(len(nodes), np.uint32)
-    for first in range(0, len(nodes), _BLOCK):
-        block = in_space(store, nodes[first : first + _BLOCK], threads, centers.coarse)
+    for first in range(0, len(nodes), BLOCK):
+        block = in_space(store, nodes[first : first + BLOCK], threads, centers.coarse)
         labels[first : first + len(block)] = kmeans.assign(block, middles, threads=threads)
         if report is not None:
             report(first + len(block))
