@@ -65,6 +65,22 @@ def test_codes_of_all_dimensions_come_first_where_components_tell_little_of_what
     assert offered("ip", dim=DIM, sample=knots(3000))[0].quantizer != nearly.RaBitQ(4)
 
 
+def test_shorter_codes_are_offered_where_they_tell_enough():
+    rng, found = np.random.default_rng(0), {}
+    for decay in (0.99, 0.993, 1.0):
+        vectors = rng.standard_normal((3000, 384), np.float32) * decay ** np.arange(384, dtype=np.float32)
+        shapes = [shape for shape in offered(sample=vectors) if shape is not None and shape.degree == 32]
+        found[decay] = [shape.quantizer for shape in shapes if shape.refine == "memory"][1:]
+        sizes = [shape.code_bytes for shape in shapes if shape.refine == "memory"]
+        assert sizes == sorted(set(sizes), reverse=True)
+    assert found[0.99] == [nearly.SAQ(1)]
+    assert found[0.993][0] == nearly.RaBitQ(2)
+    assert found[1.0] == []
+    assert not any(isinstance(code, nearly.Reduced) for codes in found.values() for code in codes)
+    without = [shape.quantizer for shape in offered(dim=384) if shape is not None and shape.refine == "memory"]
+    assert [nearly.RaBitQ(2), nearly.Reduced(dims=59)] == without[1:3]  # nobody knows: the largest is foretold
+
+
 def test_longer_codes_are_taken_where_they_fit(monkeypatch):
     monkeypatch.setattr(choose, "_SMALL", 1000)
     vectors = knots(3000)
@@ -74,7 +90,7 @@ def test_longer_codes_are_taken_where_they_fit(monkeypatch):
     most = nearly.estimate(3000, DIM, sample=vectors, memory_limit=10**9).peak_bytes
     shorter = nearly.build(vectors, memory_limit=most - 1)
     assert shorter.n_bytes < index.n_bytes
-    assert f"faster, but larger: degree 32 and 4-bit RaBitQ codes ({most:,})" in shorter.plan
+    assert f"faster, but larger: degree 32 and 4-bit RaBitQ codes of 96 dimensions ({most:,})" in shorter.plan
 
 
 @pytest.mark.soak

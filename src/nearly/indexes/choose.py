@@ -139,9 +139,10 @@ def _choice(
     usual = "a graph answers in a small part of the comparisons of a scan"
     if limit is None:
         return (None, scanned) if scanned else (memory.usual_graph(metric, dim, sample(), recall), usual)
-    offered = [None] if scanned else list(memory.candidates(metric, dim, kind, n, sample(), recall, disk))
+    offered: list[Shape | None] = []
     left: list[str] = []
-    for shape in offered:
+    for shape in [None] if scanned else memory.candidates(metric, dim, kind, n, sample(), recall, disk):
+        offered.append(shape)
         if (taken := peak(shape)) <= limit:
             if not left:
                 return shape, scanned or usual

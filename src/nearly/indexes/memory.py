@@ -44,7 +44,11 @@ _SHORT_VECTOR = 4 * LINE  # bytes of a vector up to which a graph without codes 
 # Codes that stand alone, the fastest first, and the recall up to which they are taken: docs/quantizers.md.
 _ALONE: tuple[tuple[RaBitQ | SAQ, float], ...] = ((RaBitQ(bits=8), 0.99), (SAQ(bits=6), 0.97), (SAQ(bits=4), 0.92))
 _BESIDE = 32  # bytes that codes of SAQ may be longer than those of RaBitQ
-_PROBES, _SEEN, _TOLD = 200, 15, 0.98  # of the 10 nearest, that are among the first 15 by codes: see `_tells`
+_PROBES = 200  # vectors by which codes are tried
+# Shares of the nearest that codes tell (see `_told`), by hand: below the first, components give way to codes of all
+# dimensions; below the second, codes are left out.
+_COMPONENTS, _ENOUGH = 0.98, 0.85
+_SHORT = 56  # dimensions up to which half a line holds 4 bits of each
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,10 @@ def candidates(
         yield from (Shape(degree, 0, None, "no codes") for degree in (DEGREE, 24, 16))
         yield None  # without codes every comparison would read the disk
         return
-    coded = list(_graphs(metric, dim, sample, recall))
+    coded = []
+    for shape in _graphs(metric, dim, sample, recall):
+        coded.append(shape)
+        yield shape
     bare = [Shape(degree, 0, Plain(), "no codes") for degree in (24, 16)]
     quantizer = usual_codes(dim)
     if isinstance(quantizer, Product) and quantizer.m is not None:
@@ -139,7 +146,6 @@ def candidates(
     padding = int((BLOCK - 1) / 2 * (code_bytes + 4))  # of the last block of a list
     listed = Shape(0, code_bytes, None, "product codes" if dim >= 8 else "8-bit codes", n_lists=usual_lists(n),
                    center_bytes=5 * dim + 128 + padding)  # fmt: skip
-    yield from coded
     yield from (*bare, listed) if row_bytes(metric, kind, dim) <= _SHORT_VECTOR else (listed, *bare)
     if disk:
         yield from (replace(shape, refine="disk") for shape in (*coded, listed))
@@ -147,9 +153,8 @@ def candidates(
     if not disk:
         for alone, most in _ALONE:
             if recall <= most:
-                size, name = _coded(alone, metric, dim, sample)
-                yield replace(listed, code_bytes=size, quantizer=alone, code=name, refine=None,
-                              center_bytes=5 * dim + 128)  # fmt: skip
+                shape, _ = _by(alone, metric, dim, sample)
+                yield replace(shape, degree=0, refine=None, n_lists=listed.n_lists, center_bytes=5 * dim + 128)
 
 
 def usual_graph(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> Shape:
@@ -158,36 +163,47 @@ def usual_graph(metric: Metric, dim: int, sample: Vectors | None, recall: float)
 
 
 def _graphs(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> Iterator[Shape]:
-    """Graphs that have codes."""
+    """Graphs that have codes, of which those that tell too little in a sample are left out: they would only scan."""
     usual, fitted = _usual(metric, dim, sample, recall)
-    if fitted is not None and sample is not None and metric.name != "ip" and not _tells(fitted, sample):
-        yield _by(RaBitQ(bits=4), metric, dim, sample)
+    if fitted is not None and metric.name != "ip" and getattr(fitted, "dims", dim) < dim:
+        assert sample is not None
+        if _told(fitted, sample) < _COMPONENTS:
+            yield _by(RaBitQ(bits=4), metric, dim, sample)[0]
     yield usual
     few = usual
-    if usual.code_bytes > LINE:
-        few = Shape(DEGREE, LINE, Reduced(dims=min(dim, 59)), "8-bit codes of one cache line")
-    elif dim <= 56 and usual.code_bytes > 32:
-        few = Shape(DEGREE, 32, Scalar(bits=4), "4-bit codes")
-    if few is not usual:
-        yield few
+    one = Reduced(dims=min(dim, LINE - 5))
+    for quantizer in (Scalar(bits=4),) if dim <= _SHORT else (RaBitQ(bits=2), one, SAQ(bits=1)):
+        shape, fitted = _by(quantizer, metric, dim, sample)
+        if shape.code_bytes < few.code_bytes and (fitted is None or _told(fitted, sample) >= _ENOUGH):
+            few = shape
+            yield shape
     for degree in (24, 16):
-        yield Shape(degree, few.code_bytes, few.quantizer, few.code)
+        yield replace(few, degree=degree)
 
 
-def _by(quantizer: RaBitQ | SAQ, metric: Metric, dim: int, sample: Vectors | None) -> Shape:
-    """The graph by such codes."""
-    size, name = _coded(quantizer, metric, dim, sample)
-    return Shape(DEGREE, size, quantizer, name)
-
-
-def _coded(quantizer: RaBitQ | SAQ, metric: Metric, dim: int, sample: Vectors | None) -> tuple[int, str]:
-    """Bytes of codes, and what they are; without vectors that they are fitted to, at most."""
-    if isinstance(quantizer, SAQ) and sample is not None and len(sample):
+def _by(quantizer: Quantizer, metric: Metric, dim: int, sample: Vectors | None) -> tuple[Shape, Fitted | None]:
+    """The graph by such codes, and these where there are vectors to fit them to."""
+    if sample is not None and len(sample):
         fitted = quantizer.fit(sample.as_float32(), metric=metric.name)
-        return fitted.row_bytes, fitted.name
-    bits = math.ceil(quantizer.bits)
-    size = int(_core.RaBitQ.row_bytes(dim + (metric.name == "ip"), bits))
-    return size + _BESIDE * isinstance(quantizer, SAQ), f"{bits}-bit {type(quantizer).__name__} codes"
+        return Shape(DEGREE, fitted.row_bytes, quantizer, fitted.name), fitted
+    return Shape(DEGREE, _most_bytes(quantizer, metric, dim), quantizer, _called(quantizer)), None
+
+
+def _most_bytes(quantizer: Quantizer, metric: Metric, dim: int) -> int:
+    """Bytes of such a code at most, whatever it is fitted to."""
+    dim += metric.name == "ip"  # by which vectors may be lengthened
+    match quantizer:
+        case RaBitQ(bits=bits):
+            return int(_core.RaBitQ.row_bytes(dim, bits))
+        case SAQ(bits=bits):
+            return int(_core.RaBitQ.row_bytes(dim, math.ceil(bits))) + _BESIDE
+        case Scalar(bits=bits):
+            return int(_core.Codes.row_bytes(dim, bits, False, False))
+    return LINE
+
+
+def _called(quantizer: Quantizer) -> str:
+    return f"codes of {type(quantizer).__name__}({getattr(quantizer, 'bits', None) or getattr(quantizer, 'dims', '')})"
 
 
 def _usual(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> tuple[Shape, Fitted | None]:
@@ -201,33 +217,33 @@ def _usual(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> t
     return Shape(DEGREE, fitted.row_bytes, quantizer, fitted.name), fitted
 
 
-def _tells(fitted: Fitted, sample: Vectors) -> bool:
-    """Whether codes of leading components tell what is near: of a sample, the 10 nearest are in the first 15 by codes.
+def _told(fitted: Fitted, sample: Vectors | None) -> float:
+    """Share of the 10 nearest in a sample that are among the first 15 by codes; 1 where there are too few to tell.
 
-    On CVE, MNIST and words 0.988, 0.991 and 0.993 of them are, and graphs are about as fast by such codes as by any; on
-    SIFT 0.972, and 4-bit codes of all dimensions are 1.4 times as fast (docs/quantizers.md). 0.98 is by hand.
+    Usual codes: 0.988 on CVE, where graphs are as fast by them as by any, 0.991 on MNIST, 0.993 on words; 0.972 on
+    SIFT, where 4-bit codes of all dimensions are 1.4 times as fast. Shorter ones on CVE: RaBitQ(2) 0.936 (1.07 times as
+    fast as the usual ones), SAQ(1) 0.893 (0.66 times), 59 components 0.707 (every query was scanned).
     """
-    rows = in_form(sample.as_float32(), fitted.metric)
-    if getattr(fitted, "dims", fitted.dim) == fitted.dim or len(rows) <= _PROBES:
-        return True
+    if sample is None or len(sample) <= _PROBES:
+        return 1.0
+    rows, product = in_form(sample.as_float32(), fitted.metric), fitted.metric == "ip"
     probes = np.ascontiguousarray(rows[:_PROBES])
     exact, coded = (np.empty((_PROBES, len(rows)), np.float32) for _ in range(2))
     for first in range(0, len(rows), 1024):
         block = rows[first : first + 1024]
-        decoded = fitted.decode(fitted.encode(block))
-        left_out = ((block - decoded) ** 2).sum(axis=1)  # codes know how much that is
-        at = slice(first, first + len(block))
-        exact[:, at], coded[:, at] = _from(probes, block), _from(probes, decoded) + left_out
+        decoded, at = fitted.decode(fitted.encode(block)), slice(first, first + len(block))
+        exact[:, at], coded[:, at] = _from(probes, block, product), _from(probes, decoded, product)
+        if not product:
+            coded[:, at] += ((block - decoded) ** 2).sum(axis=1)  # codes know how much they leave out
     own = np.arange(_PROBES)
     exact[own, own] = coded[own, own] = np.inf
     near = exact <= np.partition(exact, 9, axis=1)[:, 9:10]
-    first_by_code = coded <= np.partition(coded, _SEEN - 1, axis=1)[:, _SEEN - 1 : _SEEN]
-    return bool((near & first_by_code).sum() >= _TOLD * near.sum())
+    seen = coded <= np.partition(coded, 14, axis=1)[:, 14:15]
+    return float((near & seen).sum() / near.sum())
 
 
-def _from(probes: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squared distances, less what is the same for all rows."""
-    products = np.empty((len(probes), len(rows)), np.float32)
-    _core.products(probes, np.ascontiguousarray(rows), products)
-    made: NDArray[np.float32] = (rows**2).sum(axis=1) - 2 * products
-    return made
+def _from(probes: NDArray[np.float32], rows: NDArray[np.float32], product: bool) -> NDArray[np.float32]:
+    """Squared distances, less what is the same for all rows, or products, less for those that are nearer."""
+    made = np.empty((len(probes), len(rows)), np.float32)
+    _core.products(probes, np.ascontiguousarray(rows), made)
+    return -made if product else (rows**2).sum(axis=1) - 2 * made
