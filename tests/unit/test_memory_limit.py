@@ -1,5 +1,8 @@
 """What a limit chooses among, in which order, and what it says of what it left."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,9 @@ from nearly import metrics
 from nearly.arrays import as_vectors
 from nearly.indexes import choose, lists, memory
 from nearly.kmeans import balanced
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import bench_memory
 
 DIM = 96
 
@@ -143,6 +149,19 @@ def test_codes_alone_that_do_not_reach_the_recall_are_refused(monkeypatch):
         nearly.build(vectors, memory_limit=10**9, recall=0.97, disk=False)
     with pytest.raises(nearly.InputError, match="disk"):
         nearly.build(vectors, memory_limit=10**9, disk="no")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the largest resident set is read from /proc")
+@pytest.mark.timing
+@pytest.mark.soak
+@pytest.mark.parametrize(("n", "dim", "metric"), [(60_000, 128, "l2"), (40_000, 384, "cosine"), (20_000, 96, "ip")])
+def test_lists_are_built_in_what_was_foretold(n, dim, metric):
+    """Measured in a new process by what the system counts; the limit is for what lists keep."""
+    least = nearly.estimate(n, dim, metric=metric).index_bytes // 7
+    made = bench_memory.built(n, dim, metric, limit=least)
+    assert "lists" in made["plan"]
+    assert made["index_bytes"] < least
+    assert made["peak_bytes"] <= nearly.estimate(n, dim, metric=metric, memory_limit=least).peak_bytes
 
 
 class Counted:

@@ -40,6 +40,7 @@ _EDGE_BYTES = 28  # of a batch, while its edges are sorted
 _MOST_CODES = 512  # bytes of the longest codes that are chosen without being asked for
 # Measured with benchmarks/bench_memory.py: truth and trials of a calibration, and what libraries take when first used.
 _CALIBRATION_BYTES, _CALIBRATION_QUERIES = 22_000_000, 3_000
+_LISTED_BYTES = 33_000_000  # which lists hold the 1,000 nearest of each query, and how far these are
 _SHORT_VECTOR = 4 * LINE  # bytes of a vector up to which a graph without codes is quicker than lists of them
 # Codes that stand alone, the fastest first, and the recall up to which they are taken: docs/quantizers.md.
 _ALONE: tuple[tuple[RaBitQ | SAQ, float], ...] = ((RaBitQ(bits=8), 0.99), (SAQ(bits=6), 0.97), (SAQ(bits=4), 0.92))
@@ -111,7 +112,8 @@ def peak_bytes(n: int, dim: int, metric: Metric, index_bytes: int, shape: Shape 
         fitting += _CALIBRATION_BYTES
     queries = max(_CALIBRATION_QUERIES, n_queries)
     of_query = 12 * dim + 8 * shape.n_lists  # how far its lists are
-    calibrating = _CALIBRATION_BYTES + queries * of_query + n_queries * 12_000
+    fixed = _CALIBRATION_BYTES + _LISTED_BYTES * (shape.n_lists > 0)
+    calibrating = fixed + queries * of_query + n_queries * 12_000
     inserting = max(64, n // 50) * shape.degree * _EDGE_BYTES
     return peak + inserting + max(fitting, clustering, calibrating)  # what the one gave back serves the other
 
