@@ -157,7 +157,7 @@ def test_codes_alone_that_do_not_reach_the_recall_are_refused(monkeypatch):
 @pytest.mark.parametrize(("n", "dim", "metric"), [(60_000, 128, "l2"), (40_000, 384, "cosine"), (20_000, 96, "ip")])
 def test_lists_are_built_in_what_was_foretold(n, dim, metric):
     """Measured in a new process by what the system counts; the limit is for what lists keep."""
-    least = nearly.estimate(n, dim, metric=metric).index_bytes // 7
+    least = nearly.estimate(n, dim, metric=metric).index_bytes // 6
     made = bench_memory.built(n, dim, metric, limit=least)
     assert "lists" in made["plan"]
     assert made["index_bytes"] < least
