@@ -18,9 +18,11 @@ std::shared_ptr<Inverted> make(std::shared_ptr<Table> chunks, std::shared_ptr<Ta
                                std::shared_ptr<Scorer> centers, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
                                std::shared_ptr<Rows> rows, std::shared_ptr<ListScorer> blocks, bool copies) {
   require(chunks->stride() == sizeof(Chunk) && members->stride() == 4, "Inverted: chunks are 16 bytes, members 4");
-  require(n_lists >= 1 && n_lists <= chunks->rows() && n_lists <= centers->n_rows(), "Inverted: a chunk and a center a list");
-  require(centers->query_bytes() == store->query_bytes() && codes->query_bytes() == store->query_bytes(),
-          "Inverted: scorers are for different queries");
+  require(n_lists >= 1 && n_lists <= chunks->rows(), "Inverted: a chunk a list");
+  require(centers || blocks, "Inverted: centers, or blocks that know them");
+  require(!centers || (centers->query_bytes() == store->query_bytes() && n_lists <= centers->n_rows()),
+          "Inverted: centers are for other queries or lists");
+  require(codes->query_bytes() == store->query_bytes(), "Inverted: scorers are for different queries");
   require(!blocks || (blocks->query_bytes() == store->query_bytes() && blocks->n_lists() >= n_lists),
           "Inverted: blocks are for other queries or lists");
   return std::make_shared<Inverted>(chunks, members, n_lists, centers, blocks, codes, store, rows, copies);
@@ -163,7 +165,7 @@ size_t check(const Inverted& index, size_t n_chunks, size_t n_nodes) {
 
 void inverted(nb::module_& m) {
   nb::class_<Inverted>(m, "Inverted", "Lists of nodes by their nearest center, searched through scorers.")
-      .def(nb::new_(&make), "chunks"_a, "members"_a, "n_lists"_a, "centers"_a, "codes"_a, "store"_a, "rows"_a,
+      .def(nb::new_(&make), "chunks"_a, "members"_a, "n_lists"_a, "centers"_a.none(), "codes"_a, "store"_a, "rows"_a,
            "blocks"_a.none() = nb::none(), "copies"_a = false)
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "reach"_a, "depth"_a,
            "all_held"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),

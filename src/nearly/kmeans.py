@@ -3,22 +3,35 @@
 The same data and seed give the same bytes, whatever the number of threads: products and sums are the core's own.
 """
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.errors import InputError
 
-__all__ = ["assign", "balanced", "kmeans", "one_round", "refine"]
+__all__ = ["Rows", "assign", "balanced", "kmeans", "one_round", "refine"]
 
 Floats = NDArray[np.float32]
 
 PER_CENTER = 256  # rows that say enough about a center: Faiss's habit
 
-_BLOCK = 65_536  # rows moved to the centers' mean at a time
+_BLOCK = 4096  # rows in hand at a time
 
 
-def kmeans(rows: Floats, k: int, *, seed: int = 0, iterations: int = 25, threads: int = 0) -> Floats:
+class Rows(Protocol):
+    """Rows of numbers that are looked at some at a time: an array, or what reads them where they are."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: Any, /) -> Floats:
+        """Rows of a slice, or of an array of positions: float32."""
+        ...
+
+
+def kmeans(rows: Rows, k: int, *, seed: int = 0, iterations: int = 25, threads: int = 0) -> Floats:
     """Return k centers that lie near to rows.
 
     Begins with rows drawn at random, and moves each center to the mean of the rows that are nearest to it (Lloyd, IEEE
@@ -26,7 +39,7 @@ def kmeans(rows: Floats, k: int, *, seed: int = 0, iterations: int = 25, threads
 
     Parameters
     ----------
-    rows : ndarray of shape (n, dim), float32
+    rows : ndarray of shape (n, dim), float32, or Rows
         Finite, at least one. Of more than 256 for each center, that many are drawn.
     k : int
         Centers, at least 1. Where there are fewer different rows, some centers are equal.
@@ -52,14 +65,20 @@ def kmeans(rows: Floats, k: int, *, seed: int = 0, iterations: int = 25, threads
     drawn = np.random.default_rng(seed).permutation(len(rows))[: PER_CENTER * k]
     sample = np.ascontiguousarray(rows[drawn], np.float32)
     centers = np.ascontiguousarray(sample[np.arange(k) % len(sample)])
-    return refine(sample, centers, iterations=iterations, threads=threads)
+    return _refined(sample, centers, iterations, threads)
 
 
 def refine(rows: Floats, centers: Floats, *, iterations: int, threads: int = 0) -> Floats:
     """Return centers after so many more rounds of `kmeans` on all rows."""
+    return _refined(np.array(rows, np.float32), centers, iterations, threads)
+
+
+def _refined(rows: Floats, centers: Floats, iterations: int, threads: int) -> Floats:
+    """What `refine` does with rows that nobody needs any more."""
     # About the mean, for numbers that are small beside their distance to the origin.
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    rows, centers = np.ascontiguousarray(rows - mean), np.ascontiguousarray(centers - mean)
+    rows -= mean
+    centers = np.ascontiguousarray(centers - mean)
     labels = np.zeros(len(rows), np.uint32)
     for turn in range(iterations):
         before = labels
@@ -77,10 +96,12 @@ def one_round(rows: Floats, centers: Floats, *, threads: int = 0) -> tuple[Float
     For rows about their mean: the core's products lose what is small beside the distance to the origin.
     """
     labels, distances = _nearest(rows, centers, threads)
-    return _means(rows, centers, labels, distances, threads), labels, float(distances.mean(dtype=np.float64))
+    sums = np.zeros(centers.shape)
+    _core.sum_by_label(rows, labels, sums, threads)
+    return _means(sums, labels, distances, lambda row: rows[row]), labels, float(distances.mean(dtype=np.float64))
 
 
-def balanced(rows: Floats, k: int, *, seed: int = 0, iterations: int = 10, threads: int = 0) -> Floats:
+def balanced(rows: Rows, k: int, *, seed: int = 0, iterations: int = 10, threads: int = 0) -> Floats:
     """Return k centers of clusters of about even size, at a small part of the cost of `kmeans`.
 
     Rows are divided among about sqrt(k) centers first, then each part among as many centers as its share of the rows
@@ -89,8 +110,8 @@ def balanced(rows: Floats, k: int, *, seed: int = 0, iterations: int = 10, threa
 
     Parameters
     ----------
-    rows : ndarray of shape (n, dim), float32
-        Finite, at least one.
+    rows : ndarray of shape (n, dim), float32, or Rows
+        Finite, at least one. Those of a part, or some thousands, are in hand at a time.
     k : int
         Centers, at least 1.
     seed : int, default 0
@@ -120,9 +141,29 @@ def balanced(rows: Floats, k: int, *, seed: int = 0, iterations: int = 10, threa
     made = []
     for i, n in enumerate(_shared_out(k, sizes)):
         if n:
-            own = rows[part == i]
+            own = rows[np.flatnonzero(part == i)]
             made.append(kmeans(own, int(n), seed=seed + 1 + i, iterations=iterations, threads=threads))
-    return refine(rows, np.concatenate(made), iterations=2, threads=threads)
+    return _mended(rows, np.concatenate(made), rounds=2, threads=threads)
+
+
+def _mended(rows: Rows, centers: Floats, *, rounds: int, threads: int) -> Floats:
+    """Return centers after so many rounds on all rows: `refine` with a block of them in hand."""
+    sums, n = np.zeros((1, centers.shape[1])), len(rows)
+    for first in range(0, n, _BLOCK):
+        block = np.ascontiguousarray(rows[first : first + _BLOCK])
+        _core.sum_by_label(block, np.zeros(len(block), np.uint32), sums, threads)
+    mean = (sums[0] / n).astype(np.float32)
+    moved: Floats = np.ascontiguousarray(centers - mean)
+    labels, distances = np.empty(n, np.uint32), np.empty(n, np.float32)
+    for _ in range(rounds):
+        sums = np.zeros(centers.shape)
+        for first in range(0, n, _BLOCK):
+            block, at = np.ascontiguousarray(rows[first : first + _BLOCK] - mean), slice(first, first + _BLOCK)
+            labels[at], distances[at] = _nearest(block, moved, threads)
+            _core.sum_by_label(block, labels[at], sums, threads)
+        moved = _means(sums, labels, distances, lambda row: rows[row : row + 1][0] - mean)
+    made: Floats = moved + mean
+    return made
 
 
 def _shared_out(k: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -134,7 +175,7 @@ def _shared_out(k: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return whole
 
 
-def assign(rows: Floats, centers: Floats, *, threads: int = 0) -> NDArray[np.uint32]:
+def assign(rows: Rows, centers: Floats, *, threads: int = 0) -> NDArray[np.uint32]:
     """Return the center nearest to each row, the first of equals.
 
     Parameters
@@ -168,12 +209,12 @@ def _nearest(rows: Floats, centers: Floats, threads: int) -> tuple[NDArray[np.ui
     return labels, distances
 
 
-def _means(rows: Floats, centers: Floats, labels: NDArray[np.uint32], distances: Floats, threads: int) -> Floats:
+def _means(
+    sums: NDArray[np.float64], labels: NDArray[np.uint32], distances: Floats, row: Callable[[int], Floats]
+) -> Floats:
     """The means of clusters; a cluster without rows begins anew at the farthest row of the largest one."""
-    sums = np.zeros(centers.shape)
-    _core.sum_by_label(rows, labels, sums, threads)
-    counts = np.bincount(labels, minlength=len(centers))
-    made = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    counts = np.bincount(labels, minlength=len(sums))
+    made: Floats = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         farthest = np.argsort(-distances, kind="stable")
@@ -182,7 +223,7 @@ def _means(rows: Floats, centers: Floats, labels: NDArray[np.uint32], distances:
         for center in empty:
             largest = int(left.argmax())
             own = farthest[labels[farthest] == largest]
-            made[center] = rows[own[taken.get(largest, 0) % len(own)]]
+            made[center] = row(int(own[taken.get(largest, 0) % len(own)]))
             taken[largest] = taken.get(largest, 0) + 1
             left[largest] = counts[largest] / (taken[largest] + 1)
     return made

@@ -328,7 +328,7 @@ def test_refuses_what_does_not_fit_together(rng):
         lists.search(np.zeros((2, 9), np.float32))
     parts = [lists.chunks, lists.members, 7, make_plain(centers), lists.store, lists.store, lists.rows]
     for i, other in ((0, make_table(8, 20)), (1, make_table(8, 20)), (2, 0), (2, 8), (2, 50),
-                     (3, make_plain(np.zeros((7, 9), np.float32)))):  # fmt: skip
+                     (3, make_plain(np.zeros((7, 9), np.float32))), (3, None)):  # fmt: skip
         with pytest.raises(ValueError, match="Inverted"):
             _core.Inverted(*parts[:i], other, *parts[i + 1 :])
 

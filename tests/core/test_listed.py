@@ -14,7 +14,7 @@ NOTHING = np.zeros(0, np.int8), np.zeros(0, np.float32)
 class Made:
     """Lists whose nodes are coded by random codewords, without a projection; list 1 is empty."""
 
-    def __init__(self, rng, metric, *, dim=11, books=5, sizes=(70, 0, 33, 32, 1)):
+    def __init__(self, rng, metric, *, dim=11, books=5, sizes=(70, 0, 33, 32, 1), chosen_by=None):
         n = sum(sizes)
         self.dim, self.books, self.metric, self.sizes = dim, books, metric, np.array(sizes)
         self.centers = rng.standard_normal((len(sizes), dim), dtype=np.float32) * 2
@@ -37,8 +37,8 @@ class Made:
         table = np.stack([self.first, self.sizes, room, np.full(len(sizes), NONE)], 1)
         chunks.array().view(np.uint32)[:] = table
         members.array().view(np.uint32)[self.slots, 0] = np.arange(n)
-        plain = make_plain(self.centers, metric)
-        self.lists = _core.Inverted(chunks, members, len(sizes), plain, self.store, self.store, self.rows, self.core)
+        chosen = None if chosen_by is None else make_plain(chosen_by, metric)
+        self.lists = _core.Inverted(chunks, members, len(sizes), chosen, self.store, self.store, self.rows, self.core)
 
     def coded(self):
         """What is added up for each vector: its codewords, scale and number, in float64."""
@@ -79,14 +79,28 @@ def test_estimates_are_those_of_the_formula(simd_target, rng, metric, dim, books
 
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 @pytest.mark.parametrize("depth", [3, 40, 136])
-def test_a_scan_finds_the_least_estimates(simd_target, rng, metric, depth):
-    made = Made(rng, metric)
+@pytest.mark.parametrize("chosen_by", [None, np.zeros((5, 11), np.float32)])
+def test_a_scan_finds_the_least_estimates(simd_target, rng, metric, depth, chosen_by):
+    made = Made(rng, metric, chosen_by=chosen_by)
     for query in rng.standard_normal((6, made.dim)).astype(np.float32):
         answer = empty_answer(1, depth)
         work = made.lists.search(made.dim * 4, as_bytes(query[None]), METRICS.index(metric), 5, np.inf, depth, True,
                                  answer.ids, answer.distances, answer.counts, None, 1)  # fmt: skip
         assert sorted(answer.ids[0]) == sorted(np.argsort(made.score(query), kind="stable")[:depth])
         assert work == (5 + 136, 5, depth)
+
+
+def test_lists_are_chosen_by_other_centers_where_there_are_some(rng):
+    # The last list is the nearest by these, whatever blocks know of it.
+    other = np.arange(5, 0, -1, dtype=np.float32)[:, None] * np.ones(11, np.float32) * 100
+    made, answer = Made(rng, "l2", chosen_by=other), empty_answer(1, 1)
+    query = made.vectors[:1]
+    made.lists.search(44, as_bytes(query), 0, 1, np.inf, 40, True, answer.ids, answer.distances, answer.counts, None, 1)
+    assert answer.ids[0] == 135
+    gaps, nearest = np.empty((1, 5), np.float32), np.empty(1, np.float32)
+    made.lists.gaps(44, as_bytes(query), 0, gaps, nearest, 1)
+    expected = np.sqrt(((query - other).astype(np.float64) ** 2).sum(1))
+    np.testing.assert_allclose(gaps[0], expected - expected[4], rtol=1e-3)
 
 
 def test_targets_agree_bit_for_bit(rng):

@@ -29,6 +29,9 @@ KINDS: dict[str, Any] = {
     ),
     "ivf": lambda vectors, ids: nearly.IVF(vectors, ids=ids, lists=5, quantizer=nearly.Plain()),
     "ivf-blocks": lambda vectors, ids: nearly.IVF(vectors, ids=ids, lists=3, quantizer=nearly.Product(2, bits=4)),
+    "ivf-coarse": lambda vectors, ids: nearly.IVF(
+        vectors, ids=ids, lists=3, quantizer=nearly.Product(2, bits=4), coarse=nearly.Pca(2)
+    ),
     "ivf-codes": lambda vectors, ids: nearly.IVF(vectors, ids=ids, lists=3, quantizer=nearly.Scalar(4, "vector")),
     "hnsw": lambda vectors, ids: nearly.HNSW(vectors, ids=ids, M=2, ef_construction=8),
 }
@@ -205,4 +208,5 @@ TestVamanaCodes = machine("vamana-codes")
 TestIVF = machine("ivf")
 TestIVFCodes = machine("ivf-codes")
 TestIVFBlocks = machine("ivf-blocks")
+TestIVFCoarse = machine("ivf-coarse")
 TestHNSW = machine("hnsw")

@@ -30,7 +30,7 @@ def index():
 def test_every_vector_is_in_the_list_of_its_nearest_center(index):
     made, vectors = index._lists, clouds(6000)
     labels = made.labels(index._n_nodes)
-    distances = ((vectors[:, None].astype(np.float64) - made.centers) ** 2).sum(2)
+    distances = ((vectors[:, None].astype(np.float64) - made.centers.rows) ** 2).sum(2)
     assert (labels == distances.argmin(1)).mean() > 0.999  # rounding decides between two that are as near
     assert made.sizes.tolist() == np.bincount(labels, minlength=100).tolist()
     assert made.sizes.max() < 4 * made.sizes.mean()
@@ -192,18 +192,19 @@ def test_second_lists_are_those_that_the_papers_say():
 
     vectors = clouds(1500, dim=6)
     index = nearly.IVF(vectors, lists=30, quantizer=nearly.Plain(), calibrate=False)
-    nodes, centers = np.arange(1500, dtype=np.uint32), index._lists.centers
+    nodes, middles = np.arange(1500, dtype=np.uint32), index._lists.centers
+    centers = middles.rows
     labels = index._lists.labels(1500)
     squared = ((vectors[:, None].astype(np.float64) - centers) ** 2).sum(2)
     own = squared[nodes, labels]
-    soar = made_of.second(index._store, nodes, centers, labels, "soar", 1)
+    soar = made_of.second(index._store, nodes, middles, labels, "soar", 1)
     along = np.einsum("ikj,ij->ik", vectors[:, None].astype(np.float64) - centers, vectors - centers[labels])
     costs = squared + along**2 / own[:, None]
     costs[nodes, labels] = np.inf
     nearest = np.argsort(squared, axis=1)[:, 15:]
     np.put_along_axis(costs, nearest[:, 1:], np.inf, axis=1)  # of the 16 nearest
     assert (soar == costs.argmin(1)).mean() > 0.999
-    closure = made_of.second(index._store, nodes, centers, labels, "closure", 1)
+    closure = made_of.second(index._store, nodes, middles, labels, "closure", 1)
     some = closure != NONE
     assert 0.02 < some.mean() < 0.9
     assert (np.sqrt(squared[nodes[some], closure[some]]) <= 1.1001 * np.sqrt(own[some])).all()
@@ -229,7 +230,7 @@ def wheres(kind, vectors, queries, share, index):
             distances = ((vectors - some) ** 2).sum(1)
             pairs.append((distances >= np.quantile(distances, 1 - share), some))
             continue
-        order = np.argsort(((made.centers - some) ** 2).sum(1))[:: 1 if kind == "near" else -1]
+        order = np.argsort(((made.centers.rows - some) ** 2).sum(1))[:: 1 if kind == "near" else -1]
         taken = order[: np.searchsorted(made.sizes[order].cumsum(), share * n) + 1]
         pairs.append((np.isin(made.labels(n), taken), some))
     return pairs
@@ -292,20 +293,20 @@ def test_what_lists_hold_is_counted_once_for_a_filter_that_lasts(monkeypatch):
 def test_lists_grow_by_chunks_and_are_made_anew_when_twice_as_many_came():
     vectors = clouds(3000)
     index = nearly.IVF(vectors[:1000], lists=20, quantizer=nearly.Scalar(), calibrate=False)
-    centers = index._lists.centers.copy()
+    centers = index._lists.centers.rows.copy()
     index.add(vectors[1000:1003])
     assert index._lists.n_chunks > 20
     for first in range(1003, 1800, 61):
         index.add(vectors[first : first + 61])
         index.verify()
-    assert index._lists.centers.tobytes() == centers.tobytes()
+    assert index._lists.centers.rows.tobytes() == centers.tobytes()
     assert (index._lists.table["next"] != NONE).sum() == index._lists.n_chunks - 20
     n = len(index)
     assert index.search(vectors[:n], k=1, effort=20).ids[:, 0].tolist() == list(range(n))
     index.add(vectors[n:])
     index.verify()
     assert index._lists.n_chunks == 20
-    assert index._lists.centers.tobytes() != centers.tobytes()
+    assert index._lists.centers.rows.tobytes() != centers.tobytes()
     assert (index.search(vectors, k=1, effort=20).ids[:, 0] == np.arange(3000)).all()
 
 
@@ -348,9 +349,9 @@ def test_an_addition_that_is_cut_short_leaves_the_lists_as_they_were(monkeypatch
 
 
 def test_the_number_of_lists_is_the_users_or_follows_from_the_vectors():
-    assert len(nearly.IVF(clouds(400), lists=7, calibrate=False)._lists.centers) == 7
-    assert len(nearly.IVF(clouds(5), lists=7, calibrate=False)._lists.centers) == 5
-    assert len(nearly.IVF(clouds(80), calibrate=False)._lists.centers) == 10
+    assert len(nearly.IVF(clouds(400), lists=7, calibrate=False)._lists) == 7
+    assert len(nearly.IVF(clouds(5), lists=7, calibrate=False)._lists) == 5
+    assert len(nearly.IVF(clouds(80), calibrate=False)._lists) == 10
     assert "8-bit codes of 6" in nearly.IVF(clouds(50, dim=6)).plan
     assert "8 x 4 bits" in nearly.IVF(clouds(50)).plan
     assert "32 x 4 bits" in nearly.IVF(clouds(50, dim=80)).plan

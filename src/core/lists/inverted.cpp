@@ -83,18 +83,18 @@ float distance_of(int64_t word) {
 
 }  // namespace
 
-// Distances of a prepared query from all centers as they are compared: squared, or products.
-void Inverted::from_centers(const void* prepared, float* out) const {
-  if (blocks_) return blocks_->centers(prepared, 0, n_lists_, out);
+// Distances of a query, prepared for centers or for blocks, from all centers as they are compared: squared, or products.
+void Inverted::from_centers(const void* centers, const void* blocks, float* out) const {
+  if (!centers_) return blocks_->centers(blocks, 0, n_lists_, out);
   for (size_t i = 0; i < n_lists_; i += kBlock)
-    centers_->score_range(prepared, static_cast<Row>(i), std::min(kBlock, n_lists_ - i), out + i);
+    centers_->score_range(centers, static_cast<Row>(i), std::min(kBlock, n_lists_ - i), out + i);
 }
 
 // One query at a time, with memory that serves the next one too.
 class Inverted::Answer {
  public:
   Answer(const Inverted& index, const Request& request, const Effort& effort)
-      : index_(index), r_(request), effort_(effort), centers_(buffer(index.centers_->prepared_bytes())),
+      : index_(index), r_(request), effort_(effort), centers_(buffer(index.prepared_centers())),
         codes_(buffer(index.blocks_ ? index.blocks_->prepared_bytes() : index.codes_->prepared_bytes())),
         store_(buffer(index.store_->prepared_bytes())), from_(index.n_lists_), numbers_(index.n_lists_) {
     std::iota(numbers_.begin(), numbers_.end(), Row{0});
@@ -106,10 +106,8 @@ class Inverted::Answer {
 
   void answer(size_t q, Work& work) {
     const uint8_t* query = r_.queries + q * r_.query_bytes;
-    if (index_.blocks_)
-      index_.blocks_->prepare(query, codes_.get());
-    else
-      index_.centers_->prepare(query, centers_.get());
+    if (index_.blocks_) index_.blocks_->prepare(query, codes_.get());
+    if (index_.centers_) index_.centers_->prepare(query, centers_.get());
     choose(q);
     work.distances += index_.n_lists_;
     if (against(q)) {  // nothing is answered
@@ -127,7 +125,7 @@ class Inverted::Answer {
  private:
   // The lists to look at, nearest first: those within reach, and at most `width`.
   void choose(size_t q) {
-    index_.from_centers(index_.blocks_ ? codes_.get() : centers_.get(), from_.data());
+    index_.from_centers(centers_.get(), codes_.get(), from_.data());
     for (size_t i = 0; i < some_.size(); ++i) some_[i] = from_[numbers_[i]];
     choose_within(farthest(r_, q, least(distances(), numbers_.size()), effort_.reach), effort_.width);
     n_read_ = 0;
@@ -252,7 +250,9 @@ class Inverted::Answer {
   void by_blocks(size_t q, Work& work) {
     const ListScorer& blocks = *index_.blocks_;
     by_estimates(q, work, [&](Row list, Row first, size_t n, int64_t* out) {
-      return blocks.scan(codes_.get(), from_[list], first, n, bound_, out);
+      float base = from_[list];
+      if (index_.centers_) blocks.centers(codes_.get(), list, 1, &base);  // lists were chosen by something else
+      return blocks.scan(codes_.get(), base, first, n, bound_, out);
     });
   }
 
@@ -409,12 +409,12 @@ Work Inverted::search(const Request& asked, const Effort& effort, const Poll& po
 
 void Inverted::gaps(const Request& r, float* out, float* nearest, const Poll& poll) const {
   parallel_for(r.n, kGrain, r.threads, [&](size_t begin, size_t end) {
-    const Buffer prepared = buffer(blocks_ ? blocks_->prepared_bytes() : centers_->prepared_bytes());
+    const Buffer prepared = buffer(centers_ ? centers_->prepared_bytes() : blocks_->prepared_bytes());
     for (size_t q = begin; q < end; ++q) {
       float* row = out + q * n_lists_;
       const uint8_t* query = r.queries + q * r.query_bytes;
-      blocks_ ? blocks_->prepare(query, prepared.get()) : centers_->prepare(query, prepared.get());
-      from_centers(prepared.get(), row);
+      centers_ ? centers_->prepare(query, prepared.get()) : blocks_->prepare(query, prepared.get());
+      from_centers(prepared.get(), prepared.get(), row);
       nearest[q] = in_reach(r, q, least(row, n_lists_));
       for (size_t i = 0; i < n_lists_; ++i) row[i] = in_reach(r, q, row[i]) - nearest[q];
     }

@@ -46,7 +46,8 @@ struct Work {
 class Inverted {
  public:
   // Slot s holds members[s], a node, and slot s of `blocks`, or else row s of `codes`; where codes are the store itself, its
-  // row is the node. With `copies` a node may be in two lists.
+  // row is the node. Lists are chosen by `centers`; null: by what `blocks` knows of them. With `copies` a node may be in two
+  // lists.
   Inverted(std::shared_ptr<Table> chunks, std::shared_ptr<Table> members, size_t n_lists, std::shared_ptr<Scorer> centers,
            std::shared_ptr<ListScorer> blocks, std::shared_ptr<Scorer> codes, std::shared_ptr<Scorer> store,
            std::shared_ptr<Rows> rows, bool copies = false)
@@ -83,7 +84,8 @@ class Inverted {
 
  private:
   class Answer;
-  void from_centers(const void* prepared, float* out) const;
+  size_t prepared_centers() const { return centers_ ? centers_->prepared_bytes() : 0; }
+  void from_centers(const void* centers, const void* blocks, float* out) const;
   Chunk* at(size_t chunk) const { return chunks_->as<Chunk>(chunk); }
 
   std::shared_ptr<Table> chunks_, members_;

@@ -62,8 +62,9 @@ class Estimate:
 
 
 def estimate(
-    n: int, dim: int, *, metric: str = "l2", kind: str = "float32", sample: Any = None, memory_limit: int | None = None
-) -> Estimate:
+    n: int, dim: int, *, metric: str = "l2", kind: str = "float32", sample: Any = None,
+    memory_limit: int | None = None, disk: bool = True,
+) -> Estimate:  # fmt: skip
     """Return what `build` would take for n distinct vectors.
 
     Parameters
@@ -74,7 +75,7 @@ def estimate(
         Stored element type; float32 that is exact in a smaller one is stored as that.
     sample : array-like of shape (m, dim), optional
         Some of the vectors, a few thousand: the size of codes depends on them, and without them the largest is assumed.
-    memory_limit : int, optional
+    memory_limit, disk
         As for `build`.
 
     Returns
@@ -105,58 +106,58 @@ def estimate(
     if probe is not None:
         arrays.check_finite(probe, "sample")
     limit = None if memory_limit is None else arrays.check_int(memory_limit, "memory_limit", low=1)
-    shape, _ = _choice(n, dim, kind, chosen, 0.95, limit, lambda: probe)
-    if shape is None:
-        stored = memory.flat_bytes(n, dim, kind, chosen)
-        return Estimate(stored, memory.peak_bytes(n, dim, chosen, stored, None), 1e-6 * n)
+    shape, _ = _choice(n, dim, kind, chosen, 0.95, limit, lambda: probe, arrays.check_flag(disk, "disk"))
     index_bytes = _kept(n, dim, kind, chosen, shape)
+    if shape is None:
+        return Estimate(index_bytes, memory.peak_bytes(n, dim, chosen, index_bytes, None), 1e-6 * n)
     on_disk = n * row_bytes(chosen, kind, dim) if shape.refine == "disk" else 0
     seconds = _seconds(n, dim) * (_LISTED if shape.n_lists else 1.0)
     return Estimate(index_bytes, memory.peak_bytes(n, dim, chosen, index_bytes, shape), seconds, on_disk)
 
 
-def _kept(n: int, dim: int, kind: str, metric: Metric, shape: Shape) -> int:
+def _kept(n: int, dim: int, kind: str, metric: Metric, shape: Shape | None) -> int:
     """Bytes of memory of the finished index."""
+    if shape is None:
+        return memory.flat_bytes(n, dim, kind, metric)
     return memory.flat_bytes(n, dim, kind, metric, shape.refine) + shape.bytes(n)
 
 
 def _choice(
     n: int, dim: int, kind: str, metric: Metric, recall: float, limit: int | None,
-    sample: Callable[[], Vectors | None], copied: int = 0, n_queries: int = 0,
+    sample: Callable[[], Vectors | None], disk: bool = True, copied: int = 0, n_queries: int = 0,
 ) -> tuple[Shape | None, str]:  # fmt: skip
     """What to build within a limit, `Flat` where it is None, and why; InputError where nothing fits."""
-    stored = memory.flat_bytes(n, dim, kind, metric)
-    least = memory.peak_bytes(n, dim, metric, stored, None) + copied
+
+    def peak(shape: Shape | None) -> int:
+        return copied + memory.peak_bytes(n, dim, metric, _kept(n, dim, kind, metric, shape), shape, n_queries)
+
     scanned = None
     if n < _SMALL:
         scanned = f"comparing with so few (under {_SMALL:,}) is quick, and exact"
     elif recall >= 1.0:
         scanned = "recall 1.0 was asked for: only an exact scan gives that"
-    if scanned and (limit is None or least <= limit):
-        return None, scanned
     usual = "a graph answers in a small part of the comparisons of a scan"
     if limit is None:
-        return next(memory.graphs(metric, dim, sample(), recall)), usual
-
-    def peak(shape: Shape) -> int:
-        return copied + memory.peak_bytes(n, dim, metric, _kept(n, dim, kind, metric, shape), shape, n_queries)
-
-    graphs = [] if scanned else list(memory.graphs(metric, dim, sample(), recall))
-    filed = [] if scanned else list(memory.on_disk(metric, dim, n, graphs))
-    for shape in (*graphs, *filed):
-        if peak(shape) > limit:
-            continue
-        if shape is graphs[0]:
-            return shape, usual
-        return shape, (f"under a limit of {limit:,} bytes: {peak(shape):,} while it is built, with {shape.name}; the "
-                       f"usual graph takes {peak(graphs[0]):,}")  # fmt: skip
-    if least <= limit:
-        smallest = min(peak(shape) for shape in (*graphs, *filed))
-        return None, f"the smallest graph takes {smallest:,} bytes while it is built, over the limit of {limit:,}"
-    if filed and (kept := _kept(n, dim, kind, metric, filed[-1]) + n * memory.HASH_BYTES) <= limit:
-        return filed[-1], (f"under a limit of {limit:,} bytes: {kept:,} with {filed[-1].name}, and {peak(filed[-1]):,} "
-                           "for a while as it is built, by samples that are read into memory")  # fmt: skip
-    least = min(least, kept) if filed else least
+        return (None, scanned) if scanned else (memory.usual_graph(metric, dim, sample(), recall), usual)
+    offered: list[Shape | None] = []
+    left: list[str] = []
+    for shape in [None] if scanned else memory.candidates(metric, dim, kind, n, sample(), recall, disk):
+        offered.append(shape)
+        if (taken := peak(shape)) <= limit:
+            if not left:
+                return shape, scanned or usual
+            what = "a scan of all vectors" if shape is None else shape.name
+            return shape, (f"under a limit of {limit:,} bytes: {taken:,} while it is built, with {what}; faster, but "
+                           f"larger: {', '.join(left)}")  # fmt: skip
+        left.append(f"{'a scan of all vectors' if shape is None else shape.name} ({taken:,})")
+    # Where only what lists are made of for a while does not fit, they are built all the same.
+    kept = {shape: _kept(n, dim, kind, metric, shape) + n * memory.HASH_BYTES for shape in offered
+            if shape is not None and shape.n_lists and shape.refine != "memory"}  # fmt: skip
+    for shape, stays in kept.items():
+        if stays <= limit:
+            return shape, (f"under a limit of {limit:,} bytes: {stays:,} with {shape.name}, and {peak(shape):,} for a "
+                           "while as it is built, by samples that are read into memory")  # fmt: skip
+    least = min([peak(None), *kept.values()])
     raise InputError(f"memory_limit is {limit:,} bytes, but {n:,} vectors as {kind} take {least:,} while they are "
                      "stored; raise the limit to that, or pass vectors of a smaller dtype")  # fmt: skip
 
@@ -175,6 +176,7 @@ def build(
     ids: Any = None,
     queries: Any = None,
     memory_limit: int | None = None,
+    disk: bool = True,
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -192,10 +194,13 @@ def build(
     ids, queries, seed, threads, progress
         As for `Vamana`.
     memory_limit : int, optional
-        Bytes that building may take beyond the input, the index included. Where the usual graph does not fit, codes
-        give way first, then the degree; then vectors go to disk (``refine="disk"``), under a graph or under inverted
-        lists. If samples from which lists are built are all that does not fit, the limit is for what lists keep:
-        ``index.plan`` and `estimate` say how much more is taken for a while.
+        Bytes that building may take beyond the input, the index included. The fastest that fits is taken, in an order
+        that docs/memory.md has: graphs by shorter codes, graphs of lower degrees, inverted lists, the same with vectors
+        on disk (``refine="disk"``), a scan, or codes alone. If what lists are made of for a while is all that does not
+        fit, the limit is for what they keep: ``index.plan`` and `estimate` say how much more is taken.
+    disk : bool, default True
+        Whether full vectors may be in a file under a ``memory_limit``. False: where they do not fit, codes stand alone
+        (``refine=None``), and distances are estimates.
 
     Returns
     -------
@@ -205,7 +210,8 @@ def build(
     Raises
     ------
     InputError
-        If no index fits the limit; nothing was built. The message names the least that does.
+        If no index fits the limit; the message names the least that does. If codes alone turn out not to reach the
+        recall.
 
     Examples
     --------
@@ -227,7 +233,8 @@ def build(
     copied = 0 if isinstance(vectors, np.ndarray) and np.may_share_memory(vectors, made.array) else made.array.nbytes
     n_queries = 0 if queries is None else len(arrays.as_queries(queries, bits=chosen.input == "bits")[0])
     sample = (lambda: None) if limit is None else (lambda: memory.sample_of(made))
-    shape, why = _choice(n, dim, kind, chosen, recall, limit, sample, copied, n_queries)
+    may = arrays.check_flag(disk, "disk")
+    shape, why = _choice(n, dim, kind, chosen, recall, limit, sample, may, copied, n_queries)
     if shape is None:
         flat = Flat(made, ids=ids, metric=metric, threads=threads)
         flat.calibrate(queries)
@@ -237,7 +244,11 @@ def build(
     options: dict[str, Any] = {"ids": ids, "metric": metric, "refine": shape.refine, "recall": recall,
                                "queries": queries, "seed": seed, "threads": threads, "progress": progress}  # fmt: skip
     if shape.n_lists:
-        return _explained(IVF(made, **options), f"chosen for {n:,} vectors: {why}")
+        lists = IVF(made, quantizer=shape.quantizer, **options)
+        if (reached := lists._contract.reached(10)) is not None and reached < recall:
+            raise InputError(f"under memory_limit={limit:,} only codes alone fit, which reach {reached:.3f} of recall "
+                             f"{recall:g}; raise the limit, ask for less, or pass disk=True")  # fmt: skip
+        return _explained(lists, f"chosen for {n:,} vectors: {why}")
     quantizer = None if limit is None else shape.quantizer
     index = Vamana(made, degree=shape.degree, quantizer=quantizer, **options)
     return _explained(index, f"chosen for {n:,} vectors: {why}; {_why_codes(index)}")

@@ -14,6 +14,7 @@ from nearly.indexes import calibration, ivf_files, list_codes, lists
 from nearly.indexes.allowed import Allowed
 from nearly.indexes.alone import CodedStore, fitted_to, told
 from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
+from nearly.indexes.coarse import Centers, check_coarse, fit_coarse
 from nearly.indexes.each import is_for_each
 from nearly.indexes.ivf_contract import Held, ListContract, Probe
 from nearly.indexes.list_codes import ListCodes
@@ -24,6 +25,7 @@ from nearly.indexes.travel import check_quantizer
 from nearly.quantizers import SAQ, Plain, Product, Quantizer, Scalar
 from nearly.quantizers.base import CODED
 from nearly.quantizers.listed import MOST_BOOKS
+from nearly.transforms import Transform
 from nearly.tuning import Probing
 
 __all__ = ["IVF", "usual_codes", "usual_lists"]
@@ -67,6 +69,10 @@ class IVF(Index):
         A second list for vectors, so that fewer lists need be read, for up to twice the memory of codes: "soar", for
         each, the list whose center errs in another direction (Sun et al., NeurIPS 2023); "closure", the next list, for
         those that are nearly as near to it (Chen et al., NeurIPS 2021).
+    coarse : Transform, optional
+        What vectors and queries go through before they are compared with the centers of lists, which then have fewer
+        dimensions: ``Matryoshka(64)`` for embeddings that were trained for it, ``Pca(64)`` for others. Lists are built
+        in less time and memory; codes and ranking keep their own widths (AdANNS, arXiv 2305.19435).
     recall : float, default 0.95
         What searches deliver on average unless told otherwise.
     queries : array-like of shape (n_queries, dim), optional
@@ -103,6 +109,7 @@ class IVF(Index):
     _wanted: int | None  # lists that were asked for
     _seed: int
     _spill: str | None = None  # which vectors are in a second list
+    _coarse: Transform | None = None  # what vectors and queries go through before they are compared with centers
     _clustered: int = 0  # nodes that the centers were made for
     _added: int = 0  # nodes added since
 
@@ -116,6 +123,7 @@ class IVF(Index):
         quantizer: Quantizer | None = None,
         refine: str | None = "memory",
         spill: str | None = None,
+        coarse: Transform | None = None,
         recall: float = 0.95,
         queries: Any = None,
         calibrate: bool = True,
@@ -133,6 +141,7 @@ class IVF(Index):
         self._refine = "memory" if refine is None else arrays.check_choice(refine, REFINE, "refine")
         workers = self._threads(threads)
         made, given = self._start(vectors, ids, metric)
+        self._coarse = None if coarse is None else check_coarse(coarse, self._store.metric)
         probes = None if queries is None else self._check_queries(queries, made)
         if quantizer is not None:
             check_quantizer(quantizer, self._store.metric.name)
@@ -167,7 +176,13 @@ class IVF(Index):
         if not len(nodes):
             return
         n_lists = usual_lists(len(nodes)) if self._wanted is None else min(self._wanted, len(nodes))
-        centers, labels = lists.cluster(self._store, nodes, n_lists, seed=self._seed, threads=threads, report=report)
+        coarse = None
+        if self._coarse is not None:
+            coarse = fit_coarse(self._coarse, self._store, nodes, self._seed, threads)
+        centers, labels = lists.cluster(
+            self._store, nodes, n_lists, coarse=coarse, with_means=self._codes.of_residuals, seed=self._seed,
+            threads=threads, report=report,
+        )  # fmt: skip
         labels, nodes_in = self._spilled(centers, labels, nodes, threads)
         made = Lists.build(self._store, centers, labels, nodes_in, self._codes.unit)
         codes = self._codes.of(made)
@@ -178,7 +193,7 @@ class IVF(Index):
         self._install(made, codes, _clustered=len(nodes), _added=0)
 
     def _spilled(
-        self, centers: NDArray[Any], labels: NDArray[np.uint32], nodes: NDArray[np.uint32], threads: int
+        self, centers: Centers, labels: NDArray[np.uint32], nodes: NDArray[np.uint32], threads: int
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Lists and the nodes in them, those among them that are in a second one."""
         if self._spill is None:
@@ -190,10 +205,12 @@ class IVF(Index):
     def _install(self, made: Lists, codes: ListCodes, **more: Any) -> None:
         """Have readers search the core's lists over these tables from now on, if they do not yet."""
         store, old = self._store, self._core
-        parts = (made.chunks, made.members, made.scorer, codes.scorer, store.scorer, store.rows, codes.blocks)
+        # Blocks know the centers that their residuals are to: another scorer of the same would be a copy.
+        scorer = made.scorer if codes.blocks is None or made.centers.coarse is not None else None
+        parts = (made.chunks, made.members, scorer, codes.scorer, store.scorer, store.rows, codes.blocks)
         if old is not None and all(a is b for a, b in zip(parts, self._parts, strict=True)):
             return
-        core = _core.Inverted(made.chunks, made.members, len(made.centers), *parts[2:], copies=self._spill is not None)
+        core = _core.Inverted(made.chunks, made.members, len(made), *parts[2:], copies=self._spill is not None)
 
         def exchange() -> None:
             self.__dict__.update(_lists=made, _codes=codes, _core=core, _parts=parts, **more)
@@ -469,17 +486,23 @@ class IVF(Index):
 
     def _describe(self) -> str:
         curve = "not calibrated" if self.curve is None else f"calibrated on {self.curve.n_queries} queries"
-        n_lists = 0 if self._core is None else len(self._lists.centers)
+        n_lists = 0 if self._core is None else len(self._lists)
         if self._store.kept == "none":
             reach = self._contract.reached(10)
             found = "" if reach is None else f", which find {reach:.3f} of 10 neighbors at best"
-            return (f"IVF of {n_lists} lists, {self._store.noun} alone{found}, recall {self._contract.target:g}, "
-                    f"{curve}")  # fmt: skip
-        twice = ""
+            return (f"IVF of {n_lists} lists{self._width()}, {self._store.noun} alone{found}, "
+                    f"recall {self._contract.target:g}, {curve}")  # fmt: skip
+        twice = self._width()
         if self._spill is not None and n_lists:
-            twice = f", {self._lists.sizes.sum() / max(1, self._n_nodes):.2f} of them a vector"
+            twice += f", {self._lists.sizes.sum() / max(1, self._n_nodes):.2f} of them a vector"
         return (f"IVF of {n_lists} lists{twice}, {self._codes.name(self._store)}, ranked by {self._store.noun}, "
                 f"recall {self._contract.target:g}, {curve}")  # fmt: skip
+
+    def _width(self) -> str:
+        """In how many dimensions lists are, where these are fewer, for people."""
+        if self._core is None or self._lists.centers.coarse is None:
+            return ""
+        return f" by {self._lists.centers.coarse.dims} of {self.dim} dimensions"
 
     @property
     def n_bytes(self) -> int:

@@ -165,7 +165,7 @@ class ListContract(Contract):
             return _scan(index, f"cheaper than comparing with {chosen.scanned:.0%} of {n} by lists")
         plan = f"{_name(index)}, {chosen.scanned:.1%} of vectors compared for recall {target * told:g}, {self._basis}"
         context = SearchContext(index._store.metric, plan, round(chosen.expected * told, 6))
-        return Probe(len(index._lists.centers), chosen.reach, depth, context, False)
+        return Probe(len(index._lists), chosen.reach, depth, context, False)
 
     @property
     def _basis(self) -> str:
@@ -176,7 +176,7 @@ class ListContract(Contract):
     def _cost(self, index: "IVF", n_codes: float, depth: float) -> float:
         """Of reading so many codes, in comparisons of vectors that lie side by side."""
         code, vector = index._costs()
-        return len(index._lists.centers) * 0.25 + n_codes * code + depth * vector
+        return len(index._lists) * 0.25 + n_codes * code + depth * vector
 
     def filtered(self, index: "IVF", k: int, recall: float | None, passing: int, held: Callable[[], Held]) -> Probe:
         """What a target means for k neighbors among those that pass; asks for what lists hold only if that matters."""
@@ -212,7 +212,7 @@ class ListContract(Contract):
         return Probe(len(counts), reach, depth, context, False, *around, most)
 
     def _of_width(self, index: "IVF", k: int, effort: int) -> Probe:
-        width = min(arrays.check_int(effort, "effort", low=1, high=1 << 20), len(index._lists.centers))
+        width = min(arrays.check_int(effort, "effort", low=1, high=1 << 20), len(index._lists))
         told = (self.reached(k) or 1.0) if index._store.kept == "none" else 1.0
         expected = None if self.probing is None else self.probing.at_width(k, width) * told
         factor = 4.0 if self.probing is None else float(self.probing.depths[-1])
@@ -276,7 +276,7 @@ def _measured(index: "IVF", probes: calibration.Probes, threads: int) -> Probing
     whole = max(1, int(np.isfinite(truth).all(axis=0).sum()))  # more rows than one may hang on a node that is left out
     truth, nodes = np.ascontiguousarray(truth[:, :whole]), np.ascontiguousarray(nodes[:, :whole])
     of_neighbors = lists.places(index._n_nodes)[nodes].astype(np.intp)
-    gaps, nearest = np.empty((len(rows), len(lists.centers)), np.float32), np.empty(len(rows), np.float32)
+    gaps, nearest = np.empty((len(rows), len(lists)), np.float32), np.empty(len(rows), np.float32)
     index._core.gaps(store.query_bytes, rows, store.metric.number, gaps, nearest, threads)
     coded = None
     if index._codes.tell_distances:
@@ -338,7 +338,7 @@ def _looked(
 ) -> NDArray[np.float32]:  # fmt: skip
     """Distances of what a search of the lists, of all unless told how, finds besides those nodes."""
     store, n, more = index._store, len(rows), int((without != NONE).any())
-    width, reach = (len(index._lists.centers), np.inf) if how is None else (how.width, how.reach)
+    width, reach = (len(index._lists), np.inf) if how is None else (how.width, how.reach)
     ids, found = np.empty((n, k + more), np.int64), np.empty((n, k + more), np.float32)
     index._core.search(store.query_bytes, rows, store.metric.number, width, reach, max(k, depth) + more, False,
                        ids, found, np.empty(n, np.uint32), None, threads)  # fmt: skip

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from nearly import _core, storage
 from nearly.errors import FormatError
-from nearly.indexes.lists import Change, Lists, Nodes, in_space
+from nearly.indexes.coarse import in_space
+from nearly.indexes.lists import Change, Lists, Nodes
 from nearly.indexes.store import Store, as_bytes, grow_or_copy, new_table
 from nearly.indexes.travel import Travel
 from nearly.quantizers import (
@@ -48,6 +49,7 @@ class ListCodes(Travel):
     """Codes in slots, so that those of a list follow one another."""
 
     unit: ClassVar[int] = 1  # slots at multiples of which chunks begin
+    of_residuals: ClassVar[bool] = False
     lists: Lists
     blocks: Any = None  # the core's scorer over blocks, or None
 
@@ -96,6 +98,7 @@ class BlockCodes(ListCodes):
     """
 
     unit: ClassVar[int] = BLOCK
+    of_residuals: ClassVar[bool] = True
     quantizer: Product
     fitted: Any = None  # a FittedListed
 
@@ -105,7 +108,7 @@ class BlockCodes(ListCodes):
         drawn = np.sort(np.random.default_rng(self._seed).permutation(len(slots))[:SAMPLE])
         vectors = in_space(store, self.lists.nodes(slots[drawn]), threads)
         fitted = FittedListed.fit(
-            vectors, vectors - self.lists.centers[owners[drawn]], self.quantizer, metric=store.metric.name,
+            vectors, self.lists.centers.origins, owners[drawn], self.quantizer, metric=store.metric.name,
             seed=self._seed, threads=threads,
         )  # fmt: skip
         self._code_all(fitted, store, n, threads)
@@ -126,7 +129,7 @@ class BlockCodes(ListCodes):
         self.__dict__.update(fitted=fitted, codes=codes, blocks=blocks)  # in one go
 
     def _centers(self) -> Any:
-        return _core.Table.borrow(as_bytes(self.lists.centers))
+        return _core.Table.borrow(as_bytes(self.lists.centers.origins))
 
     def put(self, store: Store, change: Change, nodes: Nodes, threads: int) -> None:
         """Code nodes in slots that were reserved for them."""

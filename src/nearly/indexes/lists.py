@@ -1,22 +1,24 @@
 """Inverted lists: centers, and the chunks of slots that hold the nodes near to each."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core, kmeans
-from nearly.indexes.store import NONE, Store, as_bytes, grow_or_copy, new_table
-from nearly.quantizers import Scalar
-from nearly.quantizers.base import CODED
+from nearly.indexes.coarse import Centers, in_space, scorer_of
+from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
+from nearly.transforms import FittedTransform
 
-__all__ = ["PER_LIST", "SPILLS", "Change", "Lists", "assign", "cluster", "in_space", "second"]
+__all__ = ["BLOCK", "HELD", "PER_LIST", "SPILLS", "Change", "Lists", "assign", "cluster", "second"]
 
 CHUNK = np.dtype([("first", "<u4"), ("count", "<u4"), ("capacity", "<u4"), ("next", "<u4")])  # as the core has it
 SPILLS = ("soar", "closure")  # ways to choose a second list
 PER_LIST = 48  # vectors that a center is found by: beyond about 40, recall per vector compared hardly grows
-_BLOCK = 16_384  # vectors assigned at a time
+BLOCK = 4096  # vectors in hand at a time
+HELD = 1 << 24  # bytes of a sample that is read once: more are read again for each round of k-means
 _SPILLED = 1024  # the same where lists are compared with each other
 _CANDIDATES = 16  # nearest lists of which a second one is chosen
 _ALONG = 1.0  # weight of what a second residual has along the first one: levers table of benchmarks/README.md
@@ -41,40 +43,79 @@ class Change(NamedTuple):
     n_slots: int
 
 
-def in_space(store: Store, nodes: Nodes, threads: int = 0) -> NDArray[np.float32]:
-    """Vectors of nodes where they are clustered: of unit length under cosine; bits become numbers 0 and 1."""
-    if store.metric.input == "bits":
-        return np.unpackbits(store.raw(nodes).array, axis=1).astype(np.float32)
-    return store.in_form(nodes, threads)
-
-
 def cluster(
-    store: Store, nodes: Nodes, n_lists: int, *, seed: int, threads: int, report: Any = None
-) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+    store: Store, nodes: Nodes, n_lists: int, *, coarse: FittedTransform | None = None, with_means: bool = False,
+    seed: int, threads: int, report: Any = None,
+) -> tuple[Centers, NDArray[np.uint32]]:  # fmt: skip
     """Return centers, as they are stored, and the list of each node."""
-    drawn = np.random.default_rng(seed).permutation(len(nodes))[: n_lists * PER_LIST]
-    sample = in_space(store, nodes[np.sort(drawn)], threads)
-    centers: NDArray[Any] = kmeans.balanced(sample, n_lists, seed=seed, threads=threads)
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(nodes))[: n_lists * PER_LIST])
+    sample: kmeans.Rows = _Sample(store, nodes[drawn], coarse, threads)
+    if coarse is not None or sample[:1].nbytes * len(sample) <= HELD:  # a transform is dear to apply again and again
+        sample = _held(sample)
+    made: NDArray[Any] = kmeans.balanced(sample, n_lists, seed=seed, threads=threads)
+    del sample
     if store.metric.input == "bits":
-        centers = np.packbits(centers >= 0.5, axis=1)
-    return centers, assign(store, nodes, centers, threads, report)
+        made = np.packbits(made >= 0.5, axis=1)
+    centers = Centers(made, coarse)
+    labels = assign(store, nodes, centers, threads, report)
+    return (_with_means(store, nodes, centers, labels, threads) if with_means and coarse else centers), labels
 
 
-def assign(store: Store, nodes: Nodes, centers: NDArray[Any], threads: int, report: Any = None) -> NDArray[np.uint32]:
+class _Sample:
+    """Vectors of some nodes where they are clustered, which are made as they are asked for."""
+
+    def __init__(self, store: Store, nodes: Nodes, coarse: FittedTransform | None, threads: int) -> None:
+        self._store, self._nodes, self._coarse, self._threads = store, nodes, coarse, threads
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, which: Any, /) -> NDArray[np.float32]:
+        return in_space(self._store, self._nodes[which], self._threads, self._coarse)
+
+
+def _held(rows: kmeans.Rows) -> NDArray[np.float32]:
+    """All rows in one array."""
+    made = np.empty((len(rows), rows[:1].shape[1]), np.float32)
+    for first in range(0, len(made), BLOCK):
+        made[first : first + BLOCK] = rows[first : first + BLOCK]
+    return made
+
+
+def _with_means(store: Store, nodes: Nodes, centers: Centers, labels: NDArray[np.uint32], threads: int) -> Centers:
+    """The same centers with the means of their lists; of an empty one, what its center says is all there is."""
+    assert centers.coarse is not None
+    sums = np.zeros((len(centers.rows), store.dim))
+    for first in range(0, len(nodes), BLOCK):
+        block = slice(first, first + BLOCK)
+        _core.sum_by_label(in_space(store, nodes[block], threads), labels[block], sums, threads)
+    counts = np.bincount(labels, minlength=len(sums))
+    means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    if not counts.all():
+        means[counts == 0] = centers.coarse.restore(centers.rows[counts == 0])
+    return centers._replace(means=means)
+
+
+def assign(store: Store, nodes: Nodes, centers: Centers, threads: int, report: Any = None) -> NDArray[np.uint32]:
     """The list of each node: that of its nearest center. ``report(done)`` is called now and then."""
-    if store.metric.input == "bits":
-        centers = np.unpackbits(centers, axis=1).astype(np.float32)
+    middles = _numbers(store, centers)
     labels = np.empty(len(nodes), np.uint32)
-    for first in range(0, len(nodes), _BLOCK):
-        block = nodes[first : first + _BLOCK]
-        labels[first : first + len(block)] = kmeans.assign(in_space(store, block, threads), centers, threads=threads)
+    for first in range(0, len(nodes), BLOCK):
+        block = in_space(store, nodes[first : first + BLOCK], threads, centers.coarse)
+        labels[first : first + len(block)] = kmeans.assign(block, middles, threads=threads)
         if report is not None:
             report(first + len(block))
     return labels
 
 
+def _numbers(store: Store, centers: Centers) -> NDArray[np.float32]:
+    """Centers as numbers, bits too."""
+    bits = store.metric.input == "bits"
+    return np.unpackbits(centers.rows, axis=1).astype(np.float32) if bits else centers.rows
+
+
 def second(
-    store: Store, nodes: Nodes, centers: NDArray[Any], labels: NDArray[np.uint32], spill: str, threads: int
+    store: Store, nodes: Nodes, centers: Centers, labels: NDArray[np.uint32], spill: str, threads: int
 ) -> NDArray[np.uint32]:
     """Another list of each node, beside that of its nearest center; NONE for one that needs none.
 
@@ -86,15 +127,14 @@ def second(
     from nearly.indexes.flat import Flat  # an index beside those that stand on lists
 
     found = np.full(len(nodes), NONE, np.uint32)
-    if len(centers) < 2:
+    middles = _numbers(store, centers)
+    if len(middles) < 2:
         return found
-    bits = store.metric.input == "bits"
-    middles = np.unpackbits(centers, axis=1).astype(np.float32) if bits else centers
     nearest = Flat(middles)
     for first in range(0, len(nodes), _SPILLED):
-        vectors = in_space(store, nodes[first : first + _SPILLED], threads)
+        vectors = in_space(store, nodes[first : first + _SPILLED], threads, centers.coarse)
         own = labels[first : first + _SPILLED]
-        hits = nearest.search(vectors, k=min(_CANDIDATES, len(centers)), threads=threads or None)
+        hits = nearest.search(vectors, k=min(_CANDIDATES, len(middles)), threads=threads or None)
         lists = hits.ids
         away = vectors - middles[own]
         squared = np.einsum("ij,ij->i", away, away)
@@ -119,12 +159,9 @@ class Lists:
 
     Attributes
     ----------
-    centers : ndarray of shape (n_lists, dim)
-        float32, or packed bits.
+    centers : Centers
     chunks, members : table
         Chunks of slots, and the node of each slot.
-    scorer
-        The core's scorer over the centers.
     unit : int
         Chunks begin at multiples of so many slots.
     tails, sizes : ndarray of shape (n_lists,)
@@ -133,10 +170,10 @@ class Lists:
         In use; tables may have more rows, which mean nothing.
     """
 
-    def __init__(self, store: Store, centers: NDArray[Any], chunks: Any, members: Any, unit: int = 1) -> None:
+    def __init__(self, store: Store, centers: Centers, chunks: Any, members: Any, unit: int = 1) -> None:
         self.centers, self.chunks, self.members, self.unit = centers, chunks, members, unit
-        self.scorer = _scorer(store, centers)
-        self.tails, self.sizes = np.arange(len(self.centers), dtype=np.uint32), np.zeros(len(self.centers), np.int64)
+        self._metric, self._dim = store.metric, store.dim
+        self.tails, self.sizes = np.arange(len(self), dtype=np.uint32), np.zeros(len(self), np.int64)
         self.n_chunks = self.n_slots = 0
         for owners, at in self._levels():
             self.tails[owners] = at
@@ -146,21 +183,27 @@ class Lists:
             self.n_slots = max(self.n_slots, int(ends.max()))
 
     @classmethod
-    def build(
-        cls, store: Store, centers: NDArray[Any], labels: NDArray[np.uint32], nodes: Nodes, unit: int = 1
-    ) -> Self:
+    def build(cls, store: Store, centers: Centers, labels: NDArray[np.uint32], nodes: Nodes, unit: int = 1) -> Self:
         """Lists of nodes, each in one chunk, as tight as they can be."""
         order = np.argsort(labels, kind="stable")
-        counts = np.bincount(labels, minlength=len(centers))
-        made = np.empty(len(centers), CHUNK)
+        counts = np.bincount(labels, minlength=len(centers.rows))
+        made = np.empty(len(counts), CHUNK)
         room = -(-counts // unit) * unit
         first = np.cumsum(room) - room
         made["first"], made["count"], made["capacity"], made["next"] = first, counts, room, NONE
-        chunks, members = new_table(CHUNK.itemsize, len(centers)), new_table(4, int(room.sum()))
+        chunks, members = new_table(CHUNK.itemsize, len(counts)), new_table(4, int(room.sum()))
         chunks.array()[:] = made.view(np.uint8).reshape(-1, CHUNK.itemsize)
         within = np.arange(len(nodes)) - np.repeat(np.cumsum(counts) - counts, counts)
         members.array().view(np.uint32)[np.repeat(first, counts) + within, 0] = nodes[order]
         return cls(store, centers, chunks, members, unit)
+
+    def __len__(self) -> int:
+        return len(self.centers.rows)
+
+    @cached_property
+    def scorer(self) -> Any:
+        """The core's scorer over the centers: made when lists are first chosen by it."""
+        return scorer_of(self._metric, self._dim, self.centers)
 
     @property
     def table(self) -> NDArray[Any]:
@@ -170,11 +213,12 @@ class Lists:
     @property
     def n_bytes(self) -> int:
         """Bytes of centers and tables."""
-        return int(self.centers.nbytes + self.chunks.n_bytes + self.members.n_bytes)
+        centers = sum(part.nbytes for part in (self.centers.rows, self.centers.means) if part is not None)
+        return int(centers + self.chunks.n_bytes + self.members.n_bytes)
 
     def _levels(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Lists and their first chunks, lists and their second chunks, and so on."""
-        owners = at = np.arange(len(self.centers))
+        owners = at = np.arange(len(self))
         while len(at):
             yield owners, at
             following = self.table["next"][at]
@@ -267,19 +311,3 @@ class Lists:
         self.chunks = grow_or_copy(self.chunks, self.chunks.rows)
         self.members = grow_or_copy(self.members, self.members.rows)
         return borrowed
-
-
-def _scorer(store: Store, centers: NDArray[Any]) -> Any:
-    """The core's scorer over centers: by bytes where codes can stand for the metric, which order lists well enough."""
-    metric = store.metric
-    if metric.name in CODED:
-        fitted = Scalar(bits=8).fit_floats(centers, metric=metric.name, norm_bound=0.0, seed=0)
-        table = _core.Table(fitted.row_bytes, len(centers), len(centers))
-        scorer = fitted.scorer(table)
-        scorer.encode(0, centers)
-        return scorer
-    element = 4 if metric.input == "bits" else 0
-    table = _core.Table(_core.Plain.row_bytes(element, metric.number, store.dim), len(centers), len(centers))
-    plain = _core.Plain(table, element, metric.number, store.dim)
-    plain.fill(0, as_bytes(centers))
-    return plain

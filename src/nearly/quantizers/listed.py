@@ -21,6 +21,7 @@ BLOCK = 32  # slots that are looked up together
 MOST_BOOKS = 256  # whose sums fit 16 bits
 _ENERGY = 0.96  # share of the variance of residuals that the projection keeps: levers table of benchmarks/README.md
 _EMPTY = np.zeros(0, np.int8)
+_BLOCK = 1024  # vectors in hand at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +60,23 @@ class FittedListed:
 
     @classmethod
     def fit(
-        cls, vectors: Floats, residuals: Floats, quantizer: Product, *, metric: str, seed: int, threads: int
-    ) -> Self:
-        """Fit to vectors in the metric's form, and what they are beyond the centers of their lists."""
+        cls, vectors: Floats, centers: Floats, labels: NDArray[np.uint32], quantizer: Product, *, metric: str,
+        seed: int, threads: int,
+    ) -> Self:  # fmt: skip
+        """Fit to vectors in the metric's form, which become what they are beyond the centers of their lists."""
         dim = vectors.shape[1]
         books = quantizer.m if quantizer.m is not None else -(-dim // 2)
         if books > dim:
             raise InputError(f"m is {books}, but the vectors have {dim} dimensions; pass at most that, or None")
         mean = np.zeros(dim) if metric == "ip" else vectors.mean(axis=0, dtype=np.float64)
         rotates = quantizer.rotation == "opq"
+        axes = _axes(vectors, books, seed, threads) if rotates else None
+        residuals = vectors
+        for first in range(0, len(vectors), _BLOCK):
+            residuals[first : first + _BLOCK] -= centers[labels[first : first + _BLOCK]]
         matrix, scale, images = _EMPTY, np.zeros(0, np.float32), residuals
-        if rotates:
-            whole, scale = _projection(vectors, residuals, books, seed, threads)
+        if axes is not None:
+            whole, scale = _projection(axes, residuals, books, seed, threads)
             matrix, mean = byte_layout(whole), (whole * scale[:, None]).astype(np.float64) @ mean
             images = np.empty((len(residuals), len(whole)), np.float32)
             _core.products(residuals, np.ascontiguousarray(whole, np.float32), images, threads)
@@ -129,22 +135,22 @@ class FittedListed:
         return made
 
 
-def _projection(
-    vectors: Floats, residuals: Floats, books: int, seed: int, threads: int
-) -> tuple[NDArray[np.int8], Floats]:
-    """Directions that hold most of the variance, rotated for codes of so many books: whole numbers, and their unit.
-
-    Of the vectors' variance, as centers are compared by their images too.
-    """
-    dim = residuals.shape[1]
+def _axes(vectors: Floats, books: int, seed: int, threads: int) -> NDArray[np.float64]:
+    """Directions that hold most of the vectors' variance, as centers are compared by their images too."""
+    dim = vectors.shape[1]
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     axes, variances = principal(covariance(vectors, mean, threads), dim, seed, threads)
     held = np.cumsum(np.maximum(variances, 0))
     enough = int(np.searchsorted(held, _ENERGY * held[-1])) + 1
-    dims = min(dim, max(-(-enough // 16) * 16, books))
-    leading = np.ascontiguousarray(axes[:dims], np.float32)
-    images = np.empty((len(residuals), dims), np.float32)
-    _core.products(residuals, leading, images, threads)
-    matrix = learn_rotation(images, books, 16, seed, threads).astype(np.float64) @ axes[:dims]
+    return axes[: min(dim, max(-(-enough // 16) * 16, books))]
+
+
+def _projection(
+    axes: NDArray[np.float64], residuals: Floats, books: int, seed: int, threads: int
+) -> tuple[NDArray[np.int8], Floats]:
+    """These directions, rotated for codes of so many books: whole numbers, and their unit."""
+    images = np.empty((len(residuals), len(axes)), np.float32)
+    _core.products(residuals, np.ascontiguousarray(axes, np.float32), images, threads)
+    matrix = learn_rotation(images, books, 16, seed, threads).astype(np.float64) @ axes
     unit = np.maximum(np.abs(matrix).max(axis=1), np.finfo(np.float32).tiny) / 127
     return np.rint(matrix / unit[:, None]).astype(np.int8), unit.astype(np.float32)

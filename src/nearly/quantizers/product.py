@@ -1,5 +1,6 @@
 """Product quantization: parts of a vector, each coded by the nearest of its codewords."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, Self
@@ -101,8 +102,9 @@ def _bounds(dim: int, parts: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def parts_of(rows: Floats, parts: int) -> list[Floats]:
-    return [np.ascontiguousarray(rows[:, first:last]) for first, last in _bounds(rows.shape[1], parts)]
+def parts_of(rows: Floats, parts: int) -> Iterator[Floats]:
+    """Copies of columns that belong together, one at a time."""
+    return (np.ascontiguousarray(rows[:, first:last]) for first, last in _bounds(rows.shape[1], parts))
 
 
 def padded_books(books: list[Floats]) -> Floats:
@@ -116,7 +118,7 @@ def learn_rotation(rows: Floats, parts: int, words: int, seed: int, threads: int
     axes, variances = principal(covariance(rows, np.zeros(dim, np.float32), threads), dim, seed, threads)
     dealt = np.ascontiguousarray(axes[_allocate(variances, parts)], np.float32)
     # Coordinates as they come may belong together already, as those of SIFT do: the better start counts.
-    starts = [_Words.fit(rows, start, parts, words, seed, threads) for start in (dealt, np.eye(dim, dtype=np.float32))]
+    starts = (_Words.fit(rows, start, parts, words, seed, threads) for start in (dealt, np.eye(dim, dtype=np.float32)))
     best = min(starts, key=lambda start: start.loss)
     for _ in range(_ROUNDS):
         best = best.turned(rows, closest_rotation(rows, best.coded, best.rotation, threads), threads)

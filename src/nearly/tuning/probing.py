@@ -39,6 +39,7 @@ DEPTHS = (
     64.0,
 )  # candidates ranked, by neighbors wanted
 _SIGMAS = 1.645  # one-sided 95 %
+_BLOCK = 128  # queries whose lists are ranked at a time
 _GIVE = 0.01  # recall below a target that still keeps the promise, for queries that are not the expected ones
 _SHARE = 0.25  # of the neighbors that may be missed, that codes may miss: queries of another kind are coded worse
 _RESAMPLES = 200
@@ -318,8 +319,11 @@ def measure(
     expected = gaps[:n_expected]
     within = sum(np.bincount(np.searchsorted(reaches, row), sizes, len(reaches) + 1) for row in expected)
     scanned = np.cumsum(within)[: len(reaches)] / max(1, len(expected) * int(sizes.sum()))
-    rank = np.argsort(np.argsort(expected, axis=1, kind="stable"), axis=1)
-    ranks = np.take_along_axis(rank[:, None, :], of_neighbors[:n_expected], axis=2).min(axis=2)
+    ranks = np.empty((len(expected), most), np.intp)
+    for i in range(0, len(expected), _BLOCK):
+        rank = np.argsort(np.argsort(expected[i : i + _BLOCK], axis=1, kind="stable"), axis=1)
+        own = of_neighbors[i : i + len(rank)]
+        ranks[i : i + _BLOCK] = np.take_along_axis(rank[:, None, :], own, axis=2).min(axis=2)
     widths = np.unique(np.geomspace(1, n_lists, 40).astype(np.uint32))
     fixed = np.array([[(ranks[:, :k] < w).mean() for w in widths] for k in ks], np.float32)
     return Probing(source, len(gaps), ks, reaches, mean, error, scanned.astype(np.float32), widths, fixed,
