@@ -63,14 +63,6 @@ def test_lists_come_before_graphs_that_walk_by_long_vectors(kind, quicker):
     assert min(at, key=at.get) == quicker
 
 
-def test_codes_of_all_dimensions_come_first_where_components_tell_little_of_what_is_near():
-    assert offered(dim=DIM, sample=embeddings(3000))[0].quantizer != nearly.RaBitQ(4)
-    longest = offered(dim=DIM, sample=knots(3000))
-    assert longest[0].quantizer == nearly.RaBitQ(4)
-    assert longest[0].code_bytes == nearly.RaBitQ(4).fit(knots(500)).row_bytes > longest[1].code_bytes
-    assert offered("ip", dim=DIM, sample=knots(3000))[0].quantizer != nearly.RaBitQ(4)
-
-
 def test_shorter_codes_are_offered_where_they_tell_enough():
     rng, found = np.random.default_rng(0), {}
     for decay in (0.99, 0.993, 1.0):
@@ -87,19 +79,18 @@ def test_shorter_codes_are_offered_where_they_tell_enough():
     assert [nearly.RaBitQ(2), nearly.Reduced(dims=59)] == without[1:3]  # nobody knows: the largest is foretold
 
 
-def test_longer_codes_are_taken_where_they_fit(monkeypatch):
+def test_the_plan_names_what_was_faster_and_did_not_fit(monkeypatch):
     monkeypatch.setattr(choose, "_SMALL", 1000)
-    vectors = knots(3000)
-    index = nearly.build(vectors, memory_limit=10**9)
-    assert index._travel.quantizer == nearly.RaBitQ(4)
-    assert "limit" not in index.plan
+    vectors = embeddings(3000)
+    usual = nearly.build(vectors, memory_limit=10**9)
+    assert "limit" not in usual.plan
     most = nearly.estimate(3000, DIM, sample=vectors, memory_limit=10**9).peak_bytes
     shorter = nearly.build(vectors, memory_limit=most - 1)
-    assert shorter.n_bytes < index.n_bytes
-    assert f"faster, but larger: degree 32 and 4-bit RaBitQ codes of 96 dimensions ({most:,})" in shorter.plan
+    assert shorter.n_bytes < usual.n_bytes
+    assert "faster, but larger: degree 32" in shorter.plan
+    assert f"({most:,})" in shorter.plan
 
 
-@pytest.mark.soak
 def test_each_that_is_offered_is_built_as_foretold(monkeypatch):
     monkeypatch.setattr(choose, "_SMALL", 1000)
     vectors, queries, seen = embeddings(4000), embeddings(100, seed=5), set()

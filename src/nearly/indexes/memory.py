@@ -46,9 +46,7 @@ _SHORT_VECTOR = 4 * LINE  # bytes of a vector up to which a graph without codes 
 _ALONE: tuple[tuple[RaBitQ | SAQ, float], ...] = ((RaBitQ(bits=8), 0.99), (SAQ(bits=6), 0.97), (SAQ(bits=4), 0.92))
 _BESIDE = 32  # bytes that codes of SAQ may be longer than those of RaBitQ
 _PROBES = 200  # vectors by which codes are tried
-# Shares of the nearest that codes tell (see `_told`), by hand: below the first, components give way to codes of all
-# dimensions; below the second, codes are left out.
-_COMPONENTS, _ENOUGH = 0.98, 0.85
+_ENOUGH = 0.85  # share of the nearest that codes tell (see `_told`), by hand, below which they are left out
 _SHORT = 56  # dimensions up to which half a line holds 4 bits of each
 
 
@@ -161,16 +159,12 @@ def candidates(
 
 def usual_graph(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> Shape:
     """The graph that is built where memory does not matter."""
-    return _usual(metric, dim, sample, recall)[0] if metric.name in CODED else Shape(DEGREE, 0, None, "no codes")
+    return _usual(metric, dim, sample, recall) if metric.name in CODED else Shape(DEGREE, 0, None, "no codes")
 
 
 def _graphs(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> Iterator[Shape]:
     """Graphs that have codes, of which those that tell too little in a sample are left out: they would only scan."""
-    usual, fitted = _usual(metric, dim, sample, recall)
-    if fitted is not None and metric.name != "ip" and getattr(fitted, "dims", dim) < dim:
-        assert sample is not None
-        if _told(fitted, sample) < _COMPONENTS:
-            yield _by(RaBitQ(bits=4), metric, dim, sample)[0]
+    usual = _usual(metric, dim, sample, recall)
     yield usual
     few = usual
     one = Reduced(dims=min(dim, LINE - 5))
@@ -208,23 +202,22 @@ def _called(quantizer: Quantizer) -> str:
     return f"codes of {type(quantizer).__name__}({getattr(quantizer, 'bits', None) or getattr(quantizer, 'dims', '')})"
 
 
-def _usual(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> tuple[Shape, Fitted | None]:
+def _usual(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> Shape:
     if sample is None or not len(sample):  # as many components as may be needed
         most = min(int(_core.Codes.row_bytes(dim, 8, False, False)), _MOST_CODES)
-        return Shape(DEGREE, most, None, "the usual codes"), None
+        return Shape(DEGREE, most, None, "the usual codes")
     quantizer = usual_quantizer(metric.name, sample, recall)
     fitted = quantizer.fit(sample.as_float32(), metric=metric.name)
     if isinstance(quantizer, Reduced) and isinstance(fitted, FittedCodes):
         quantizer = Reduced(dims=fitted.dims, energy=quantizer.energy)  # more vectors do not ask for more components
-    return Shape(DEGREE, fitted.row_bytes, quantizer, fitted.name), fitted
+    return Shape(DEGREE, fitted.row_bytes, quantizer, fitted.name)
 
 
 def _told(fitted: Fitted, sample: Vectors | None) -> float:
     """Share of the 10 nearest in a sample that are among the first 15 by codes; 1 where there are too few to tell.
 
-    Usual codes: 0.988 on CVE, where graphs are as fast by them as by any, 0.991 on MNIST, 0.993 on words; 0.972 on
-    SIFT, where 4-bit codes of all dimensions are 1.4 times as fast. Shorter ones on CVE: RaBitQ(2) 0.936 (1.07 times as
-    fast as the usual ones), SAQ(1) 0.893 (0.66 times), 59 components 0.707 (every query was scanned).
+    Usual codes: 0.988 on CVE, 0.991 on MNIST, 0.993 on words, 0.972 on SIFT. Shorter ones on CVE: RaBitQ(2) 0.936 (1.07
+    times as fast as the usual ones), SAQ(1) 0.893 (0.66 times), 59 components 0.707 (every query was scanned).
     """
     if sample is None or len(sample) <= _PROBES:
         return 1.0
