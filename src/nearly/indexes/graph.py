@@ -381,7 +381,7 @@ class GraphIndex(Index):
         return super().search_many(queries, k, recall=recall, exact=exact, where=where, threads=threads)
 
     def _together(self, queries: Any, k: int, recall: float | None, where: Any, threads: int | None) -> Hits | None:
-        """Compare queries with all that passes; None where each finds its own sooner by a walk."""
+        """Compare queries with all that passes; None where each, or some, find their own sooner by a walk."""
         how, workers = self._contract.effort(self, k, recall, None), self._threads(threads)
         rows, single = self._queries(queries)
         n, target = len(rows), self._contract.target if recall is None else recall
@@ -395,7 +395,10 @@ class GraphIndex(Index):
         in_a_list = min(_ONE_LIST + _EACH_QUERY * n, _MANY_LISTS)
         if self._by_blocks(n) and passing**2 <= in_a_list * how.lists * max(1, self._n_nodes):
             return self._scan(rows, k, single, allowed, workers, f"exact scan; {why}")
-        return None
+        if allowed is None or not 0 < passing < len(self):
+            return None
+        way = self._contract.way(self, k, target, passing, allowed.uneven(self))
+        return None if way.sieve else self._scan_passing(rows, k, single, target, allowed, workers, way.why)
 
     def _sift(
         self, rows: NDArray[np.uint8], k: int, single: bool, target: float, way: sifting.Way, allowed: Allowed,

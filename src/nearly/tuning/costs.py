@@ -10,7 +10,7 @@ __all__ = ["LIST", "TOGETHER", "again", "compared", "exactly", "prepared", "scan
 LIST = 3.0  # reading a list and testing its neighbors, of which few or none are compared, in comparisons of a walk
 TOGETHER = 4  # queries from which on the core compares a panel of them at once
 _LINE = 64  # bytes of a cache line
-_STEP = 0.7  # four codes of a row by a panel, whatever its width
+_PANEL, _STEP = 27.0, 0.47  # a row by a panel, whatever its width, and four codes of it
 _CACHE = 1 << 18  # bytes of the second cache that chosen vectors may fill
 _CALLED = 1000.0  # a function of the user's
 
@@ -28,7 +28,7 @@ def scanned(n_bytes: int) -> float:
 def together(n_bytes: int, n_queries: int, width: int) -> float:
     """The same for each of the queries that are compared by panels of `width`: each row is read once for all."""
     panels = -(-n_queries // width)
-    return (3.0 * _lines(n_bytes) + panels * n_bytes / 4 * _STEP) / n_queries
+    return (3.0 * _lines(n_bytes) + panels * (_PANEL + _STEP * n_bytes / 4)) / n_queries
 
 
 def prepared(n_bytes: int, dim: int) -> float:
