@@ -6,13 +6,11 @@ namespace nearly {
 
 std::vector<Row> set_below(const uint64_t* bits, size_t n_words, size_t n) {
   n_words = std::min(n_words, (n + 63) / 64);
-  size_t count = 0;
-  for (size_t i = 0; i < n_words; ++i)
-    if (bits[i]) count += static_cast<size_t>(__builtin_popcountll(bits[i]));  // a call, where there may be no instruction
-  std::vector<Row> out(count);
-  Row* to = out.data();
-  for_each_set(bits, n_words, [&](Row v) { *to++ = v; });
+  std::vector<Row> out;
+  out.reserve(1024);
+  for_each_set(bits, n_words, [&](Row v) { out.push_back(v); });
   while (!out.empty() && out.back() >= n) out.pop_back();
+  if (out.capacity() > out.size() + out.size() / 4 + 1024) out.shrink_to_fit();  // they may be kept for long
   return out;
 }
 

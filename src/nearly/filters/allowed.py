@@ -14,6 +14,7 @@ from nearly.filters.columns import pack, unpack
 
 __all__ = ["Filter"]
 
+_SMALL = 1 << 14  # bytes of bits that are kept whatever they say: making rows of them takes longer than a small search
 _SPARSE = 32  # a row in 4 bytes takes less than a bit for each when fewer than one of so many is allowed
 
 
@@ -66,7 +67,7 @@ class Filter:
     def _kept(cls, bits: NDArray[np.uint64], n: int) -> "Filter":
         """The same, of bits that are right."""
         count = _core.count_bits(bits)
-        if count * _SPARSE >= n:
+        if count * _SPARSE >= n or bits.nbytes <= _SMALL:
             return cls(bits, None, count, n)
         return cls(None, _core.set_nodes(bits, n), count, n)
 
@@ -91,7 +92,7 @@ class Filter:
             raise InputError(f"rows has {wrong}, but there are {n} rows, from 0 on")
         ascending = bool((array[1:] > array[:-1]).all())
         found = (array if ascending else np.unique(array)).astype(np.uint32)
-        if len(found) * _SPARSE < n:
+        if len(found) * _SPARSE < n and n > 8 * _SMALL:
             return cls(None, found, len(found), n)
         return cls(_bits_of(found, n), None, len(found), n)
 
