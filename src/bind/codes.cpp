@@ -327,7 +327,7 @@ void codes(nb::module_& m) {
       .def_prop_ro("dims", &quant::Coded::dims)
       .def_prop_ro("panel_width", [](const quant::Coded& c) {
              const auto* panels = dynamic_cast<const PanelScorer*>(&c);
-             return panels ? panels->panel_width() : size_t{0};
+             return panels ? panels->panel_width(kernels::active()) : size_t{0};
            }, "Queries that rows are compared with at once, 0 where one after another.")
       .def("fill", &fill, "store"_a, "first"_a, "last"_a, "threads"_a = 0)
       .def("gather", &gather, "store"_a, "slots"_a.noconvert(), "nodes"_a.noconvert(), "threads"_a = 0)

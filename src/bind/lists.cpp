@@ -126,6 +126,7 @@ std::optional<std::pair<uint64_t, uint64_t>> scan_coded(
       request(scorer, rows, n_nodes, query_bytes, queries, metric, ids, distances, counts, filter, threads);
   require(r.k >= 1 && query_bytes == codes.query_bytes() && n_nodes <= codes.n_rows() && spread >= 0,
           "scan_coded: shapes disagree");
+  require(!filter || only, "scan_coded: a filter comes with the nodes that it means");  // the nearest are found by code first
   const std::vector<Row> chosen = only ? chosen_of(*only, n_nodes) : std::vector<Row>{};
   nb::gil_scoped_release release;
   return unless_retired([&] {

@@ -70,6 +70,22 @@ def test_a_batch_answers_as_single_queries_do_for_any_number_of_threads(case):
         same(index.search(asked[::-1], k=7, **more), type(batch)(batch.ids[::-1], batch.distances[::-1], False, None))
 
 
+@pytest.mark.parametrize("case", each(CASES), ids=str)
+def test_many_together_are_answered_at_least_as_well_as_each_alone(case):
+    asked, index = queries(case.metric, 24), built(case)
+    exact = index.search(asked, k=7, exact=True)
+    for threads in (1, 3):
+        same(index.search_many(asked, k=7, exact=True, threads=threads), exact)
+    together = index.search_many(asked, k=7)
+    assert together.ids.shape == (24, 7)
+    found = [hits.distances <= truth.distances[-1] for hits, truth in zip(together, exact, strict=True)]
+    alone = [
+        index.search(query, k=7).distances <= truth.distances[-1] for query, truth in zip(asked, exact, strict=True)
+    ]
+    assert np.mean(found) >= np.mean(alone) - 0.02
+    assert index.search_many(asked[0], k=7).single
+
+
 @pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("case", each(MEASURED), ids=str)
 def test_delivers_the_recall_that_was_asked_for(case, own):

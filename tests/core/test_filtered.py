@@ -1,5 +1,7 @@
 """Searches among what passes a filter, through _core: what is found, in how much work, whatever walks beside."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from core_support import METRICS, NONE, as_bytes, build, coded, empty_answer, make_plain, make_rows, pack, scan
@@ -191,18 +193,60 @@ def test_a_panel_of_queries_is_answered_as_each_alone(simd_target, rng, metric, 
         raw = as_bytes(queries)
         for only in (some, None):
             got = empty_answer(n_queries, K)
+            bits = None if only is None else everything
             work = _core.scan_coded(
-                exact, codes, 0.05, rows, n, raw.shape[1], raw, number, *got[:3], everything, only, threads=2
+                exact, codes, 0.05, rows, n, raw.shape[1], raw, number, *got[:3], bits, only, threads=2
             )
             counted = np.zeros(2, int)
             for i in range(n_queries):
                 one = empty_answer(1, K)
                 counted += _core.scan_coded(
-                    exact, codes, 0.05, rows, n, raw.shape[1], raw[i : i + 1], number, *one[:3], everything, only
+                    exact, codes, 0.05, rows, n, raw.shape[1], raw[i : i + 1], number, *one[:3], bits, only
                 )
                 assert one.ids[0].tolist() == got.ids[i].tolist()
                 assert one.distances[0].tolist() == got.distances[i].tolist()
             assert work == tuple(counted)
+
+
+def test_panels_are_scored_by_the_kernels_that_they_were_packed_for(rng):
+    vectors = rng.standard_normal((4000, 32), dtype=np.float32)
+    codes, exact, rows = coded(nearly.Scalar(8).fit(vectors), vectors)[0], make_plain(vectors), make_rows(4000)
+    raw, before = as_bytes(rng.standard_normal((256, 32), dtype=np.float32)), _core.simd_target()
+    found = []
+
+    def ask():
+        got = empty_answer(256, K)
+        _core.scan_coded(exact, codes, 0.3, rows, 4000, raw.shape[1], raw, 0, *got[:3], threads=1)
+        return got.ids
+
+    truth = ask()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked = [pool.submit(ask) for _ in range(20)]
+            while not all(each.done() for each in asked):
+                for target in _core.simd_targets():
+                    _core.use_simd_target(target)
+            found = [each.result() for each in asked]
+    finally:
+        _core.use_simd_target(before)
+    assert all((ids == truth).mean() > 0.99 for ids in found)  # the vectors' own distances end in other bits
+
+
+def test_a_panel_of_queries_meets_only_nodes_that_hold_rows(simd_target, rng):
+    n, dim = 300, 20
+    vectors = rng.standard_normal((n, dim), dtype=np.float32)
+    of_rows = np.concatenate([np.arange(n), rng.integers(0, n, 200)]).astype(np.uint32)  # some hold several
+    rows = make_rows(len(of_rows), nodes=of_rows, n_nodes=n)
+    gone = np.flatnonzero(of_rows % 3 == 0).astype(np.uint32)
+    rows.unlink(gone, of_rows[gone])
+    codes, exact = coded(nearly.Scalar(8).fit(vectors), vectors)[0], make_plain(vectors)
+    queries = rng.standard_normal((40, dim), dtype=np.float32)
+    raw, got, truth = as_bytes(queries), empty_answer(40, K), empty_answer(40, K)
+    work = _core.scan_coded(exact, codes, 1e6, rows, n, raw.shape[1], raw, 0, *got[:3], threads=1)
+    _core.scan(exact, rows, n, raw.shape[1], raw, 0, *truth[:3])
+    assert work == (40 * 200, 40 * 200)
+    assert got.ids.tolist() == truth.ids.tolist()
+    assert (of_rows[got.ids] % 3 != 0).all()
 
 
 def test_a_scan_by_codes_compares_only_what_they_cannot_tell_apart(rng):
@@ -273,6 +317,8 @@ def test_scans_of_chosen_rows_refuse_what_is_not_there(rng):
         _core.ChosenScan(scorer, None, 0.0, rows, 20, 3, 0, bits, wrong, 3).find(vectors[0])
     with pytest.raises(ValueError, match="disagree"):
         _core.ChosenScan(scorer, None, -1.0, rows, 20, 3, METRICS.index("l2"), bits, wrong, 3).find(vectors[0])
+    with pytest.raises(ValueError, match="the nodes that it means"):
+        _core.scan_coded(scorer, scorer, 0.1, rows, 20, 32, as_bytes(vectors[:1]), 0, *answer[:3], bits)
     right = np.arange(3, dtype=np.uint32)
     for no_row in (vectors[0].astype(float), vectors[0][:4], "no row"):
         assert _core.ChosenScan(scorer, None, 0.0, rows, 20, 3, 0, bits, right, 3).find(no_row) is None

@@ -242,7 +242,7 @@ class World {
         if (way == Way::kScan && r.filter.bits && codes_) {
           std::vector<Row> pinned(kPinned / 2);
           std::iota(pinned.begin(), pinned.end(), Row{0});
-          return lists::scan_coded(*dozing_, {codes_.get(), 0.5f}, *view->rows, n_nodes, pinned, r, {}), lists::Ragged{};
+          return lists::scan_coded(*dozing_, {codes_.get(), 0.5f}, *view->rows, n_nodes, &pinned, r, {}), lists::Ragged{};
         }
         if (way == Way::kScan) return lists::scan(*dozing_, *view->rows, n_nodes, nullptr, r, {}), lists::Ragged{};
         if (way == Way::kRadius) return lists::scan_radius(*dozing_, *view->rows, n_nodes, 3.0f, r, {});

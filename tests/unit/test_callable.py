@@ -455,3 +455,9 @@ def test_what_it_is_and_is_not():
         with pytest.raises(TypeError, match=hint):
             call()
     assert not hasattr(index, "dim")
+
+
+def test_a_metric_in_python_is_not_asked_for_many_at_a_time():
+    index = nearly.HNSW(list(range(0, 100, 10)), metric=lambda x, others: [abs(x - y) for y in others])
+    with pytest.raises(nearly.InputError, match="one query at a time"):
+        index.search_many([42, 55], k=2, recall=0.9)

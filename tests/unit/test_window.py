@@ -460,3 +460,9 @@ def test_reading_while_another_writes():
         for at in range(400, 800, 50):
             index.add(vectors[at : at + 50], np.arange(at, at + 50))
         assert all(reads)
+
+
+def test_many_together_are_answered_without_a_window():
+    index, queries = made(), data()[2]
+    assert index.search_many(queries, 5).ids.tolist() == index.search(queries, 5).ids.tolist()
+    assert index.search_many(queries, 5, exact=True).ids.tolist() == index.search(queries, 5, exact=True).ids.tolist()

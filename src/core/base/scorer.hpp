@@ -31,19 +31,24 @@ class Scorer {
   virtual void prefetch(const Row* rows, size_t n) const { (void)rows, (void)n; }
 };
 
-// Scorers that compare rows with several prepared queries at once, a panel of them.
+namespace kernels {
+struct Table;
+}
+
+// Scorers that compare rows with several prepared queries at once, a panel of them. How many depends on the kernels: whoever
+// packs panels names these, and scores by the same.
 class PanelScorer {
  public:
   virtual ~PanelScorer() = default;
   // Queries of a panel, at most 32; 0 where there are none.
-  virtual size_t panel_width() const = 0;
-  virtual size_t panel_bytes() const = 0;
+  virtual size_t panel_width(const kernels::Table& by) const = 0;
+  virtual size_t panel_bytes(const kernels::Table& by) const = 0;
   // Puts 1 to panel_width() prepared queries beside each other; the caller's buffer is 64-byte aligned.
-  virtual void pack(const void* const* prepared, size_t n, void* panel) const = 0;
+  virtual void pack(const kernels::Table& by, const void* const* prepared, size_t n, void* panel) const = 0;
   // tile[i * panel_width() + c] = distance of row rows[i] from query c, what `score` says; bit c of near[i] is set where it
   // is not above bounds[c]. Bounds are as many as the panel is wide.
-  virtual void score_panel(const void* panel, const float* bounds, const Row* rows, size_t n, float* tile,
-                           uint32_t* near) const = 0;
+  virtual void score_panel(const kernels::Table& by, const void* panel, const float* bounds, const Row* rows, size_t n,
+                           float* tile, uint32_t* near) const = 0;
 };
 
 // Codes of what vectors are beyond the center of the list that they are in, in slots of which a list has some in a row.

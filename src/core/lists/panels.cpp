@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/table.hpp"
 #include "lists/best.hpp"
 #include "lists/candidates.hpp"
 #include "lists/scan.hpp"
@@ -13,14 +14,16 @@ namespace nearly::lists {
 namespace {
 
 constexpr size_t kRowBlock = 48;  // rows that all panels meet while they are in the first cache
-constexpr size_t kMostQueries = 256;  // that one task carries over all rows: their panels stay in the second cache
+constexpr size_t kMostQueries = 256;  // that one task carries over all rows: their panels stay in the second cache,
+constexpr size_t kMostHeld = size_t{1} << 25;  // and of what codes cannot tell apart so much may be held, for all of them
 
 // A group of queries while it meets the rows.
 class Panels {
  public:
-  Panels(const Coded& coded, const PanelScorer& scorer, const Request& r, size_t begin, size_t end, size_t n_nodes)
-      : coded_(coded), scorer_(scorer), n_(end - begin), width_(scorer.panel_width()), n_panels_((n_ + width_ - 1) / width_),
-        panel_bytes_((scorer.panel_bytes() + 63) / 64 * 64), panels_(buffer(n_panels_ * panel_bytes_)),
+  Panels(const Coded& coded, const PanelScorer& scorer, const kernels::Table& by, const Request& r, size_t begin, size_t end,
+         size_t n_nodes)
+      : coded_(coded), scorer_(scorer), by_(by), n_(end - begin), width_(scorer.panel_width(by)),
+        n_panels_((n_ + width_ - 1) / width_), panel_bytes_((scorer.panel_bytes(by) + 63) / 64 * 64), panels_(buffer(n_panels_ * panel_bytes_)),
         bounds_(n_panels_ * width_, std::numeric_limits<float>::infinity()), tile_(kRowBlock * width_) {
     const size_t bytes = (coded.codes->prepared_bytes() + 63) / 64 * 64;
     const Buffer prepared = buffer(width_ * bytes);
@@ -32,7 +35,7 @@ class Panels {
       void* at = static_cast<char*>(prepared.get()) + q % width_ * bytes;
       coded.codes->prepare(r.queries + (begin + q) * r.query_bytes, at);
       each[q % width_] = at;
-      if (q % width_ == width_ - 1 || q == n_ - 1) scorer.pack(each.data(), q % width_ + 1, panel(q / width_));
+      if (q % width_ == width_ - 1 || q == n_ - 1) scorer.pack(by, each.data(), q % width_ + 1, panel(q / width_));
     }
   }
 
@@ -41,7 +44,7 @@ class Panels {
     for (size_t p = 0; p < n_panels_; ++p) {
       const size_t first = p * width_, last = std::min(width_, n_ - first);
       const uint32_t used = last == 32 ? ~0u : (1u << last) - 1;
-      scorer_.score_panel(panel(p), bounds_.data() + first, rows, n, tile_.data(), near);
+      scorer_.score_panel(by_, panel(p), bounds_.data() + first, rows, n, tile_.data(), near);
       for (size_t i = 0; i < n; ++i)
         for (uint32_t columns = near[i] & used; columns; columns &= columns - 1) {
           const auto c = static_cast<size_t>(std::countr_zero(columns));
@@ -65,6 +68,7 @@ class Panels {
 
   const Coded& coded_;
   const PanelScorer& scorer_;
+  const kernels::Table& by_;
   const size_t n_, width_, n_panels_, panel_bytes_;
   const Buffer panels_;
   std::vector<float> bounds_, tile_;
@@ -75,16 +79,18 @@ class Panels {
 
 Compared scan_panels(const Scorer& scorer, const Coded& coded, const PanelScorer& panels, const Rows& rows, size_t n_nodes,
                      const std::vector<Row>* only, const Request& r, const Poll& poll) {
-  const size_t total = only ? only->size() : n_nodes, width = panels.panel_width();
+  const kernels::Table& by = kernels::active();
+  const size_t total = only ? only->size() : n_nodes, width = panels.panel_width(by);
   const size_t threads = r.threads ? r.threads : default_threads();
   const size_t share = (r.n + threads - 1) / threads, half = std::max<size_t>(1, width / 2);
-  const size_t in_halves = (share + half - 1) / half * half;  // half a panel takes half the time
+  const size_t in_halves = share < half ? share : (share + half - 1) / half * half;  // half a panel takes half the time
+  const size_t most = std::clamp(kMostHeld / std::max<size_t>(1, total) / half * half, half, kMostQueries);
   std::atomic<uint64_t> by_codes{0}, by_vectors{0};
-  parallel_for(r.n, std::min(kMostQueries, in_halves), threads, [&](size_t begin, size_t end) {
+  parallel_for(r.n, std::min(most, in_halves), threads, [&](size_t begin, size_t end) {
     const Readers::Reading reading(*rows.readers());
     Request seen = r;
     seen.filter = rows.begin(reading, r.filter, n_nodes);
-    Panels group(coded, panels, r, begin, end, total);
+    Panels group(coded, panels, by, r, begin, end, total);
     Row met[2][kRowBlock];  // those at hand, and those asked for meanwhile
     size_t count[2] = {0, 0};
     const auto take = [&](size_t at, size_t side) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/table.hpp"
 #include "lists/best.hpp"
 #include "lists/candidates.hpp"
 
@@ -85,8 +86,9 @@ uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std:
 
 Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, size_t n_nodes,
                     const std::vector<Row>* only, const Request& r, const Poll& poll) {
-  const auto* panels = r.n >= kTogether ? dynamic_cast<const PanelScorer*>(coded.codes) : nullptr;
-  if (panels && panels->panel_width()) return scan_panels(scorer, coded, *panels, rows, n_nodes, only, r, poll);
+  const size_t threads = r.threads ? r.threads : default_threads();
+  const auto* panels = r.n >= kTogether * threads ? dynamic_cast<const PanelScorer*>(coded.codes) : nullptr;
+  if (panels && panels->panel_width(kernels::active())) return scan_panels(scorer, coded, *panels, rows, n_nodes, only, r, poll);
   const size_t total = only ? only->size() : n_nodes;
   std::atomic<uint64_t> by_codes{0}, by_vectors{0};
   const auto answer = [&](size_t begin, size_t end) {

@@ -202,16 +202,16 @@ void Codes::score_range(const void* prepared, Row first, size_t n, float* out) c
   score_block(*static_cast<const Query*>(prepared), rows_->row(first), nullptr, n, out);
 }
 
-size_t Codes::panel_width() const {
-  return spec_.bits == 8 && spec_.scale == Scale::kShared ? kernels::active().panel : 0;
+size_t Codes::panel_width(const kernels::Table& by) const {
+  return spec_.bits == 8 && spec_.scale == Scale::kShared ? by.panel : 0;
 }
 
-size_t Codes::panel_bytes() const { return sizeof(Panel) + rows_->stride() * panel_width(); }
+size_t Codes::panel_bytes(const kernels::Table& by) const { return sizeof(Panel) + rows_->stride() * panel_width(by); }
 
-void Codes::pack(const void* const* prepared, size_t n, void* panel) const {
+void Codes::pack(const kernels::Table& by, const void* const* prepared, size_t n, void* panel) const {
   auto* out = static_cast<Panel*>(panel);
-  const size_t width = panel_width(), stride = rows_->stride();
-  std::memset(panel, 0, panel_bytes());
+  const size_t width = panel_width(by), stride = rows_->stride();
+  std::memset(panel, 0, panel_bytes(by));
   out->n = n;
   for (size_t c = 0; c < n; ++c) {
     const auto& query = *static_cast<const Query*>(prepared[c]);
@@ -221,11 +221,11 @@ void Codes::pack(const void* const* prepared, size_t n, void* panel) const {
   }
 }
 
-void Codes::score_panel(const void* panel, const float* bounds, const Row* rows, size_t n, float* tile,
-                        uint32_t* near) const {
+void Codes::score_panel(const kernels::Table& by, const void* panel, const float* bounds, const Row* rows, size_t n,
+                        float* tile, uint32_t* near) const {
   const auto& p = *static_cast<const Panel*>(panel);
-  kernels::active().code_panel(p.values, p.n, p.constants, p.factors, bounds, rows_->data(), rows_->stride(), rows, n,
-                               !spec_.product(), tile, near);
+  by.code_panel(p.values, p.n, p.constants, p.factors, bounds, rows_->data(), rows_->stride(), rows, n, !spec_.product(), tile,
+                near);
 }
 
 void Codes::encode(const float* z, float left_out, uint8_t* row) const {

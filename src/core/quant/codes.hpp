@@ -47,10 +47,10 @@ class Codes final : public Coded, public PanelScorer {
   void score_range(const void* prepared, Row first, size_t n, float* out) const override;
 
   // Of 8 bits by shared steps.
-  size_t panel_width() const override;
-  size_t panel_bytes() const override;
-  void pack(const void* const* prepared, size_t n, void* panel) const override;
-  void score_panel(const void* panel, const float* bounds, const Row* rows, size_t n, float* tile,
+  size_t panel_width(const kernels::Table& by) const override;
+  size_t panel_bytes(const kernels::Table& by) const override;
+  void pack(const kernels::Table& by, const void* const* prepared, size_t n, void* panel) const override;
+  void score_panel(const kernels::Table& by, const void* panel, const float* bounds, const Row* rows, size_t n, float* tile,
                    uint32_t* near) const override;
 
  private:

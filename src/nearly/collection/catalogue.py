@@ -414,6 +414,9 @@ class Catalogue:
                 sql.execute("UPDATE segments SET alive = ? WHERE name = ?", (alive, name))
             columns = ", ".join(sealed.SEALED["segments"])
             row = sql.execute(f"SELECT {columns} FROM segments WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                raise FormatError(f"{self.path} is damaged: segment {name}, which it named when it was opened, is not "
+                                  "found in it any more; see nearly.collection.mend")  # fmt: skip
             sql.execute("UPDATE segments SET checksum = ? WHERE name = ?", (sealed.checksum(row), name))
             _write_patches(sql, name, before[1], part.patches)
 

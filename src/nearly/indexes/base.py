@@ -435,8 +435,9 @@ class Index:
         >>> index.search_many(np.eye(4), k=1).ids.ravel().tolist()
         [0, 1, 2, 3]
         """
-        found = cast(Any, self).search(queries, k, recall=recall, exact=exact, where=where, threads=threads)
-        return cast(Hits, found)
+        options = {"recall": recall, "exact": exact or None, "where": where, "threads": threads}
+        given = {name: value for name, value in options.items() if value is not None}  # not all are known to all
+        return cast(Hits, cast(Any, self).search(queries, k, **given))
 
     def _by_blocks(self, n_queries: int) -> bool:
         """Whether a scan compares so many queries with blocks of rows, by products."""

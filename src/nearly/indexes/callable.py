@@ -207,6 +207,21 @@ class CallableHNSW(HNSW):
         with self._source.asking([query]) as asked:
             return super().search(asked, k, recall=recall, effort=effort, exact=exact, where=where)
 
+    def search_many(self, queries: Any, k: int = 10, **options: Any) -> Hits:
+        """Not for items: a metric in Python is asked for one query at a time.
+
+        Parameters
+        ----------
+        queries, k, **options
+            Whatever they are.
+
+        Raises
+        ------
+        InputError
+            Always; call `search` for each.
+        """
+        raise InputError("a metric in Python is asked for one query at a time; call search for each of them")
+
     def range_search(  # type: ignore[override]
         self, query: Any, radius: float, *, where: Any = None, **unknown: Any
     ) -> RangeHits:

@@ -124,12 +124,12 @@ def _kept(n: int, dim: int, kind: str, metric: Metric, shape: Shape | None) -> i
 
 def _choice(
     n: int, dim: int, kind: str, metric: Metric, recall: float, limit: int | None,
-    sample: Callable[[], Vectors | None], disk: bool = True, copied: int = 0, n_queries: int = 0,
+    sample: Callable[[], Vectors | None], disk: bool = True, copied: int = 0, n_queries: int = 0, threads: int = 0,
 ) -> tuple[Shape | None, str]:  # fmt: skip
     """What to build within a limit, `Flat` where it is None, and why; InputError where nothing fits."""
 
     def peak(shape: Shape | None) -> int:
-        return copied + memory.peak_bytes(n, dim, metric, _kept(n, dim, kind, metric, shape), shape, n_queries)
+        return copied + memory.peak_bytes(n, dim, metric, _kept(n, dim, kind, metric, shape), shape, n_queries, threads)
 
     scanned = None
     if n < _SMALL:
@@ -234,7 +234,7 @@ def build(
     n_queries = 0 if queries is None else len(arrays.as_queries(queries, bits=chosen.input == "bits")[0])
     sample = (lambda: None) if limit is None else (lambda: memory.sample_of(made))
     may = arrays.check_flag(disk, "disk")
-    shape, why = _choice(n, dim, kind, chosen, recall, limit, sample, may, copied, n_queries)
+    shape, why = _choice(n, dim, kind, chosen, recall, limit, sample, may, copied, n_queries, threads or 0)
     if shape is None:
         flat = Flat(made, ids=ids, metric=metric, threads=threads)
         flat.calibrate(queries)

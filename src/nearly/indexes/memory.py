@@ -19,6 +19,7 @@ from nearly.metrics import Metric
 from nearly.quantizers import SAQ, Fitted, FittedCodes, Plain, Product, Quantizer, RaBitQ, Reduced, Scalar
 from nearly.quantizers.base import SAMPLE, in_form
 from nearly.quantizers.listed import BLOCK
+from nearly.runtime import get_threads
 
 __all__ = [
     "CODED",
@@ -41,6 +42,7 @@ _MOST_CODES = 512  # bytes of the longest codes that are chosen without being as
 # Measured with benchmarks/bench_memory.py: truth and trials of a calibration, and what libraries take when first used.
 _CALIBRATION_BYTES, _CALIBRATION_QUERIES = 22_000_000, 3_000
 _LISTED_BYTES = 33_000_000  # which lists hold the 1,000 nearest of each query, and how far these are
+_SECOND_BYTES, _THREAD_BYTES = 20_000_000, 8_000_000  # of a second thread, and each further one, that build lists
 _SHORT_VECTOR = 4 * LINE  # bytes of a vector up to which a graph without codes is quicker than lists of them
 # Codes that stand alone, the fastest first, and the recall up to which they are taken: docs/quantizers.md.
 _ALONE: tuple[tuple[RaBitQ | SAQ, float], ...] = ((RaBitQ(bits=8), 0.99), (SAQ(bits=6), 0.97), (SAQ(bits=4), 0.92))
@@ -95,8 +97,10 @@ def flat_bytes(n: int, dim: int, kind: str, metric: Metric, refine: str | None =
     return n * ((row_bytes(metric, kind, dim) if refine == "memory" else 0) + _ROW_BYTES)
 
 
-def peak_bytes(n: int, dim: int, metric: Metric, index_bytes: int, shape: Shape | None, n_queries: int = 0) -> int:
-    """Bytes that building takes at most, the index included and the input not."""
+def peak_bytes(
+    n: int, dim: int, metric: Metric, index_bytes: int, shape: Shape | None, n_queries: int = 0, threads: int = 0
+) -> int:
+    """Bytes that building takes at most, the index included and the input not; 0 threads are as many as usual."""
     peak = index_bytes + n * HASH_BYTES + 1_000_000
     if shape is None:
         return peak
@@ -104,6 +108,8 @@ def peak_bytes(n: int, dim: int, metric: Metric, index_bytes: int, shape: Shape 
     fitting = min(n, SAMPLE) * 4 * (copies * dim + 3 * shape.code_bytes)
     clustering = 0
     if shape.n_lists:  # a sample, what its first division looks at, and blocks of all vectors
+        others = (threads or get_threads()) - 1
+        peak += _SECOND_BYTES + _THREAD_BYTES * (others - 1) if others else 0
         sampled = min(n, shape.n_lists * PER_LIST)
         divided = min(sampled, PER_CENTER * round(shape.n_lists**0.5))
         clustering = min(HELD, sampled * 4 * dim) + (divided + 4 * min(n, IN_HAND)) * 4 * dim + _CALIBRATION_BYTES
@@ -229,16 +235,18 @@ def _told(fitted: Fitted, sample: Vectors | None) -> float:
         decoded, at = fitted.decode(fitted.encode(block)), slice(first, first + len(block))
         exact[:, at], coded[:, at] = _from(probes, block, product), _from(probes, decoded, product)
         if not product:
-            coded[:, at] += ((block - decoded) ** 2).sum(axis=1)  # codes know how much they leave out
+            with np.errstate(over="ignore", invalid="ignore"):
+                coded[:, at] += ((block - decoded) ** 2).sum(axis=1)  # codes know how much they leave out
     own = np.arange(_PROBES)
     exact[own, own] = coded[own, own] = np.inf
     near = exact <= np.partition(exact, 9, axis=1)[:, 9:10]
     seen = coded <= np.partition(coded, 14, axis=1)[:, 14:15]
-    return float((near & seen).sum() / near.sum())
+    return float((near & seen).sum() / max(1, near.sum()))  # 0 where distances overflow: nothing is told
 
 
 def _from(probes: NDArray[np.float32], rows: NDArray[np.float32], product: bool) -> NDArray[np.float32]:
     """Squared distances, less what is the same for all rows, or products, less for those that are nearer."""
     made = np.empty((len(probes), len(rows)), np.float32)
     _core.products(probes, np.ascontiguousarray(rows), made)
-    return -made if product else (rows**2).sum(axis=1) - 2 * made
+    with np.errstate(over="ignore", invalid="ignore"):
+        return -made if product else (rows**2).sum(axis=1) - 2 * made

@@ -62,7 +62,7 @@ inline Shorts upper_products(Shorts a, Shorts b) {
 }
 
 // The two sums of sweep() for each of at most kTries scales, by fine steps, with 2 k + 1 for k + 1/2. No sum of a unit leaves
-// 32 bits: sixteen products of 4095 and 32767 do not. What a unit has alike for all scales is made once.
+// 32 bits: a lane adds at most sixteen products, of 4095 and 32767 at most. What a unit has alike for all scales is made once.
 void tries(const int16_t* a, size_t units, const float* scales, size_t n, const Grid* grids, float* out) {
   Floats product[kTries][kSums], square[kTries][kSums];
   for (size_t s = 0; s < n; ++s)
