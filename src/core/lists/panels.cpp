@@ -7,6 +7,7 @@
 
 #include "kernels/table.hpp"
 #include "lists/best.hpp"
+#include "lists/meeting.hpp"
 #include "lists/candidates.hpp"
 #include "lists/scan.hpp"
 
@@ -91,23 +92,8 @@ Compared scan_panels(const Scorer& scorer, const Coded& coded, const PanelScorer
     Request seen = r;
     seen.filter = rows.begin(reading, r.filter, n_nodes);
     Panels group(coded, panels, by, r, begin, end, total);
-    Row met[2][kRowBlock];  // those at hand, and those asked for meanwhile
-    size_t count[2] = {0, 0};
-    const auto take = [&](size_t at, size_t side) {
-      count[side] = 0;
-      for (size_t i = at; i < std::min(total, at + kRowBlock); ++i) {
-        met[side][count[side]] = only ? (*only)[i] : static_cast<Row>(i);  // kept or overwritten by the next
-        count[side] += rows.first(met[side][count[side]]) != kNone;
-      }
-      coded.codes->prefetch(met[side], count[side]);
-    };
-    take(0, 0);
-    for (size_t at = 0, side = 0; at < total; at += kRowBlock, side = 1 - side) {
-      take(at + kRowBlock, 1 - side);
-      group.meet(met[side], count[side]);
-      by_codes += count[side] * (end - begin);
-      poll_if_due(poll);
-    }
+    by_codes += (end - begin) * meet_nodes(*coded.codes, rows, n_nodes, only, kRowBlock, poll,
+                                           [&](const Row* nodes, size_t n) { group.meet(nodes, n); });
     const Buffer prepared = buffer(scorer.prepared_bytes());
     std::vector<Row> near;
     for (size_t q = begin; q < end; ++q) {

@@ -7,6 +7,7 @@
 
 #include "kernels/table.hpp"
 #include "lists/best.hpp"
+#include "lists/meeting.hpp"
 #include "lists/candidates.hpp"
 
 namespace nearly::lists {
@@ -14,6 +15,8 @@ namespace {
 
 constexpr size_t kBlock = 256;
 constexpr size_t kAhead = 16;  // rows asked for at a time
+constexpr size_t kGroup = 64;  // queries that meet the same rows
+constexpr size_t kNear = 24 << 10;  // bytes of rows that stay in the first cache meanwhile
 
 // Calls take(node, distance) for every node that holds rows, a block at a time; returns how many there were. Rows come
 // before vectors: a place that is free now may be filled while we look, one that is taken stays as it is.
@@ -68,19 +71,44 @@ size_t scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, const st
   return compared;
 }
 
+// Rows are read once for all queries of a group, while these find them in the first cache.
 uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r,
               const Poll& poll) {
+  const size_t threads = r.threads ? r.threads : default_threads(), share = (r.n + threads - 1) / threads;
+  const size_t row_bytes = scorer.n_bytes() / std::max<size_t>(1, scorer.n_rows());
+  const size_t block = std::clamp<size_t>(kNear / std::max<size_t>(1, row_bytes), 4, kMostNodes);
+  const size_t bytes = (scorer.prepared_bytes() + 63) / 64 * 64;
   std::atomic<uint64_t> compared{0};
-  const auto answer = [&](size_t begin, size_t end) {
-    const Buffer prepared = buffer(scorer.prepared_bytes());
-    for (size_t q = begin; q < end; ++q) {
-      const Readers::Reading reading(*rows.readers());
-      Request seen = r;
-      seen.filter = rows.begin(reading, r.filter, n_nodes);
-      compared += scan_one(scorer, rows, n_nodes, only, seen, q, prepared.get(), poll);
+  parallel_for(r.n, std::clamp<size_t>(share, 1, kGroup), threads, [&](size_t begin, size_t end) {
+    const size_t n = end - begin;
+    const Buffer prepared = buffer(n * bytes);
+    const auto query = [&](size_t q) { return static_cast<char*>(prepared.get()) + q * bytes; };
+    const Readers::Reading reading(*rows.readers());
+    Request seen = r;
+    seen.filter = rows.begin(reading, r.filter, n_nodes);
+    if (n == 1) {
+      compared += scan_one(scorer, rows, n_nodes, only, seen, begin, prepared.get(), poll);
+      return;
     }
-  };
-  parallel_for(r.n, 1, r.threads, answer, poll);
+    std::vector<Best> best(n, Best(std::min(r.k, std::max<size_t>(1, n_nodes))));
+    for (size_t q = 0; q < n; ++q) scorer.prepare(r.queries + (begin + q) * r.query_bytes, query(q));
+    float distance[kMostNodes];
+    compared += n * meet_nodes(scorer, rows, n_nodes, only, block, poll, [&](const Row* nodes, size_t count) {
+      const bool all = nodes[count - 1] - nodes[0] == count - 1;  // one after another
+      for (size_t q = 0; q < n; ++q) {
+        if (all)
+          scorer.score_range(query(q), nodes[0], count, distance);
+        else
+          scorer.score(query(q), nodes, count, std::numeric_limits<float>::infinity(), distance);
+        for (size_t i = 0; i < count; ++i) {
+          if (distance[i] > best[q].bound()) continue;
+          const Row row = rows.first_passing(nodes[i], seen.filter);
+          if (row != kNone) best[q].offer({distance[i], nodes[i], rows.id(row)});
+        }
+      }
+    });
+    for (size_t q = 0; q < n; ++q) write_answer(rows, seen, begin + q, best[q]);
+  }, poll);
   return compared;
 }
 
