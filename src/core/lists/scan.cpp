@@ -75,8 +75,8 @@ size_t scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, const st
 uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only, const Request& r,
               const Poll& poll) {
   const size_t threads = r.threads ? r.threads : default_threads(), share = (r.n + threads - 1) / threads;
-  const size_t row_bytes = scorer.n_bytes() / std::max<size_t>(1, scorer.n_rows());
-  const size_t block = std::clamp<size_t>(kNear / std::max<size_t>(1, row_bytes), 4, kMostNodes);
+  // A row takes about as much as a query, or less; how much all take may change meanwhile.
+  const size_t block = std::clamp<size_t>(kNear / std::max<size_t>(1, scorer.query_bytes()), 4, kMostNodes);
   const size_t bytes = (scorer.prepared_bytes() + 63) / 64 * 64;
   std::atomic<uint64_t> compared{0};
   parallel_for(r.n, std::clamp<size_t>(share, 1, kGroup), threads, [&](size_t begin, size_t end) {
