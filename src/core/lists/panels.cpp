@@ -7,8 +7,8 @@
 
 #include "kernels/table.hpp"
 #include "lists/best.hpp"
-#include "lists/meeting.hpp"
 #include "lists/candidates.hpp"
+#include "lists/meeting.hpp"
 #include "lists/scan.hpp"
 
 namespace nearly::lists {
@@ -24,8 +24,9 @@ class Panels {
   Panels(const Coded& coded, const PanelScorer& scorer, const kernels::Table& by, const Request& r, size_t begin, size_t end,
          size_t n_nodes)
       : coded_(coded), scorer_(scorer), by_(by), n_(end - begin), width_(scorer.panel_width(by)),
-        n_panels_((n_ + width_ - 1) / width_), panel_bytes_((scorer.panel_bytes(by) + 63) / 64 * 64), panels_(buffer(n_panels_ * panel_bytes_)),
-        bounds_(n_panels_ * width_, std::numeric_limits<float>::infinity()), tile_(kRowBlock * width_) {
+        n_panels_((n_ + width_ - 1) / width_), panel_bytes_((scorer.panel_bytes(by) + 63) / 64 * 64),
+        panels_(buffer(n_panels_ * panel_bytes_)), bounds_(n_panels_ * width_, std::numeric_limits<float>::infinity()),
+        tile_(kRowBlock * width_) {
     const size_t bytes = (coded.codes->prepared_bytes() + 63) / 64 * 64;
     const Buffer prepared = buffer(width_ * bytes);
     std::vector<const void*> each(width_);
@@ -84,10 +85,11 @@ Compared scan_panels(const Scorer& scorer, const Coded& coded, const PanelScorer
   const size_t total = only ? only->size() : n_nodes, width = panels.panel_width(by);
   const size_t threads = r.threads ? r.threads : default_threads();
   const size_t share = (r.n + threads - 1) / threads, half = std::max<size_t>(1, width / 2);
-  const size_t in_halves = share < half ? share : (share + half - 1) / half * half;  // half a panel takes half the time
+  // Half a panel takes half the time; of fewer queries, on many threads, a task has what makes a panel worth while.
+  const size_t task = share < half ? std::max(share, kTogether) : (share + half - 1) / half * half;
   const size_t most = std::clamp(kMostHeld / std::max<size_t>(1, total) / half * half, half, kMostQueries);
   std::atomic<uint64_t> by_codes{0}, by_vectors{0};
-  parallel_for(r.n, std::min(most, in_halves), threads, [&](size_t begin, size_t end) {
+  parallel_for(r.n, std::min(most, task), threads, [&](size_t begin, size_t end) {
     const Readers::Reading reading(*rows.readers());
     Request seen = r;
     seen.filter = rows.begin(reading, r.filter, n_nodes);

@@ -7,8 +7,8 @@
 
 #include "kernels/table.hpp"
 #include "lists/best.hpp"
-#include "lists/meeting.hpp"
 #include "lists/candidates.hpp"
+#include "lists/meeting.hpp"
 
 namespace nearly::lists {
 namespace {
@@ -114,8 +114,7 @@ uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std:
 
 Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, size_t n_nodes,
                     const std::vector<Row>* only, const Request& r, const Poll& poll) {
-  const size_t threads = r.threads ? r.threads : default_threads();
-  const auto* panels = r.n >= kTogether * threads ? dynamic_cast<const PanelScorer*>(coded.codes) : nullptr;
+  const auto* panels = r.n >= kTogether ? dynamic_cast<const PanelScorer*>(coded.codes) : nullptr;
   if (panels && panels->panel_width(kernels::active())) return scan_panels(scorer, coded, *panels, rows, n_nodes, only, r, poll);
   const size_t total = only ? only->size() : n_nodes;
   std::atomic<uint64_t> by_codes{0}, by_vectors{0};

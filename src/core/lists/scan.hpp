@@ -37,7 +37,7 @@ struct Coded {
 struct Compared {
   uint64_t by_codes, by_vectors;
 };
-constexpr size_t kTogether = 4;  // fewer for each thread take less one after another
+constexpr size_t kTogether = 4;  // fewer take less one after another
 Compared scan_coded(const Scorer& scorer, const Coded& coded, const Rows& rows, size_t n_nodes, const std::vector<Row>* only,
                     const Request& request, const Poll& poll);
 
