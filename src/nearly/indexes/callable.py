@@ -208,17 +208,17 @@ class CallableHNSW(HNSW):
             return super().search(asked, k, recall=recall, effort=effort, exact=exact, where=where)
 
     def search_many(self, queries: Any, k: int = 10, **options: Any) -> Hits:
-        """Not for items: a metric in Python is asked for one query at a time.
+        """Refused, as all batches are here: call `search` for each item.
 
         Parameters
         ----------
         queries, k, **options
-            Whatever they are.
+            As for other indexes.
 
         Raises
         ------
         InputError
-            Always; call `search` for each.
+            Always.
         """
         raise InputError("a metric in Python is asked for one query at a time; call search for each of them")
 

@@ -390,15 +390,15 @@ class GraphIndex(Index):
         allowed = None if where is None else self._filter(where)
         passing = len(self) if allowed is None else allowed.n
         why = f"{passing} of {len(self)} {self.noun} pass: sooner than {n} walks"
-        if sifting.scanned_together(self, k, target, passing, n):
+        way = self._contract.way(self, k, target, passing, 0.0 if allowed is None else allowed.uneven(self))
+        if sifting.scanned_together(self, k, target, passing, n, way.nanoseconds):
             return self._scan_by_codes(rows, k, single, allowed, workers, why)
         in_a_list = min(_ONE_LIST + _EACH_QUERY * n, _MANY_LISTS)
         if self._by_blocks(n) and passing**2 <= in_a_list * how.lists * max(1, self._n_nodes):
             return self._scan(rows, k, single, allowed, workers, f"exact scan; {why}")
-        if allowed is None or not 0 < passing < len(self):
+        if allowed is None or way.sieve is not None or not 0 < passing < len(self):
             return None
-        way = self._contract.way(self, k, target, passing, allowed.uneven(self))
-        return None if way.sieve else self._scan_passing(rows, k, single, target, allowed, workers, way.why)
+        return self._scan_passing(rows, k, single, target, allowed, workers, way.why)
 
     def _sift(
         self, rows: NDArray[np.uint8], k: int, single: bool, target: float, way: sifting.Way, allowed: Allowed,

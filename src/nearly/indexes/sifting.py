@@ -158,15 +158,14 @@ def scans_by_codes(index: "GraphIndex", k: int, target: float, passing: int) -> 
     return _by_codes(index, k, passing, 1) < passing * costs.exactly(index._store.vectors.stride)
 
 
-def scanned_together(index: "GraphIndex", k: int, target: float, passing: int, n_queries: int) -> bool:
+def scanned_together(
+    index: "GraphIndex", k: int, target: float, passing: int, n_queries: int, nanoseconds: float
+) -> bool:
     """Whether queries that share a filter are compared by codes with all that passes, a panel of them at a time: sooner
-    than each walks, or is compared with few vectors."""
+    than each walks, which takes so many nanoseconds, or is compared with few vectors."""
     if n_queries < costs.TOGETHER or not _tell_apart(index, target) or not index._travel.scorer.panel_width:
         return False
-    alone = min(
-        index._contract.way(index, k, target, passing).nanoseconds,
-        passing * costs.again(index._store.vectors.stride, passing),
-    )
+    alone = min(nanoseconds, passing * costs.again(index._store.vectors.stride, passing))
     return _by_codes(index, k, passing, n_queries) < alone
 
 
