@@ -195,7 +195,7 @@ def test_a_panel_of_queries_is_answered_as_each_alone(simd_target, rng, metric, 
             got = empty_answer(n_queries, K)
             bits = None if only is None else everything
             work = _core.scan_coded(
-                exact, codes, 0.05, rows, n, raw.shape[1], raw, number, *got[:3], bits, only, threads=2
+                exact, codes, 0.05, rows, n, raw.shape[1], raw, number, *got[:3], bits, only, threads=1 + n_queries % 7
             )
             counted = np.zeros(2, int)
             for i in range(n_queries):

@@ -5,9 +5,15 @@ import pytest
 
 import nearly
 from nearly.errors import InputError
-from nearly.filters import Column, F, Filter, select
+from nearly.filters import Column, F, Filter, allowed, select
 
 SIZES = [0, 1, 63, 64, 65, 1000, 4097]
+
+
+@pytest.fixture(params=[1 << 14, 0], ids=["small", "large"], autouse=True)
+def least_bytes(request, monkeypatch):
+    """Bits are kept of few rows whatever they say; of many, rows where these are few."""
+    monkeypatch.setattr(allowed, "_SMALL", request.param)
 
 
 def sets(rng, n):

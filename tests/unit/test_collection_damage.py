@@ -127,6 +127,16 @@ def test_automatic_keys_that_are_there_already_are_refused(tmp_path):
         docs.add(np.eye(3), ids=[7, 8, 9])
 
 
+def test_a_segment_that_a_catalogue_lost_while_it_was_open_is_named(tmp_path):
+    docs = nearly.open(tmp_path / "docs", background=False)
+    docs.add(np.eye(3))
+    docs.flush()
+    docs._writer.catalogue.connection.execute("DELETE FROM segments")
+    docs.add(np.eye(3))
+    with pytest.raises(nearly.FormatError, match=r"segment .* is not found in it any more"):
+        docs.flush()
+
+
 POSSIBLE = {  # values that may be: only a checksum knows that they are not what was written
     "a key in the log": ("log", "body", put("keys", ["late"]), PUT),
     "a vector in the log": ("log", "vectors", bytes(16), PUT),
