@@ -10,8 +10,8 @@ __all__ = ["LIST", "TOGETHER", "again", "compared", "exactly", "prepared", "scan
 LIST = 3.0  # reading a list and testing its neighbors, of which few or none are compared, in comparisons of a walk
 TOGETHER = 4  # queries from which on the core compares a panel of them at once
 _LINE = 64  # bytes of a cache line
-# A row by a panel, whatever its width, and four codes of it: from SIFT by 50 queries and CVE by 200, with AVX-512, in the
-# proportion that single comparisons there have to those written here.
+# A row by a panel, whatever its width, and four codes of it: from SIFT by 50 queries and CVE by 200, with AVX-512, in
+# the proportion that single comparisons there have to those written here.
 _PANEL, _STEP = 27.0, 0.47
 _CACHE = 1 << 18  # bytes of the second cache that chosen vectors may fill
 _CALLED = 1000.0  # a function of the user's
