@@ -67,6 +67,22 @@ std::vector<Row> chosen_of(In<uint32_t, 1> only, size_t n_nodes) {
   return chosen;
 }
 
+// An exact scan of all nodes, or some; returns how many distances were computed.
+uint64_t scan_exactly(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only,
+                      const lists::Request& r) {
+  // Products by blocks, where the metric is made of products and queries are enough to share what rows take to become
+  // whole numbers: of few rows, more queries (levers table of benchmarks/README.md).
+  const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
+  const size_t looked_at = only ? only->size() : n_nodes;
+  const bool blocks = plain && r.n >= 8 && (r.n - 7) * looked_at >= 2048 && r.metric == plain->metric() &&
+                      (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
+  if (!blocks) return lists::scan(scorer, rows, n_nodes, only, r, poll());
+  const lists::Dense dense{plain->dim(),
+                           [&](const Row* nodes, size_t count, float* out) { plain->decode(nodes, count, out); },
+                           [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
+  return lists::scan_blocks(scorer, dense, rows, n_nodes, only, r, poll());
+}
+
 // Returns how many distances were computed; None when `rows` were retired: their successors are to be scanned then.
 std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes,
                              In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances,
@@ -75,21 +91,8 @@ std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_no
       request(scorer, rows, n_nodes, query_bytes, queries, metric, ids, distances, counts, filter, threads);
   if (r.k == 0) return std::fill_n(counts.data(), r.n, 0u), 0;
   const std::vector<Row> chosen = only ? chosen_of(*only, n_nodes) : std::vector<Row>{};
-  // Products by blocks, where the metric is made of products and queries are enough to share what rows take to become
-  // whole numbers: of few rows, more queries (levers table of benchmarks/README.md).
-  const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
-  const size_t looked_at = only ? chosen.size() : n_nodes;
-  const bool blocks = plain && r.n >= 8 && (r.n - 7) * looked_at >= 2048 && r.metric == plain->metric() &&
-                      (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
   nb::gil_scoped_release release;
-  return unless_retired([&] {
-    const std::vector<Row>* some = only ? &chosen : nullptr;
-    if (!blocks) return lists::scan(scorer, rows, n_nodes, some, r, poll());
-    const lists::Dense dense{plain->dim(),
-                             [&](const Row* nodes, size_t count, float* out) { plain->decode(nodes, count, out); },
-                             [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
-    return lists::scan_blocks(scorer, dense, rows, n_nodes, some, r, poll());
-  });
+  return unless_retired([&] { return scan_exactly(scorer, rows, n_nodes, only ? &chosen : nullptr, r); });
 }
 
 // As scan, by codes whose bounds are made `times` as wide as they have them; returns how many codes and how many vectors
@@ -155,8 +158,8 @@ nb::object scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, nb::
   return answer.done(count, {*compared, 0, 0});
 }
 
-// A scan of chosen nodes for one query after the other, by codes of them first where there are some. What does not depend on
-// the query is looked at once.
+// A scan of chosen nodes for one query after the other, or for many at once, by codes of them first where there are some. What
+// does not depend on queries is looked at once.
 class ChosenScan {
  public:
   ChosenScan(std::shared_ptr<Scorer> scorer, std::shared_ptr<Scorer> codes, float spread, std::shared_ptr<Rows> rows,
@@ -177,20 +180,43 @@ class ChosenScan {
     Answer answer(k_);
     uint32_t count = 0;
     lists::Request r = request(query, scorer_->query_bytes(), k_, metric_, answer, count);
-    r.filter = {filter_.data(), filter_.shape(0) * 64};
-    std::optional<lists::Compared> compared;
-    {
-      nb::gil_scoped_release release;
-      compared = unless_retired([&] {
-        if (codes_) return lists::scan_coded(*scorer_, {codes_.get(), spread_}, *rows_, n_nodes_, &chosen_, r, poll());
-        return lists::Compared{lists::scan(*scorer_, *rows_, n_nodes_, &chosen_, r, poll()), 0};
-      });
-    }
+    const std::optional<lists::Compared> compared = scan(r);
     if (!compared || count < n_wanted_) return nb::none();
     return answer.done(count, {compared->by_codes, 0, compared->by_vectors});
   }
 
+  nb::object find_many(nb::handle asked, Out<int64_t, 2> ids, Out<float, 2> distances, size_t threads) const {
+    const FloatRows queries(asked, scorer_->query_bytes() / 4, 2);
+    if (!queries) return nb::none();
+    require(ids.shape(0) == queries.n() && distances.shape(0) == queries.n() && ids.shape(1) == k_ && distances.shape(1) == k_,
+            "find_many: shapes disagree");
+    std::vector<uint32_t> counts(queries.n());
+    lists::Request r{};
+    r.queries = queries.bytes();
+    r.query_bytes = scorer_->query_bytes();
+    r.n = queries.n();
+    r.k = k_;
+    r.threads = threads;
+    r.metric = metric_from(metric_);
+    r.ids = ids.data();
+    r.distances = distances.data();
+    r.counts = counts.data();
+    const std::optional<lists::Compared> compared = scan(r);
+    const auto enough = [&](uint32_t count) { return count >= n_wanted_; };
+    if (!compared || !std::all_of(counts.begin(), counts.end(), enough)) return nb::none();
+    return nb::make_tuple(compared->by_codes, 0, compared->by_vectors);
+  }
+
  private:
+  std::optional<lists::Compared> scan(lists::Request& r) const {
+    r.filter = {filter_.data(), filter_.shape(0) * 64};
+    nb::gil_scoped_release release;
+    return unless_retired([&] {
+      if (codes_) return lists::scan_coded(*scorer_, {codes_.get(), spread_}, *rows_, n_nodes_, &chosen_, r, poll());
+      return lists::Compared{scan_exactly(*scorer_, *rows_, n_nodes_, &chosen_, r), 0};
+    });
+  }
+
   const std::shared_ptr<Scorer> scorer_, codes_;
   const float spread_;
   const std::shared_ptr<Rows> rows_;
@@ -251,7 +277,11 @@ void lists(nb::module_& m) {
            "scorer"_a, "codes"_a.none(), "spread"_a, "rows"_a, "n_nodes"_a, "k"_a, "metric"_a, "filter"_a.noconvert(),
            "only"_a.noconvert(), "n_wanted"_a)
       .def("find", &ChosenScan::find, nb::sig("def find(self, query: object, /) -> bytearray | None"),
-           "The nearest of those chosen; None where they are fewer than wanted, or were retired.");
+           "The nearest of those chosen; None where they are fewer than wanted, or were retired.")
+      .def("find_many", &ChosenScan::find_many,
+           nb::sig("def find_many(self, queries: object, ids: NDArray[numpy.int64], distances: NDArray[numpy.float32], "
+                   "threads: int, /) -> tuple[int, int, int] | None"),
+           "The same for each row of queries, written to `ids` and `distances`; None also where some are not finite.");
   m.def("scan_radius", &scan_radius, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(),
         "metric"_a, "radius"_a, "filter"_a.noconvert() = nb::none(), "threads"_a = 0);
 }

@@ -328,6 +328,11 @@ class ChosenScan:
         The nearest of those chosen; None where they are fewer than wanted, or were retired.
         """
 
+    def find_many(self, queries: object, ids: NDArray[numpy.int64], distances: NDArray[numpy.float32], threads: int, /) -> tuple[int, int, int] | None:
+        """
+        The same for each row of queries, written to `ids` and `distances`; None also where some are not finite.
+        """
+
 def scan_radius(scorer: Scorer, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, radius: float, filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]] | None: ...
 
 class Inverted:

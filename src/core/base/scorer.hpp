@@ -31,6 +31,17 @@ class Scorer {
   virtual void prefetch(const Row* rows, size_t n) const { (void)rows, (void)n; }
 };
 
+// Scorers whose rows have to be made something else before each comparison, which many queries can share.
+class WideningScorer {
+ public:
+  virtual ~WideningScorer() = default;
+  // Bytes of a row that was made ready, a multiple of 64; 0 where rows are compared as they are.
+  virtual size_t widened_bytes() const = 0;
+  virtual void widen_rows(const Row* rows, size_t n, void* out) const = 0;
+  // Distances to n such rows, one after another: what `score` says.
+  virtual void score_widened(const void* prepared, const void* rows, size_t n, float* out) const = 0;
+};
+
 namespace kernels {
 struct Table;
 }

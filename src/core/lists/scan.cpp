@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kBlock = 256;
 constexpr size_t kAhead = 16;  // rows asked for at a time
 constexpr size_t kGroup = 64;  // queries that meet the same rows
+constexpr size_t kShared = 3;  // queries from which on rows are widened once for all
 constexpr size_t kNear = 24 << 10;  // bytes of rows that stay in the first cache meanwhile
 
 // Calls take(node, distance) for every node that holds rows, a block at a time; returns how many there were. Rows come
@@ -77,6 +78,8 @@ uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std:
   const size_t threads = r.threads ? r.threads : default_threads(), share = (r.n + threads - 1) / threads;
   // A row takes about as much as a query, or less; how much all take may change meanwhile.
   const size_t block = std::clamp<size_t>(kNear / std::max<size_t>(1, scorer.query_bytes()), 4, kMostNodes);
+  const auto* widens = dynamic_cast<const WideningScorer*>(&scorer);
+  const size_t widened = widens ? widens->widened_bytes() : 0;
   const size_t bytes = (scorer.prepared_bytes() + 63) / 64 * 64;
   std::atomic<uint64_t> compared{0};
   parallel_for(r.n, std::clamp<size_t>(share, 1, kGroup), threads, [&](size_t begin, size_t end) {
@@ -93,10 +96,15 @@ uint64_t scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std:
     std::vector<Best> best(n, Best(std::min(r.k, std::max<size_t>(1, n_nodes))));
     for (size_t q = 0; q < n; ++q) scorer.prepare(r.queries + (begin + q) * r.query_bytes, query(q));
     float distance[kMostNodes];
+    const bool widen = widened && n >= kShared;
+    const Buffer wide = buffer(widen ? block * widened : 0);
     compared += n * meet_nodes(scorer, rows, n_nodes, only, block, poll, [&](const Row* nodes, size_t count) {
       const bool all = nodes[count - 1] - nodes[0] == count - 1;  // one after another
+      if (widen) widens->widen_rows(nodes, count, wide.get());
       for (size_t q = 0; q < n; ++q) {
-        if (all)
+        if (widen)
+          widens->score_widened(query(q), wide.get(), count, distance);
+        else if (all)
           scorer.score_range(query(q), nodes[0], count, distance);
         else
           scorer.score(query(q), nodes, count, std::numeric_limits<float>::infinity(), distance);

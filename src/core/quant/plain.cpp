@@ -49,9 +49,15 @@ void widen(const void* from, Element element, size_t n, float* out) {
 }  // namespace
 
 float inverse_norm(const float* x, size_t dim) {
-  double sum = 0;
-  for (size_t j = 0; j < dim; ++j) sum += static_cast<double>(x[j]) * x[j];
-  const double inverse = 1.0 / std::sqrt(sum);
+  constexpr size_t kSums = 8;  // beside each other: one sum waits for each addition
+  double sums[kSums] = {};
+  size_t j = 0;
+  for (; j + kSums <= dim; j += kSums)
+    for (size_t i = 0; i < kSums; ++i) sums[i] += static_cast<double>(x[j + i]) * x[j + i];
+  for (size_t i = 0; j < dim; ++i, ++j) sums[i] += static_cast<double>(x[j]) * x[j];
+  for (size_t half = kSums / 2; half > 0; half /= 2)
+    for (size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+  const double inverse = 1.0 / std::sqrt(sums[0]);
   return inverse <= static_cast<double>(std::numeric_limits<float>::max()) ? static_cast<float>(inverse) : 0.0f;
 }
 
@@ -163,6 +169,40 @@ void Plain::score_range(const void* prepared, Row first, size_t n, float* out) c
   const auto* query = static_cast<const Query*>(prepared);
   if (query->zero) return std::fill(out, out + n, 1.0f), void();
   query->distance(query->data, rows_->row(first), rows_->stride(), nullptr, n, dim_, out);
+}
+
+size_t Plain::widened_bytes() const {
+  const bool floats = element_ == kernels::kFloat32, bytes = element_ == kernels::kUint8 || element_ == kernels::kInt8;
+  if (is_bits(metric_) || !rows_ || (metric_ != Metric::kCosine && (floats || bytes))) return 0;
+  return (dim_ * 4 + 4 + 63) / 64 * 64;
+}
+
+void Plain::widen_rows(const Row* rows, size_t n, void* out) const {
+  const size_t bytes = widened_bytes();
+  for (size_t i = 0; i < n; ++i) {
+    auto* wide = reinterpret_cast<float*>(static_cast<char*>(out) + i * bytes);
+    const uint8_t* row = rows_->row(rows[i]);
+    decode_row(row, wide);
+    if (metric_ == Metric::kCosine) std::memcpy(wide + dim_, row + (vector_bytes() + 3) / 4 * 4, 4);
+  }
+}
+
+void Plain::score_widened(const void* prepared, const void* rows, size_t n, float* out) const {
+  const auto* query = static_cast<const Query*>(prepared);
+  if (query->zero) return std::fill(out, out + n, 1.0f), void();
+  const kernels::Table& k = kernels::active();
+  const size_t bytes = widened_bytes();
+  const auto* from = static_cast<const uint8_t*>(rows);
+  if (metric_ != Metric::kCosine) {
+    const auto& distance = metric_ == Metric::kL2 ? k.l2_squared : metric_ == Metric::kDot ? k.dot : k.l1;
+    return distance[kernels::kFloat32](query->data, from, bytes, nullptr, n, dim_, out);
+  }
+  k.l2_squared[kernels::kFloat32](query->data, from, bytes, nullptr, n, dim_, out);
+  for (size_t i = 0; i < n; ++i) {
+    float scale;
+    std::memcpy(&scale, from + i * bytes + dim_ * 4, 4);
+    out[i] = scale == 0.0f ? 1.0f : 0.5f * out[i];
+  }
 }
 
 void Plain::prefetch(const Row* rows, size_t n) const {

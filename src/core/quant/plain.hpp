@@ -12,7 +12,7 @@ namespace nearly::quant {
 // taken, for rows and for queries: equal vectors get equal bits.
 float inverse_norm(const float* x, size_t dim);
 
-class Plain : public Scorer {
+class Plain : public Scorer, public WideningScorer {
  public:
   // `rows`: row_bytes(...) bytes each. Bits count dim in bytes and use the element uint8.
   Plain(std::shared_ptr<Table> rows, kernels::Element element, Metric metric, size_t dim);
@@ -46,6 +46,9 @@ class Plain : public Scorer {
   void score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const override;
   void score_range(const void* prepared, Row first, size_t n, float* out) const override;
   void prefetch(const Row* rows, size_t n) const override;
+  size_t widened_bytes() const override;
+  void widen_rows(const Row* rows, size_t n, void* out) const override;
+  void score_widened(const void* prepared, const void* rows, size_t n, float* out) const override;
 
  protected:
   size_t row_bytes() const { return row_bytes(element_, metric_, dim_); }

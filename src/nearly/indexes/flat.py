@@ -170,12 +170,12 @@ class Flat(Index):
             and (exact is None or exact is True or exact is False)
             and not unknown
             and type(queries) is ndarray
-            and queries.ndim == 1
+            and queries.ndim in (1, 2)
             and type(k) is int
             and 0 < k <= _FEW
             and self._travel is None
         ):
-            found = self._filtered_one(queries, k, where, threads)
+            found = self._quickly(queries, k, where, threads)
             if found is not None:
                 return found
         self._refuse(unknown)
@@ -201,15 +201,18 @@ class Flat(Index):
             lambda: self._by_codes(rows, k, single, self._filter(where), workers, target)
         )
 
-    def _filtered_one(self, query: NDArray[Any], k: int, where: Any, threads: Any) -> Hits | None:
+    def _quickly(self, queries: NDArray[Any], k: int, where: Any, threads: Any) -> Hits | None:
         """The short way for a filter that was made before and passes few; None where the long one is needed."""
         if not (threads is None or (type(threads) is int and 0 < threads <= 1024)):
             return None
         before, allowed = self._reuse, self._remembered(where)
-        if allowed is None or before % 2 or allowed.n * 4 >= self._n_nodes:
+        one = queries.ndim == 1
+        if allowed is None or before % 2 or allowed.n * 4 >= self._n_nodes or (not one and k > allowed.n):
             return None
         asked = ready_scan(self, allowed, k, self._context())
-        found = None if asked is None else asked.ask(self, allowed, query)
+        if asked is None:
+            return None
+        found = asked.ask(self, allowed, queries) if one else asked.ask_many(self, allowed, queries, threads or 0)
         return found if before == self._reuse else None
 
     def _exactly(self, rows: NDArray[np.uint8], k: int, single: bool, where: Any, threads: int, plan: str) -> Hits:

@@ -19,7 +19,7 @@ from nearly.indexes.each import is_for_each
 from nearly.indexes.needs import Needs
 from nearly.indexes.order import insertion_order
 from nearly.indexes.progress import reporter
-from nearly.indexes.ready import ready
+from nearly.indexes.ready import ready, ready_many
 from nearly.indexes.store import NONE, as_bytes, grow_or_copy, new_table
 from nearly.indexes.travel import NOBODY, Travel, check_quantizer, usual_quantizer
 from nearly.quantizers import Plain, Quantizer
@@ -308,12 +308,12 @@ class GraphIndex(Index):
         if where is None:
             return self._search(queries, k, recall, effort, exact, None, threads)
         if exact is False and effort is None and type(queries) is ndarray and queries.ndim == 1 and type(k) is int:
-            found = self._filtered_one(queries, k, recall, where, threads)
+            found = self._quickly(queries, k, recall, where, threads)
             if found is not None:
                 return found
         return self._filtered(queries, k, recall, effort, exact, where, threads)
 
-    def _filtered_one(self, query: NDArray[Any], k: int, recall: Any, where: Any, threads: Any) -> Hits | None:
+    def _quickly(self, queries: NDArray[Any], k: int, recall: Any, where: Any, threads: Any) -> Hits | None:
         """The short way for a filter that was made before; None where the long one is needed."""
         if not (recall is None or (type(recall) is float and 0 < recall <= 1)) or not (
             threads is None or (type(threads) is int and 0 < threads <= 1024)
@@ -322,8 +322,12 @@ class GraphIndex(Index):
         before, allowed = self._reuse, self._remembered(where)
         if allowed is None or before % 2:
             return None
-        asked = ready(self, allowed, k, recall)
-        found = None if asked is None else asked.ask(self, allowed, query)
+        if queries.ndim == 1:
+            asked = ready(self, allowed, k, recall)
+            found = None if asked is None else asked.ask(self, allowed, queries)
+        else:
+            asked = ready_many(self, allowed, k, recall, len(queries))
+            found = None if asked is None else asked.ask_many(self, allowed, queries, threads or 0)
         return found if before == self._reuse else None
 
     def _filtered(self, queries: Any, k: int, recall: Any, effort: Any, exact: bool, where: Any, threads: Any) -> Hits:
@@ -372,10 +376,15 @@ class GraphIndex(Index):
         self, queries: Any, k: int = 10, *, recall: float | None = None, exact: bool = False, where: Any = None,
         threads: int | None = None,
     ) -> Hits:  # fmt: skip
+        many = type(queries) is ndarray and queries.ndim == 2 and len(queries) >= TOGETHER
+        if many and exact is False and where is not None and type(k) is int:
+            found = self._quickly(queries, k, recall, where, threads)
+            if found is not None:
+                return found
         target = None if recall is None else arrays.check_fraction(recall, "recall")
         columns = self._columns(k)
         if exact is False and columns <= MOST and self._store.metric.input == "float" and not is_for_each(where):
-            found: Hits | None = self._steadily(lambda: self._together(queries, columns, target, where, threads))
+            found = self._steadily(lambda: self._together(queries, columns, target, where, threads))
             if found is not None:
                 return found
         return super().search_many(queries, k, recall=recall, exact=exact, where=where, threads=threads)
@@ -384,21 +393,38 @@ class GraphIndex(Index):
         """Compare queries with all that passes; None where each, or some, find their own sooner by a walk."""
         how, workers = self._contract.effort(self, k, recall, None), self._threads(threads)
         rows, single = self._queries(queries)
-        n, target = len(rows), self._contract.target if recall is None else recall
+        allowed = None if where is None else self._filter(where)
+        shared = self._shared_scan(k, recall, how, allowed, len(rows))
+        if shared is None:
+            return None
+        by_codes, why = shared
+        if by_codes:
+            return self._scan_by_codes(rows, k, single, allowed, workers, why)
+        return self._scan(rows, k, single, allowed, workers, f"exact scan; {why}")
+
+    def _shared_scan(
+        self, k: int, recall: float | None, how: Effort, allowed: Allowed | None, n: int
+    ) -> tuple[bool, str] | None:
+        """Whether so many queries are compared with all that passes by codes, or by the vectors, and why so.
+
+        None where each, or some, find their own sooner by a walk.
+        """
         if n < TOGETHER or how.scan or how.reaches is None:
             return None
-        allowed = None if where is None else self._filter(where)
-        passing = len(self) if allowed is None else allowed.n
+        target, passing = self._contract.target if recall is None else recall, len(self)
+        uneven = 0.0
+        if allowed is not None:
+            passing, uneven = allowed.n, allowed.uneven(self)
         why = f"{passing} of {len(self)} {self.noun} pass: sooner than {n} walks"
-        way = self._contract.way(self, k, target, passing, 0.0 if allowed is None else allowed.uneven(self))
+        way = self._contract.way(self, k, target, passing, uneven)
         if sifting.scanned_together(self, k, target, passing, n, way.nanoseconds):
-            return self._scan_by_codes(rows, k, single, allowed, workers, why)
+            return True, why
         in_a_list = min(_ONE_LIST + _EACH_QUERY * n, _MANY_LISTS)
         if self._by_blocks(n) and passing**2 <= in_a_list * how.lists * max(1, self._n_nodes):
-            return self._scan(rows, k, single, allowed, workers, f"exact scan; {why}")
+            return False, why
         if allowed is None or way.sieve is not None or not 0 < passing < len(self):
             return None
-        return self._scan_passing(rows, k, single, target, allowed, workers, way.why)
+        return sifting.scans_by_codes(self, k, target, passing), way.why
 
     def _sift(
         self, rows: NDArray[np.uint8], k: int, single: bool, target: float, way: sifting.Way, allowed: Allowed,

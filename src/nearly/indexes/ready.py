@@ -1,8 +1,10 @@
-"""Filtered searches for one query, made ready: what does not depend on the query is decided once for each filter."""
+"""Filtered searches made ready: what does not depend on the queries is decided once for each filter."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
 
 from nearly import _core
 from nearly.hits import Hits, SearchContext
@@ -17,13 +19,13 @@ if TYPE_CHECKING:
 
 Search: TypeAlias = Callable[[Any], Any]
 
-__all__ = ["Ready", "made_ready", "ready", "ready_scan"]
+__all__ = ["Ready", "made_ready", "ready", "ready_many", "ready_scan"]
 
-_KEPT = 8  # for each filter: numbers of neighbors and targets
+_KEPT = 8  # for each filter: numbers of neighbors, targets, sizes of batches
 
 
 class Ready:
-    """A search for one query, and what it was made of: other things took their place if these are not those there are.
+    """A filtered search, and what it was made of: other things took their place if these are not those there are.
 
     ``walk`` gives nothing where the query is to be scanned for; ``by`` is codes and how far they err, or None for the
     vectors, and the scan is made ready when the first one is. Nothing here holds the index or the filter that hold it.
@@ -36,7 +38,7 @@ class Ready:
         walk: Search | None = None, context: SearchContext | None = None,
     ) -> None:  # fmt: skip
         self.made_of, self.k, self.by, self.scanned, self.walk, self.context = made_of, k, by, scanned, walk, context
-        self.scan: Search | None = None
+        self.scan: _core.ChosenScan | None = None
 
     def fits(self, index: "GraphIndex") -> bool:
         """Whether what it was made of is still there."""
@@ -51,25 +53,37 @@ class Ready:
                 return Hits(answer, None, True, self.context, answer)
         scan = self.scan
         if scan is None:
-            scan = self.scan = self._scan(index, allowed)
+            scan = self._made_scan(index, allowed)
             if scan is None:
                 return None
-        answer = scan(query)
+        answer = scan.find(query)
         return None if answer is None else Hits(answer, None, True, self.scanned, answer)
 
-    def _scan(self, index: Index, allowed: Allowed) -> Search | None:
+    def ask_many(self, index: Index, allowed: Allowed, queries: Any, threads: int) -> Hits | None:
+        """The same for contiguous rows of float32, all of which are scanned for."""
+        scan = self._made_scan(index, allowed)
+        if scan is None:
+            return None
+        ids = np.empty((len(queries), self.k), np.int64)
+        distances = np.empty(ids.shape, np.float32)
+        work = scan.find_many(queries, ids, distances, threads)
+        return None if work is None else Hits(ids, distances, False, self.scanned, work)
+
+    def _made_scan(self, index: Index, allowed: Allowed) -> "_core.ChosenScan | None":
         """A scan of what passes; None while rows are being added that pass, or when another store took the place."""
+        if self.scan is not None:
+            return self.scan
         store, (codes, spread) = self.made_of[2], self.by
         numbers, (n_nodes, now) = allowed.nodes(index).numbers, index._snapshot()
         if codes is not None:
             n_nodes = min(n_nodes, codes.n_rows)
         if now is not store or (len(numbers) and numbers[-1] >= n_nodes):
             return None
-        made = _core.ChosenScan(
+        self.scan = _core.ChosenScan(
             store.scorer, codes, spread, store.rows, n_nodes, self.k, store.metric.number, allowed.bits, numbers,
             allowed.n,
         )  # fmt: skip
-        return cast(Search, made.find)
+        return self.scan
 
 
 def ready(index: "GraphIndex", allowed: Allowed, k: int, recall: float | None) -> Ready | None:
@@ -89,14 +103,31 @@ def ready(index: "GraphIndex", allowed: Allowed, k: int, recall: float | None) -
     return made
 
 
+def ready_many(index: "GraphIndex", allowed: Allowed, k: int, recall: float | None, n: int) -> Ready | None:
+    """The same for so many queries that are compared with all that passes; None also where each walks."""
+    known = allowed.ready.get((k, recall, n))
+    if known is not None and known.fits(index):
+        return cast(Ready, known)
+    if not 0 < k <= min(MOST, allowed.n) or allowed.n >= len(index) or index._store.metric.input != "float":
+        return None  # an answer is as wide as k, without gaps
+    how = index._contract.effort(index, k, recall, None)
+    shared = index._shared_scan(k, recall, how, allowed, n)
+    if shared is None:
+        return None
+    by_codes, why = shared
+    codes, spread, expected, what = _compared(index, by_codes)
+    made_of = index._contract.efforts, index._graph, index._store
+    made = Ready(made_of, k, (codes, spread), SearchContext(index._store.metric, f"{what}; {why}", expected))
+    _keep(allowed, (k, recall, n), made)
+    return made
+
+
 def made_ready(
     index: "GraphIndex", allowed: Allowed, k: int, how: Effort, way: sifting.Way, *, by_codes: bool
 ) -> Ready:
     """Make a search ready that goes one way."""
-    store, codes, spread, expected, what = index._store, None, 0.0, 1.0, "exact scan"
-    if by_codes:
-        codes, needs = index._travel.scorer, cast(Needs, index._contract.needs)
-        spread, expected, what = needs.spread or 0.0, needs.scanned, f"scan by {index._travel.name(store)}"
+    store = index._store
+    codes, spread, expected, what = _compared(index, by_codes)
     made_of = index._contract.efforts, index._graph, store
     if way.sieve is None:
         return Ready(made_of, k, (codes, spread), SearchContext(store.metric, f"{what}; {way.why}", expected))
@@ -108,6 +139,14 @@ def made_ready(
     context = SearchContext(store.metric, f"{how.context.plan}; {way.why}", how.context.expected_recall)
     scanned = SearchContext(store.metric, f"{what}, as a walk came back short; {way.why}", expected)
     return Ready(made_of, k, (codes, spread), scanned, walk, context)
+
+
+def _compared(index: "GraphIndex", by_codes: bool) -> tuple[Any, float, float, str]:
+    """By what a scan compares, how far that errs, the recall to expect, and its name."""
+    if not by_codes:
+        return None, 0.0, 1.0, "exact scan"
+    needs = cast(Needs, index._contract.needs)
+    return index._travel.scorer, needs.spread or 0.0, needs.scanned, f"scan by {index._travel.name(index._store)}"
 
 
 def ready_scan(index: Index, allowed: Allowed, k: int, context: SearchContext) -> Ready | None:
