@@ -67,16 +67,16 @@ std::vector<Row> chosen_of(In<uint32_t, 1> only, size_t n_nodes) {
   return chosen;
 }
 
-// An exact scan of all nodes, or some; returns how many distances were computed.
+// An exact scan of all nodes, or some; returns how many distances were computed. Products by blocks, where the metric is
+// made of products and, unless that is said, queries are enough to share what rows take to become whole numbers: of few
+// rows, more queries (levers table of benchmarks/README.md).
 uint64_t scan_exactly(const Scorer& scorer, const Rows& rows, size_t n_nodes, const std::vector<Row>* only,
-                      const lists::Request& r) {
-  // Products by blocks, where the metric is made of products and queries are enough to share what rows take to become
-  // whole numbers: of few rows, more queries (levers table of benchmarks/README.md).
+                      const lists::Request& r, std::optional<bool> by_blocks = std::nullopt) {
   const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
   const size_t looked_at = only ? only->size() : n_nodes;
-  const bool blocks = plain && r.n >= 8 && (r.n - 7) * looked_at >= 2048 && r.metric == plain->metric() &&
-                      (r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot);
-  if (!blocks) return lists::scan(scorer, rows, n_nodes, only, r, poll());
+  const bool enough = by_blocks.value_or(r.n > 16 && (r.n - 16) * looked_at >= 5000);
+  const bool products = r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot;
+  if (!(enough && plain && products && r.metric == plain->metric())) return lists::scan(scorer, rows, n_nodes, only, r, poll());
   const lists::Dense dense{plain->dim(),
                            [&](const Row* nodes, size_t count, float* out) { plain->decode(nodes, count, out); },
                            [&](const void* q, float* out) { plain->to_form(static_cast<const float*>(q), out); }};
@@ -86,13 +86,14 @@ uint64_t scan_exactly(const Scorer& scorer, const Rows& rows, size_t n_nodes, co
 // Returns how many distances were computed; None when `rows` were retired: their successors are to be scanned then.
 std::optional<uint64_t> scan(const Scorer& scorer, const Rows& rows, size_t n_nodes, size_t query_bytes,
                              In<uint8_t, 2> queries, int metric, Out<int64_t, 2> ids, Out<float, 2> distances,
-                             Out<uint32_t, 1> counts, Words filter, std::optional<In<uint32_t, 1>> only, size_t threads) {
+                             Out<uint32_t, 1> counts, Words filter, std::optional<In<uint32_t, 1>> only, size_t threads,
+                             std::optional<bool> blocks) {
   const lists::Request r =
       request(scorer, rows, n_nodes, query_bytes, queries, metric, ids, distances, counts, filter, threads);
   if (r.k == 0) return std::fill_n(counts.data(), r.n, 0u), 0;
   const std::vector<Row> chosen = only ? chosen_of(*only, n_nodes) : std::vector<Row>{};
   nb::gil_scoped_release release;
-  return unless_retired([&] { return scan_exactly(scorer, rows, n_nodes, only ? &chosen : nullptr, r); });
+  return unless_retired([&] { return scan_exactly(scorer, rows, n_nodes, only ? &chosen : nullptr, r, blocks); });
 }
 
 // As scan, by codes whose bounds are made `times` as wide as they have them; returns how many codes and how many vectors
@@ -262,7 +263,7 @@ std::optional<std::tuple<Flat<int64_t>, Flat<float>, Flat<int64_t>>> scan_radius
 void lists(nb::module_& m) {
   m.def("scan", &scan, "scorer"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a,
         "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
-        "only"_a.noconvert() = nb::none(), "threads"_a = 0);
+        "only"_a.noconvert() = nb::none(), "threads"_a = 0, "blocks"_a = nb::none());
   m.def("scan_bounded", &scan_bounded, "scorer"_a, "codes"_a, "times"_a, "rows"_a, "n_nodes"_a, "query_bytes"_a,
         "queries"_a.noconvert(), "metric"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(),
         "filter"_a.noconvert() = nb::none(), "threads"_a = 0);

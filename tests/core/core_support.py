@@ -215,12 +215,13 @@ def scan(
     mask: NDArray[np.bool_] | None = None,
     only: NDArray[np.uint32] | None = None,
     threads: int = 1,
+    blocks: bool | None = None,
 ) -> Answer:
-    """Compare queries of shape (n, dim) with every node."""
+    """Compare queries of shape (n, dim) with every node, by blocks of products or not; None: where that is quicker."""
     raw, answer = as_bytes(queries), empty_answer(len(queries), k)
     words = None if mask is None else pack(mask)
     number = METRICS.index(metric)
-    compared = _core.scan(scorer, rows, n_nodes, raw.shape[1], raw, number, *answer[:3], words, only, threads)
+    compared = _core.scan(scorer, rows, n_nodes, raw.shape[1], raw, number, *answer[:3], words, only, threads, blocks)
     return answer._replace(work=(compared, 0, 0))
 
 

@@ -1,5 +1,7 @@
 """Exact scans: single queries, batches by blocks, filters, radii, against brute force in float64."""
 
+import itertools
+
 import numpy as np
 import pytest
 from core_support import (
@@ -21,7 +23,7 @@ from core_support import (
 from nearly import _core
 
 FLOAT_METRICS = METRICS[:4]
-BATCH = 27  # enough for blocks from 103 rows on, and not a whole panel
+BATCH = 27  # not a whole panel
 
 
 def data(rng, metric, element, n, dim):
@@ -59,7 +61,7 @@ CASES = [(metric, "float32") for metric in FLOAT_METRICS] + [
 def test_a_scan_finds_what_brute_force_finds(simd_target, rng, metric, element):
     raw, values, queries = data(rng, metric, element, 400, 31)
     ids, distances = nearest(metric, values, queries, 12)
-    answer = scan(make_plain(raw, metric, element), make_rows(400), 400, queries, 12, metric)
+    answer = scan(make_plain(raw, metric, element), make_rows(400), 400, queries, 12, metric, blocks=True)
     np.testing.assert_allclose(answer.distances, distances, rtol=3e-6, atol=2e-5 if metric == "ip" else 1e-6)
     # Within 1e-6 of each other, float32 may swap two neighbors; distances above say that nothing else happened.
     assert (answer.ids == ids).mean() > 0.98 if metric in FLOAT_METRICS else (answer.ids == ids).all()
@@ -67,11 +69,12 @@ def test_a_scan_finds_what_brute_force_finds(simd_target, rng, metric, element):
 
 
 @over("threads", [1, 2, 5])
+@over("blocks", [False, True])
 @pytest.mark.parametrize(("metric", "element"), CASES)
-def test_a_batch_answers_like_its_queries_one_by_one(simd_target, rng, metric, element, threads):
+def test_a_batch_answers_like_its_queries_one_by_one(simd_target, rng, metric, element, blocks, threads):
     raw, _, queries = data(rng, metric, element, 700, 23)
     plain, rows = make_plain(raw, metric, element), make_rows(700)
-    batch = scan(plain, rows, 700, queries, 10, metric, threads=threads)
+    batch = scan(plain, rows, 700, queries, 10, metric, threads=threads, blocks=blocks)
     for q in range(BATCH):
         single = scan(plain, rows, 700, queries[q : q + 1], 10, metric)
         assert Answer(*(part[q : q + 1] for part in batch[:3])).same(single)
@@ -87,9 +90,11 @@ def one_by_one(plain, rows, n, queries, k, metric, mask=None):
 def assert_batch_is_single(raw, queries, k, metric, element="float32", mask=None):
     n = len(raw)
     plain, rows = make_plain(raw, metric, element), make_rows(n)
-    batch = scan(plain, rows, n, queries, k, metric, mask=mask)
-    for got, expected in zip(batch[:3], one_by_one(plain, rows, n, queries, k, metric, mask), strict=True):
-        np.testing.assert_array_equal(got, expected)
+    alone = one_by_one(plain, rows, n, queries, k, metric, mask)
+    for blocks in (False, True):
+        batch = scan(plain, rows, n, queries, k, metric, mask=mask, blocks=blocks)
+        for got, expected in zip(batch[:3], alone, strict=True):
+            np.testing.assert_array_equal(got, expected)
     return batch
 
 
@@ -197,7 +202,7 @@ def test_garbage_in_stored_vectors_breaks_nothing(simd_target, rng, metric, elem
         hit = rng.random(raw.shape) < share
         raw.view(np.uint8).reshape(*raw.shape, size)[hit] = garbage[hit]
         queries = rng.standard_normal((BATCH, 12), dtype=np.float32)
-        answer = scan(make_plain(raw, metric, element), make_rows(300), 300, queries, 20, metric)
+        answer = scan(make_plain(raw, metric, element), make_rows(300), 300, queries, 20, metric, blocks=True)
         assert ((answer.ids >= 0) & (answer.ids < 300)).all()
         assert not np.isnan(answer.distances).any()
 
@@ -223,8 +228,9 @@ def test_ties_go_to_the_smaller_id(simd_target):
     for metric in ("l2", "l1"):
         d = exact_distances(metric, queries[0], grid)
         expected = ids[np.lexsort((ids, d))]
-        for n_queries in (1, 9):
-            answer = scan(make_plain(grid, metric), make_rows(125, ids=ids), 125, queries[:n_queries], 40, metric)
+        for n_queries, blocks in ((1, False), (9, False), (9, True)):
+            made, rows = make_plain(grid, metric), make_rows(125, ids=ids)
+            answer = scan(made, rows, 125, queries[:n_queries], 40, metric, blocks=blocks)
             assert answer.ids.tolist() == [expected[:40].tolist()] * n_queries
             np.testing.assert_array_equal(answer.distances[0], np.sort(d)[:40].astype(np.float32))
     assert plain.n_rows == 125
@@ -247,8 +253,9 @@ def test_a_filter_acts_on_rows_of_a_node(rng):
     vectors = np.array([[0.0], [3.0]], np.float32)
     rows = make_rows(6, ids=[10, 11, 12, 13, 14, 15], nodes=[0, 1, 0, 1, 0, 1], n_nodes=2)
     mask = np.array([False, True, True, False, True, True])
-    for n_queries in (1, 8):
-        answer = scan(make_plain(vectors), rows, 2, np.zeros((n_queries, 1), np.float32), 5, mask=mask)
+    for n_queries, blocks in ((1, False), (8, False), (8, True)):
+        queries = np.zeros((n_queries, 1), np.float32)
+        answer = scan(make_plain(vectors), rows, 2, queries, 5, mask=mask, blocks=blocks)
         assert answer.ids.tolist() == [[12, 14, 11, 15, -1]] * n_queries
         assert answer.distances.tolist() == [[0.0, 0.0, 3.0, 3.0, np.inf]] * n_queries
 
@@ -270,7 +277,7 @@ def test_only_the_nodes_that_are_listed_are_compared(simd_target, rng, n_queries
     queries = rng.standard_normal((n_queries, 8), dtype=np.float32)
     only = rng.permutation(300)[:40].astype(np.uint32)
     allowed = np.isin(np.arange(300), only)
-    answer = scan(make_plain(x), make_rows(300), 300, queries, 50, only=only)
+    answer = scan(make_plain(x), make_rows(300), 300, queries, 50, only=only, blocks=n_queries > 1)
     ids, _ = nearest("l2", x, queries, 50, allowed)
     assert answer.ids.tolist() == ids.tolist()
     assert answer.counts.tolist() == [40] * n_queries
@@ -287,8 +294,8 @@ def test_blocks_of_listed_nodes_leave_out_no_neighbor(simd_target, rng, metric, 
     mask = rng.random(900) < 0.5
     only = np.sort(rng.permutation(900)[:130]).astype(np.uint32)
     plain, rows = make_plain(x, metric), make_rows(900)
-    for k in (1, 10, 100):
-        batch = scan(plain, rows, 900, queries, k, metric, mask=mask, only=only)
+    for k, blocks in itertools.product((1, 10, 100), (False, True)):
+        batch = scan(plain, rows, 900, queries, k, metric, mask=mask, only=only, blocks=blocks)
         for q in range(BATCH):
             single = scan(plain, rows, 900, queries[q : q + 1], k, metric, mask=mask, only=only)
             assert Answer(*(part[q : q + 1] for part in batch[:3])).same(single)

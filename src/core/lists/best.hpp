@@ -26,27 +26,41 @@ constexpr size_t kFewest = 10;  // by code, one of which is to be right: of one 
 Compared scan_panels(const Scorer& scorer, const Coded& coded, const PanelScorer& panels, const Rows& rows, size_t n_nodes,
                      const std::vector<Row>* only, const Request& r, const Poll& poll);
 
-// A heap with the farthest on top.
+// The k nearest so far: a few in order, more as a heap, with the farthest at hand in either case.
 class Best {
  public:
-  explicit Best(size_t k) : k_(k) {}
-  float bound() const { return heap_.size() < k_ ? std::numeric_limits<float>::infinity() : heap_.front().distance; }
+  explicit Best(size_t k) : k_(k) { found_.reserve(std::min(k, kSorted)); }
+  float bound() const { return found_.size() < k_ ? std::numeric_limits<float>::infinity() : farthest().distance; }
   void offer(Found f) {
     if (std::isnan(f.distance)) f.distance = std::numeric_limits<float>::infinity();  // sums that overflowed are far away
-    if (heap_.size() == k_) {
-      if (!nearer(f, heap_.front())) return;
-      std::pop_heap(heap_.begin(), heap_.end(), nearer);
-      heap_.back() = f;
-    } else {
-      heap_.push_back(f);
+    const bool full = found_.size() == k_;
+    if (full && !nearer(f, farthest())) return;
+    if (k_ > kSorted) {
+      if (full) {
+        std::pop_heap(found_.begin(), found_.end(), Nearer{});
+        found_.back() = f;
+      } else {
+        found_.push_back(f);
+      }
+      std::push_heap(found_.begin(), found_.end(), Nearer{});
+      return;
     }
-    std::push_heap(heap_.begin(), heap_.end(), nearer);
+    if (!full) found_.push_back(f);
+    size_t at = found_.size() - 1;
+    for (; at > 0 && nearer(f, found_[at - 1]); --at) found_[at] = found_[at - 1];
+    found_[at] = f;
   }
-  std::vector<Found>& found() { return heap_; }
+  std::vector<Found>& found() { return found_; }
 
  private:
+  struct Nearer {
+    bool operator()(const Found& a, const Found& b) const { return nearer(a, b); }
+  };
+  static constexpr size_t kSorted = 32;
+  const Found& farthest() const { return k_ > kSorted ? found_.front() : found_.back(); }
+
   size_t k_;
-  std::vector<Found> heap_;
+  std::vector<Found> found_;
 };
 
 inline void write_answer(const Rows& rows, const Request& r, size_t q, Best& best) {

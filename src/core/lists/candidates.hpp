@@ -11,7 +11,11 @@ namespace nearly::lists {
 // Numbers met, as far as the k smallest may be among them.
 class Smallest {
  public:
-  explicit Smallest(size_t k) : k_(k), numbers_(k, std::numeric_limits<float>::infinity()) {}
+  explicit Smallest(size_t k) : k_(k) {
+    if (k > kSorted) numbers_.resize(k, std::numeric_limits<float>::infinity());
+    for (size_t i = 0; i <= kSorted; ++i)
+      few_[i] = i < k ? std::numeric_limits<float>::infinity() : -std::numeric_limits<float>::infinity();
+  }
   // At least k numbers are not above it; of few, it is their largest.
   float limit() const { return limit_; }
   void insert(float x) {
@@ -20,13 +24,13 @@ class Smallest {
       if (numbers_.size() == 2 * k_) cut();
       return;
     }
-    float below = -std::numeric_limits<float>::infinity();  // no branch to guess
-    for (size_t i = k_; i-- > 0;) {
-      const float old = numbers_[i];
-      numbers_[i] = std::max(below, std::min(old, x));
-      below = old;
+    float next[kSorted];  // no branch to guess, and no step that waits for another
+    for (size_t i = 0; i < kSorted; ++i) {
+      const float least = few_[i] < x ? few_[i] : x;
+      next[i] = few_[i + 1] > least ? few_[i + 1] : least;
     }
-    limit_ = numbers_.front();
+    std::copy(next, next + kSorted, few_);
+    limit_ = few_[0];
   }
 
  private:
@@ -40,7 +44,8 @@ class Smallest {
   static constexpr size_t kSorted = 16;  // measured: from here on sorting late is cheaper than keeping an order
   size_t k_;
   float limit_ = std::numeric_limits<float>::infinity();
-  std::vector<float> numbers_;  // k or fewer than 2 k; descending when they are few
+  alignas(16) float few_[kSorted + 1];  // descending, then the smallest there is
+  std::vector<float> numbers_;  // more: k, or fewer than 2 k
 };
 
 // The nodes whose value may still be among the k smallest.

@@ -27,7 +27,7 @@ REFINE = ("memory", "float16", "disk")  # where full vectors may be kept
 _NO_ROWS = np.zeros(0, np.uint32)
 _PADDED = 1 << 16  # columns that an answer may have however few vectors there are
 _AT_ONCE = 8192  # vectors converted to the stored type at a time
-_SHARED = 8  # queries that the core compares with blocks of rows,
+_SHARED = 17  # queries that the core compares with blocks of rows,
 _PRODUCTS = ("l2", "cosine", "ip")  # under these metrics
 
 
