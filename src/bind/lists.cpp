@@ -1,6 +1,7 @@
 // Exact scans.
 #include <algorithm>
 
+#include "base/bits.hpp"
 #include "lists/blocks.hpp"
 #include "lists/bounded.hpp"
 #include "lists/scan.hpp"
@@ -164,7 +165,7 @@ nb::object scan_one(const Scorer& scorer, const Rows& rows, size_t n_nodes, nb::
 class ChosenScan {
  public:
   ChosenScan(std::shared_ptr<Scorer> scorer, std::shared_ptr<Scorer> codes, float spread, std::shared_ptr<Rows> rows,
-             size_t n_nodes, size_t k, int metric, In<uint64_t, 1> filter, In<uint32_t, 1> only, size_t n_wanted)
+             size_t n_nodes, size_t k, int metric, In<uint64_t, 1> filter, In<uint64_t, 1> nodes, size_t n_wanted)
       : scorer_(std::move(scorer)), codes_(std::move(codes)), spread_(spread), rows_(std::move(rows)), n_nodes_(n_nodes),
         k_(k), metric_(metric), filter_(filter), n_wanted_(std::min(k, n_wanted)) {
     require(scorer_ && rows_ && n_nodes <= scorer_->n_rows() && n_nodes <= rows_->first_rows()->rows() && spread >= 0 &&
@@ -172,7 +173,7 @@ class ChosenScan {
                 (!codes_ || (n_nodes <= codes_->n_rows() && codes_->query_bytes() == scorer_->query_bytes())),
             "ChosenScan: shapes disagree");
     metric_from(metric);
-    chosen_ = chosen_of(only, n_nodes);
+    chosen_ = set_below(nodes.data(), nodes.shape(0), n_nodes);
   }
 
   nb::object find(nb::handle asked) const {
@@ -274,9 +275,9 @@ void lists(nb::module_& m) {
                                        "metric: int, n_live: int, /) -> bytearray | None"));
   nb::class_<ChosenScan>(m, "ChosenScan", "A scan of chosen nodes for one query after the other, made ready.")
       .def(nb::init<std::shared_ptr<Scorer>, std::shared_ptr<Scorer>, float, std::shared_ptr<Rows>, size_t, size_t, int,
-                    In<uint64_t, 1>, In<uint32_t, 1>, size_t>(),
+                    In<uint64_t, 1>, In<uint64_t, 1>, size_t>(),
            "scorer"_a, "codes"_a.none(), "spread"_a, "rows"_a, "n_nodes"_a, "k"_a, "metric"_a, "filter"_a.noconvert(),
-           "only"_a.noconvert(), "n_wanted"_a)
+           "nodes"_a.noconvert(), "n_wanted"_a)
       .def("find", &ChosenScan::find, nb::sig("def find(self, query: object, /) -> bytearray | None"),
            "The nearest of those chosen; None where they are fewer than wanted, or were retired.")
       .def("find_many", &ChosenScan::find_many,

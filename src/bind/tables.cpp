@@ -60,14 +60,21 @@ Nodes as_array(std::vector<Row>&& found) {
   return Nodes(kept->data(), {kept->size()}, owner);
 }
 
-// The nodes below n_nodes on which rows hang that are set.
-Words nodes_of_rows(In<uint64_t, 1> bits, In<uint32_t, 1> nodes, size_t n_nodes) {
-  const size_t n_words = (n_nodes + 63) / 64;
-  auto made = std::make_unique<uint64_t[]>(std::max<size_t>(1, n_words));
-  nodes_of(bits.data(), bits.shape(0), nodes.data(), nodes.shape(0), n_nodes, made.get());
-  const nb::capsule owner(made.get(), [](void* p) noexcept { delete[] static_cast<uint64_t*>(p); });
-  return Words(made.release(), {n_words}, owner);
-}
+// Where rows hang, as it was when this was made.
+struct NodeRuns {
+  std::shared_ptr<Table> nodes;
+  size_t n_rows;
+  Hanging hanging;
+
+  // The nodes below n_nodes on which rows hang that are set.
+  Words nodes_of(In<uint64_t, 1> bits, size_t n_nodes) const {
+    const size_t n_words = (n_nodes + 63) / 64;
+    auto made = std::make_unique<uint64_t[]>(std::max<size_t>(1, n_words));
+    nearly::nodes_of(bits.data(), bits.shape(0), nodes->as<Row>(0), n_rows, hanging, n_nodes, made.get());
+    const nb::capsule owner(made.get(), [](void* p) noexcept { delete[] static_cast<uint64_t*>(p); });
+    return Words(made.release(), {n_words}, owner);
+  }
+};
 
 size_t check_nodes(const Rows& rows, size_t n_rows, size_t n_nodes) {
   // Every chain ends, names rows that exist, ascends by id; no row hangs twice. Returns the rows that hang.
@@ -211,8 +218,13 @@ void tables(nb::module_& m) {
       .def("retire", &Rows::retire)
       .def("check", &check_nodes, "n_rows"_a, "n_nodes"_a);
 
-  m.def("nodes_of", &nodes_of_rows, "bits"_a.noconvert(), "nodes"_a.noconvert(), "n_nodes"_a,
-        "The nodes below n_nodes on which rows hang that are set, a bit each.");
+  nb::class_<NodeRuns>(m, "NodeRuns", "Where rows hang, as it was when this was made.")
+      .def(nb::new_([](std::shared_ptr<Table> nodes, size_t n_rows) {
+             require(nodes && nodes->stride() == sizeof(Row) && n_rows <= nodes->rows(), "NodeRuns: a table of nodes");
+             return std::make_shared<NodeRuns>(NodeRuns{nodes, n_rows, hanging_of(nodes->as<Row>(0), n_rows)});
+           }), "nodes"_a, "n_rows"_a)
+      .def("nodes_of", &NodeRuns::nodes_of, "bits"_a.noconvert(), "n_nodes"_a,
+           "The nodes below n_nodes on which rows hang that are set, a bit each.");
   m.def("set_nodes", [](In<uint64_t, 1> bits, size_t n_nodes) {
     return as_array(set_below(bits.data(), bits.shape(0), n_nodes));
   }, "bits"_a.noconvert(), "n_nodes"_a, "Those below n_nodes that are set, ascending.");

@@ -156,8 +156,13 @@ class Rows:
 
     def check(self, n_rows: int, n_nodes: int) -> int: ...
 
-def nodes_of(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,))]:
-    """The nodes below n_nodes on which rows hang that are set, a bit each."""
+class NodeRuns:
+    """Where rows hang, as it was when this was made."""
+
+    def __init__(self, nodes: Table, n_rows: int) -> None: ...
+
+    def nodes_of(self, bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,))]:
+        """The nodes below n_nodes on which rows hang that are set, a bit each."""
 
 def set_nodes(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], n_nodes: int) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
     """Those below n_nodes that are set, ascending."""
@@ -310,7 +315,7 @@ def draw_rotation(dim: int, seed: int, signs: Annotated[NDArray[numpy.uint64], d
 
 def rotate_rows(signs: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], rows: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], inverse: bool = False) -> None: ...
 
-def scan(scorer: Scorer, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], distances: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], counts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, only: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> int | None: ...
+def scan(scorer: Scorer, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], distances: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], counts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, only: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0, blocks: bool | None = None) -> int | None: ...
 
 def scan_bounded(scorer: Scorer, codes: Bounded, times: float, rows: Rows, n_nodes: int, query_bytes: int, queries: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], metric: int, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], distances: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], counts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, threads: int = 0) -> tuple[int, int] | None: ...
 
@@ -321,7 +326,7 @@ def scan_one(scorer: Scorer, rows: Rows, n_nodes: int, query: object, k: int, me
 class ChosenScan:
     """A scan of chosen nodes for one query after the other, made ready."""
 
-    def __init__(self, scorer: Scorer, codes: Scorer | None, spread: float, rows: Rows, n_nodes: int, k: int, metric: int, filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], only: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], n_wanted: int) -> None: ...
+    def __init__(self, scorer: Scorer, codes: Scorer | None, spread: float, rows: Rows, n_nodes: int, k: int, metric: int, filter: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], nodes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], n_wanted: int) -> None: ...
 
     def find(self, query: object, /) -> bytearray | None:
         """
@@ -423,10 +428,23 @@ class Callable(Scorer):
 
     def set_rows(self, n_rows: int) -> None: ...
 
-def test_spans(values: numpy.typing.NDArray[numpy.generic], low: numpy.typing.NDArray[numpy.generic], high: numpy.typing.NDArray[numpy.generic], nulls: bool, valid: numpy.typing.NDArray[numpy.uint64] | None, out: numpy.typing.NDArray[numpy.uint64], joined: int = 0, threads: int = 0) -> None: ...
+class Column:
+    """A column of metadata, looked at once."""
+
+    def __init__(self, values: numpy.typing.NDArray[numpy.generic], valid: numpy.typing.NDArray[numpy.uint64] | None = None, kind: int = 0, offsets: numpy.typing.NDArray[numpy.int64] | None = None, octets: numpy.typing.NDArray[numpy.uint8] | None = None) -> None: ...
+
+    def test(self, low: numpy.typing.NDArray[numpy.generic], high: numpy.typing.NDArray[numpy.generic], nulls: bool, out: numpy.typing.NDArray[numpy.uint64], joined: int = 0, threads: int = 0) -> None:
+        """
+        Set the bits of rows whose value is in spans, joined with what is there.
+        """
 
 def test_lists(elements: numpy.typing.NDArray[numpy.generic], code: int, offsets: numpy.typing.NDArray[numpy.int64], inverted: bool, valid: numpy.typing.NDArray[numpy.uint64] | None, out: numpy.typing.NDArray[numpy.uint64], threads: int = 0) -> None: ...
 
 def set_bits(rows: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu')]) -> None: ...
 
 def count_bits(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> int: ...
+
+def select_plain(where: dict, columns: dict, n: int) -> tuple[NDArray[numpy.uint64], int] | None:
+    """
+    The rows that meet plain conditions, a bit each, and how many; None where others came.
+    """

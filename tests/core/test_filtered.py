@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from core_support import METRICS, NONE, as_bytes, build, coded, empty_answer, make_plain, make_rows, pack, scan
+from core_support import METRICS, NONE, as_bytes, build, coded, empty_answer, make_plain, make_rows, over, pack, scan
 
 import nearly
 from nearly import _core
@@ -167,11 +167,11 @@ def test_a_scan_by_codes_finds_what_a_wide_spread_lets_it(simd_target, rng, shar
         assert work[1] <= len(queries) * len(only)
         assert got.counts.tolist() == [wanted] * len(queries)
         assert (got.distances[:, :wanted] <= truth.distances[:, wanted - 1 : wanted]).mean() >= least
-        short = _core.ChosenScan(exact, coarse, spread, rows, N, K, 0, pack(mask), only, wanted).find(queries[3])
+        short = _core.ChosenScan(exact, coarse, spread, rows, N, K, 0, pack(mask), pack(mask), wanted).find(queries[3])
         assert np.frombuffer(short, np.int64, wanted).tolist() == got.ids[3, :wanted].tolist()
         if spread == 1e6:
             assert got.ids.tolist() == truth.ids.tolist()
-            plain = _core.ChosenScan(exact, None, 0.0, rows, N, K, 0, pack(mask), only, wanted).find(queries[3])
+            plain = _core.ChosenScan(exact, None, 0.0, rows, N, K, 0, pack(mask), pack(mask), wanted).find(queries[3])
             assert np.frombuffer(plain, np.int64, wanted).tolist() == truth.ids[3, :wanted].tolist()
 
 
@@ -265,11 +265,32 @@ def test_a_scan_by_codes_compares_only_what_they_cannot_tell_apart(rng):
 # ---------------------------------------------------------------- bits
 
 
+def hanging(nodes):
+    return _core.NodeRuns(_core.Table.borrow(nodes.view(np.uint8).reshape(len(nodes), 4)), len(nodes))
+
+
+@over("share", [0.001, 0.02, 0.5, 1.0])
+def test_nodes_of_rows_that_follow_one_another_are_had_at_once(rng, share):
+    # Rows 0, 1, 2, ... hang on nodes one after another, but for some that equal earlier ones, and some that went.
+    nodes, n = np.zeros(3000, np.uint32), 0
+    for row in range(len(nodes)):
+        nodes[row] = rng.integers(0, n) if n and rng.random() < 0.03 else n
+        n += nodes[row] == n
+    nodes[rng.random(3000) < 0.01] = NONE
+    mask = rng.random(3000) < share
+    for below in (n, n - 100, 64, 1):
+        wanted = np.isin(np.arange(below), nodes[mask])
+        assert hanging(nodes).nodes_of(pack(mask), below).tolist() == pack(wanted).tolist()
+    short = pack(mask)[:20]  # bits of the first rows alone
+    wanted = np.isin(np.arange(n), nodes[:1280][mask[:1280]])
+    assert hanging(nodes).nodes_of(short, n).tolist() == pack(wanted).tolist()
+
+
 def test_bits_of_rows_become_bits_and_numbers_of_nodes(rng):
     nodes = rng.integers(0, 130, 500).astype(np.uint32)
     nodes[rng.random(500) < 0.1] = NONE
     mask = rng.random(500) < 0.2
-    out = _core.nodes_of(pack(mask), nodes, 130)
+    out = hanging(nodes).nodes_of(pack(mask), 130)
     wanted = np.unique(nodes[mask & (nodes != NONE)])
     assert out.tolist() == pack(np.isin(np.arange(192), wanted)).tolist()
     for most in (1, 5, 16, 200):
@@ -313,12 +334,9 @@ def test_scans_of_chosen_rows_refuse_what_is_not_there(rng):
     answer = empty_answer(1, 3)
     with pytest.raises(ValueError, match="does not exist"):
         _core.scan_coded(scorer, scorer, 0.1, rows, 20, 32, as_bytes(vectors[:1]), 0, *answer[:3], bits, wrong)
-    with pytest.raises(ValueError, match="does not exist"):
-        _core.ChosenScan(scorer, None, 0.0, rows, 20, 3, 0, bits, wrong, 3).find(vectors[0])
     with pytest.raises(ValueError, match="disagree"):
-        _core.ChosenScan(scorer, None, -1.0, rows, 20, 3, METRICS.index("l2"), bits, wrong, 3).find(vectors[0])
+        _core.ChosenScan(scorer, None, -1.0, rows, 20, 3, METRICS.index("l2"), bits, bits, 3).find(vectors[0])
     with pytest.raises(ValueError, match="the nodes that it means"):
         _core.scan_coded(scorer, scorer, 0.1, rows, 20, 32, as_bytes(vectors[:1]), 0, *answer[:3], bits)
-    right = np.arange(3, dtype=np.uint32)
     for no_row in (vectors[0].astype(float), vectors[0][:4], "no row"):
-        assert _core.ChosenScan(scorer, None, 0.0, rows, 20, 3, 0, bits, right, 3).find(no_row) is None
+        assert _core.ChosenScan(scorer, None, 0.0, rows, 20, 3, 0, bits, bits, 3).find(no_row) is None

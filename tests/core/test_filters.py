@@ -54,7 +54,7 @@ def packed(mask):
 
 def span_bits(values, low, high, nulls=False, valid=None, threads=0):
     out = np.full((len(values) + 63) // 64, 0xDEADBEEF, np.uint64)
-    _core.test_spans(values, low, high, nulls, valid, out, threads=threads)
+    _core.Column(values, valid).test(low, high, nulls, out, threads=threads)
     return out
 
 
@@ -154,7 +154,7 @@ def test_bits_that_are_joined(rng, share, n):
         for joined, join in ((1, np.logical_and), (2, np.logical_or)):
             for nulls, known in ((False, None), (False, valid), (True, valid)):
                 bits = packed(before)
-                _core.test_spans(values, *ends, nulls, None if known is None else packed(known), bits, joined)
+                _core.Column(values, None if known is None else packed(known)).test(*ends, nulls, bits, joined)
                 found = inside if known is None else np.where(known, inside, nulls)
                 np.testing.assert_array_equal(bits, packed(join(before, found)))
 
@@ -218,16 +218,16 @@ OUT = np.zeros(2, np.uint64)
 def test_the_door_refuses_what_would_be_read_amiss(low, high, valid, out):
     values = np.zeros(100, np.int16)
     with pytest.raises(ValueError, match=r"test_spans|valid"):
-        _core.test_spans(values, np.array(low, np.int64), np.array(high, np.int64), False, valid, out)
+        _core.Column(values, valid).test(np.array(low, np.int64), np.array(high, np.int64), False, out)
 
 
 def test_what_is_no_way_to_join_is_refused():
     ends = np.array([0], np.int64)
     for joined in (-1, 3):
         with pytest.raises(ValueError, match="joined"):
-            _core.test_spans(np.zeros(100, np.int16), ends, ends, False, None, OUT, joined)
+            _core.Column(np.zeros(100, np.int16)).test(ends, ends, False, OUT, joined)
     with pytest.raises(ValueError, match="ascend"):
-        _core.test_spans(np.zeros(100), np.array([np.nan]), np.array([1.0]), False, None, OUT)
+        _core.Column(np.zeros(100)).test(np.array([np.nan]), np.array([1.0]), False, OUT)
 
 
 @pytest.mark.parametrize("offsets", [[0, 2, 1, 4], [1, 2, 3, 4], [0, 1, 2, 5], [0, -1, 2, 4]])

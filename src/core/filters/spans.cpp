@@ -160,32 +160,113 @@ void Spans::inside(const void* values, size_t n, uint64_t* bits) const {
     for (size_t w = 0; w < words; ++w) bits[w] = ~bits[w];
 }
 
+Verdict Spans::within(int64_t low, int64_t high) const {
+  const auto first = std::lower_bound(high_.begin(), high_.end(), low);  // the first span that does not end before
+  const auto i = static_cast<size_t>(first - high_.begin());
+  if (i == high_.size() || low_[i] > high) return outside_ ? Verdict::kAll : Verdict::kNone;
+  if (low_[i] <= low && high <= high_[i]) return outside_ ? Verdict::kNone : Verdict::kAll;
+  return Verdict::kSome;
+}
+
+namespace {
+
+template <typename T> void find_zones(const T* values, size_t n, Zones& zones) {
+  for (size_t first = 0; first < n; first += Zones::kRows) {
+    const T* x = values + first;
+    const size_t rows = std::min(Zones::kRows, n - first);
+    T low = x[0], high = x[0];
+    bool numbers = true;
+    for (size_t i = 0; i < rows; ++i) {
+      low = x[i] < low ? x[i] : low;
+      high = x[i] > high ? x[i] : high;
+      numbers &= x[i] == x[i];
+    }
+    // What is no number is in no span, so that such a zone is never all inside.
+    zones.low.push_back(numbers ? key(low) : std::numeric_limits<int64_t>::min());
+    zones.high.push_back(numbers ? key(high) : std::numeric_limits<int64_t>::max());
+  }
+}
+
+// Calls body(first, rows, zone) for all zones, on threads.
+template <typename Body> void by_zones(size_t n, size_t threads, Body body) {
+  by_blocks(n, threads, [&](size_t begin, size_t rows) {
+    for (size_t first = begin; first < begin + rows; first += Zones::kRows)
+      body(first, std::min(Zones::kRows, begin + rows - first), first / Zones::kRows);
+  });
+}
+
+Verdict verdict(const Column& column, const Spans& spans, size_t zone) {
+  return column.zones ? spans.within(column.zones->low[zone], column.zones->high[zone]) : Verdict::kSome;
+}
+
+// out = which of n rows from `first` on pass, all of one zone.
+void find(const Column& column, const Spans& spans, bool nulls, Verdict settled, size_t first, size_t n, uint64_t* out) {
+  const size_t words = (n + 63) / 64;
+  if (settled == Verdict::kSome)
+    spans.inside(static_cast<const uint8_t*>(column.values) + first * stored_bytes(spans.stored()), n, out);
+  else
+    std::fill_n(out, words, settled == Verdict::kAll ? ~uint64_t{0} : 0);
+  if (column.valid) {
+    const uint64_t* valid = column.valid + first / 64;
+    const uint64_t also = nulls ? ~uint64_t{0} : 0;
+    for (size_t w = 0; w < words; ++w) out[w] = (out[w] & valid[w]) | (also & ~valid[w]);
+  }
+  out[words - 1] &= last_word(n);
+}
+
+// The same joined with what `out` holds. Words that are settled by that are passed over.
+void join(const Column& column, const Spans& spans, bool nulls, Verdict settled, bool all, size_t first, size_t n,
+          uint64_t* out) {
+  const uint64_t done = all ? 0 : ~uint64_t{0};
+  const size_t words = (n + 63) / 64;
+  uint64_t found[Zones::kRows / 64];
+  for (size_t w = 0, end; w < words; w = end) {
+    end = w + 1;
+    if (out[w] == done) continue;
+    for (size_t next = end; next < std::min(words, end + kApart); ++next)
+      if (out[next] != done) end = next + 1;
+    find(column, spans, nulls, settled, first + w * 64, std::min(end * 64, n) - w * 64, found);
+    for (size_t i = w; i < end; ++i) out[i] = all ? out[i] & found[i - w] : out[i] | found[i - w];
+  }
+}
+
+}  // namespace
+
+Zones zones_of(Stored stored, const void* values, size_t n) {
+  Zones zones;
+  switch (stored) {
+    case Stored::kInt8: find_zones(static_cast<const int8_t*>(values), n, zones); break;
+    case Stored::kInt16: find_zones(static_cast<const int16_t*>(values), n, zones); break;
+    case Stored::kInt32: find_zones(static_cast<const int32_t*>(values), n, zones); break;
+    case Stored::kInt64: find_zones(static_cast<const int64_t*>(values), n, zones); break;
+    case Stored::kUint8: find_zones(static_cast<const uint8_t*>(values), n, zones); break;
+    case Stored::kUint16: find_zones(static_cast<const uint16_t*>(values), n, zones); break;
+    case Stored::kFloat64: find_zones(static_cast<const double*>(values), n, zones); break;
+  }
+  return zones;
+}
+
 void test_spans(const Column& column, const Spans& spans, bool nulls, Joined joined, uint64_t* bits, size_t threads) {
-  const auto* bytes = static_cast<const uint8_t*>(column.values);
-  const uint64_t settled = joined == Joined::kAnd ? 0 : ~uint64_t{0};
-  const auto find = [&](size_t first, size_t n, uint64_t* out) {
-    spans.inside(bytes + first * stored_bytes(spans.stored()), n, out);
-    const size_t words = (n + 63) / 64;
-    if (column.valid) {
-      const uint64_t* valid = column.valid + first / 64;
-      const uint64_t also = nulls ? ~uint64_t{0} : 0;
-      for (size_t w = 0; w < words; ++w) out[w] = (out[w] & valid[w]) | (also & ~valid[w]);
+  by_zones(column.n, threads, [&](size_t first, size_t n, size_t zone) {
+    const Verdict settled = verdict(column, spans, zone);
+    if (joined == Joined::kAlone)
+      find(column, spans, nulls, settled, first, n, bits + first / 64);
+    else
+      join(column, spans, nulls, settled, joined == Joined::kAnd, first, n, bits + first / 64);
+  });
+}
+
+void test_all(const std::vector<Test>& tests, uint64_t* bits, size_t threads) {
+  by_zones(tests[0].column.n, threads, [&](size_t first, size_t n, size_t zone) {
+    uint64_t* out = bits + first / 64;
+    const auto none = [&](const Test& test) { return verdict(test.column, test.spans, zone) == Verdict::kNone; };
+    if (std::any_of(tests.begin(), tests.end(), none)) {
+      std::fill_n(out, (n + 63) / 64, 0);
+      return;
     }
-    out[words - 1] &= last_word(n);
-  };
-  by_blocks(column.n, threads, [&](size_t begin, size_t n) {
-    if (joined == Joined::kAlone) return find(begin, n, bits + begin / 64);
-    uint64_t found[kBlock / 64];
-    uint64_t* out = bits + begin / 64;
-    const size_t words = (n + 63) / 64;
-    for (size_t w = 0, end; w < words; w = end) {
-      end = w + 1;
-      if (out[w] == settled) continue;
-      for (size_t next = end; next < std::min(words, end + kApart); ++next)
-        if (out[next] != settled) end = next + 1;
-      find(begin + w * 64, std::min(end * 64, n) - w * 64, found);
-      for (size_t i = w; i < end; ++i) out[i] = joined == Joined::kAnd ? out[i] & found[i - w] : out[i] | found[i - w];
-    }
+    find(tests[0].column, tests[0].spans, false, verdict(tests[0].column, tests[0].spans, zone), first, n, out);
+    for (size_t i = 1; i < tests.size(); ++i)
+      join(tests[i].column, tests[i].spans, false, verdict(tests[i].column, tests[i].spans, zone), true, first, n, out);
   });
 }
 
@@ -217,24 +298,6 @@ void test_lists(const void* elements, const Spans& spans, const int64_t* offsets
 
 void set_bits(const uint32_t* rows, size_t n, uint64_t* bits) {
   for (size_t i = 0; i < n; ++i) bits[rows[i] / 64] |= uint64_t{1} << (rows[i] % 64);
-}
-
-// Set bits of every byte, by adding neighbors: vectors do that without an instruction of their own for it.
-size_t count(const uint64_t* bits, size_t words) {
-  constexpr uint64_t kTwos = 0x5555555555555555, kFours = 0x3333333333333333, kEights = 0x0f0f0f0f0f0f0f0f;
-  size_t total = 0;
-  for (size_t w = 0; w < words;) {
-    uint64_t bytes = 0;
-    for (const size_t end = std::min(words, w + 31); w < end; ++w) {  // 31 times 8 fit a byte
-      uint64_t x = bits[w];
-      x -= x >> 1 & kTwos;
-      x = (x & kFours) + (x >> 2 & kFours);
-      bytes += (x + (x >> 4)) & kEights;
-    }
-    constexpr uint64_t kEven = 0x00ff00ff00ff00ff;
-    total += ((bytes & kEven) + (bytes >> 8 & kEven)) * 0x0001000100010001 >> 48;
-  }
-  return total;
 }
 
 }  // namespace nearly::filters

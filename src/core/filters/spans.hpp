@@ -14,6 +14,15 @@ constexpr size_t stored_bytes(Stored stored) {
   return kBytes[static_cast<size_t>(stored)];
 }
 
+// The least and the greatest value of each kZone rows, in the order of whole numbers. Rows often come in the order of some
+// column, of time mostly: then spans settle nearly all zones, and their rows are not read.
+struct Zones {
+  static constexpr size_t kRows = 1024;
+  std::vector<int64_t> low, high;
+};
+Zones zones_of(Stored stored, const void* values, size_t n);
+enum class Verdict : int { kNone, kSome, kAll };
+
 // What a set of rows becomes where others are found: these, what is in both, what is in one.
 enum class Joined : int { kAlone, kAnd, kOr };
 
@@ -26,6 +35,8 @@ class Spans {
 
   // A bit a value, in (n + 63) / 64 words; anything past n.
   void inside(const void* values, size_t n, uint64_t* bits) const;
+  // How many of the values between two ends are inside.
+  Verdict within(int64_t low, int64_t high) const;
   Stored stored() const { return stored_; }
 
  private:
@@ -46,16 +57,24 @@ class Spans {
   std::vector<uint32_t> first_;
 };
 
-// One column; `valid` has a bit for each row that has a value, or is null where all have.
+// One column; `valid` has a bit for each row that has a value, or is null where all have. `zones` may be null.
 struct Column {
   const void* values;
   size_t n;
   const uint64_t* valid;
+  const Zones* zones;
 };
 
 // bits = rows whose value is in the spans, and rows without a value where `nulls` says so, joined with what bits held. What
 // that settles already is not read.
 void test_spans(const Column& column, const Spans& spans, bool nulls, Joined joined, uint64_t* bits, size_t threads);
+
+struct Test {
+  Column column;
+  Spans spans;
+};
+// bits = rows whose value is in the spans of every test: one at least, of columns of as many rows.
+void test_all(const std::vector<Test>& tests, uint64_t* bits, size_t threads);
 
 // bits = rows i of which one element, offsets[i] to offsets[i + 1], is in the spans, or none is when `inverted`; no row
 // without a value. offsets has rows + 1 entries, ascending to the number of elements.
@@ -64,8 +83,5 @@ void test_lists(const void* elements, const Spans& spans, const int64_t* offsets
 
 // Sets the bits of rows.
 void set_bits(const uint32_t* rows, size_t n, uint64_t* bits);
-
-// Bits that are set.
-size_t count(const uint64_t* bits, size_t words);
 
 }  // namespace nearly::filters

@@ -61,12 +61,16 @@ class Filter:
             )
         if n % 64 and int(bits[-1]) >> n % 64:
             raise InputError(f"bits has some set past row {n - 1}, the last; clear them")
-        return cls._kept(bits.copy(), n)  # a filter does not change with them
+        return cls._of_bits(bits.copy(), n)  # a filter does not change with them
 
     @classmethod
-    def _kept(cls, bits: NDArray[np.uint64], n: int) -> "Filter":
+    def _of_bits(cls, bits: NDArray[np.uint64], n: int) -> "Filter":
         """The same, of bits that are right."""
-        count = _core.count_bits(bits)
+        return cls._kept(bits, _core.count_bits(bits), n)
+
+    @classmethod
+    def _kept(cls, bits: NDArray[np.uint64], count: int, n: int) -> "Filter":
+        """The same, of which so many are set."""
         if count * _SPARSE >= n or bits.nbytes <= _SMALL:
             return cls(bits, None, count, n)
         return cls(None, _core.set_nodes(bits, n), count, n)
@@ -77,7 +81,7 @@ class Filter:
         array = np.asarray(mask)
         if array.ndim != 1 or array.dtype != np.bool_:
             raise InputError(f"mask is {describe(array)}, but bool of one dimension is wanted")
-        return cls._kept(pack(array), len(array))
+        return cls._of_bits(pack(array), len(array))
 
     @classmethod
     def from_rows(cls, rows: Any, n: int) -> "Filter":
@@ -148,7 +152,7 @@ class Filter:
     def __and__(self, other: "Filter") -> "Filter":
         self._require_same(other)
         if self._rows is None and other._rows is None:
-            return Filter._kept(self.bits & other.bits, self.n)
+            return Filter._of_bits(self.bits & other.bits, self.n)
         if self._rows is not None and other._rows is not None:
             rows = np.intersect1d(self._rows, other._rows, assume_unique=True)
         else:
@@ -164,13 +168,13 @@ class Filter:
             rows.sort(kind="stable")  # merges what ascends already
             rows = np.delete(rows, 1 + np.flatnonzero(rows[1:] == rows[:-1]))
             return Filter(None, rows, len(rows), self.n)
-        return Filter._kept(self.bits | other.bits, self.n)
+        return Filter._of_bits(self.bits | other.bits, self.n)
 
     def __invert__(self) -> "Filter":
         bits = ~self.bits
         if self.n % 64:
             bits[-1] &= np.uint64((1 << self.n % 64) - 1)
-        return Filter._kept(bits, self.n)
+        return Filter._of_bits(bits, self.n)
 
     def __repr__(self) -> str:
         return f"Filter({self.count} of {self.n} rows, {self.n_bytes} bytes)"

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nearly import _core
 from nearly.arrays.words import describe
 from nearly.errors import InputError
 from nearly.filters.inference import convert, infer_type
@@ -37,6 +38,7 @@ _DTYPES = {
     "date": ["int32"],
     "datetime": ["int64"],
 }
+_KINDS = {"bool": 1, "int": 2, "float": 3, "str": 4}  # by what the core knows constants to compare them with
 _DECODED = 4096  # texts that are decoded all at once when a place among them is asked for
 _DTYPES["list[str]"] = _DTYPES["json"] = _DTYPES["str"]
 _FEW = 64  # different values up to which each is remembered
@@ -165,7 +167,7 @@ class Column:
     [2021, None, 1999]
     """
 
-    __slots__ = ("_cover", "_n", "dictionary", "name", "offsets", "type", "valid", "values")
+    __slots__ = ("_cover", "_held", "_n", "dictionary", "name", "offsets", "type", "valid", "values")
 
     def __init__(
         self,
@@ -209,6 +211,9 @@ class Column:
         self.name, self.type, self.values, self.dictionary, self.offsets = name, type, values, dictionary, offsets
         self.valid: NDArray[np.uint64] | None = valid
         self._n = n
+        # What the core tests: of lists only whether there is one can be asked, which is not its.
+        texts = (dictionary.offsets, dictionary.octets) if type == "str" and dictionary is not None else (None, None)
+        self._held = None if offsets is not None else _core.Column(values, valid, _KINDS.get(type, 0), *texts)
         self._cover = None if cover is None else self._checked(cover)
 
     def _checked(self, cover: Array) -> Spans:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nearly import _core
 from nearly.arrays.words import describe
 from nearly.errors import InputError
 from nearly.filters.allowed import Filter
@@ -42,6 +43,7 @@ from nearly.filters.matching import (
     span_bits,
     text_table,
 )
+from nearly.filters.parsing import parse
 from nearly.filters.spans import Spans
 
 __all__ = ["Element", "Joined", "Plan", "Test", "bits_if_any", "evaluate", "evaluate_bits", "plan", "possible", "run",
@@ -192,16 +194,38 @@ def _possible_here(leaf: Plan) -> bool:
     return True
 
 
-def select(expression: Expression, columns: Mapping[str, Column], n: int) -> Filter:
+def select(where: Any, columns: Mapping[str, Column], n: int) -> Filter:
     """Return the rows that pass as a `Filter`, for ``where=``.
+
+    Parameters
+    ----------
+    where : str, dict or Expression
+        A filter in any of the spellings that `parse` takes. Dicts of plain conditions (a constant, or ``$eq``, ``$gt``,
+        ``$gte``, ``$lt``, ``$lte`` of constants, under each column) are read the soonest.
+    columns : mapping from str to Column
+        At least those that it names, each of n rows; a dict is looked into the soonest.
+    n : int
+        Rows.
+
+    Raises
+    ------
+    InputError
+        As `parse` and `evaluate` do.
 
     Examples
     --------
     >>> from nearly.filters import F
-    >>> select(F.year > 2000, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3)
+    >>> years = {"year": Column.from_values("year", [1999, 2020, 2024])}
+    >>> select(F.year > 2000, years, 3)
     Filter(2 of 3 rows, 8 bytes)
+    >>> select({"year": {"$gte": 1999, "$lt": 2024}}, years, 3).rows()
+    array([0, 1])
     """
-    return Filter._kept(evaluate_bits(expression, columns, n), n)
+    if type(where) is dict and type(columns) is dict:
+        found = _core.select_plain(where, columns, n)
+        if found is not None:
+            return Filter._kept(*found, n)
+    return Filter._of_bits(evaluate_bits(parse(where), columns, n), n)
 
 
 def plan(expression: Expression, columns: Mapping[str, Column], n: int) -> Plan:

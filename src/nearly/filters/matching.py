@@ -30,7 +30,7 @@ def span_bits(column: Column, spans: Spans) -> Bits:
     if column.offsets is not None:  # a list: only whether there is one can be asked
         return pack(np.where(column.mask(), len(spans.low) > 0, spans.nulls))
     out = np.empty((len(column) + 63) // 64, np.uint64)
-    _core.test_spans(column.values, spans.low, spans.high, spans.nulls, column.valid, out)
+    column._held.test(spans.low, spans.high, spans.nulls, out)
     return out
 
 
@@ -42,8 +42,7 @@ def join_span_bits(bits: Bits, column: Column, spans: Spans, *, all: bool) -> No
     if column.offsets is not None:
         join_bits(bits, span_bits(column, spans), all=all)
     else:
-        how = _AND if all else _OR
-        _core.test_spans(column.values, spans.low, spans.high, spans.nulls, column.valid, bits, how)
+        column._held.test(spans.low, spans.high, spans.nulls, bits, _AND if all else _OR)
 
 
 def join_bits(bits: Bits, others: Bits, *, all: bool) -> None:

@@ -136,5 +136,5 @@ def _packed(passes: NDArray[np.bool_]) -> Allowed:
 
 def nodes_of(index: "Index", bits: NDArray[np.uint64]) -> Nodes:
     """The nodes on which rows hang whose bit is set."""
-    n_nodes, store = index._snapshot()
-    return Nodes(bits if index._nodes_are_rows() else _core.nodes_of(bits, store.column("nodes"), n_nodes), n_nodes)
+    n_nodes, runs = index._snapshot()[0], index._node_runs()
+    return Nodes(bits if runs is None else runs.nodes_of(bits, n_nodes), n_nodes)

@@ -66,7 +66,8 @@ class Index:
     _next_id: int
     _own_ids: bool  # ids were passed, so a mask has no meaning
     _ids: tuple[int, IdMap] | None  # the map, and the change it was made after
-    _identity: tuple[int, bool, bool] | None = None  # of which change; whether rows are ids, and nodes rows
+    # Of which change and table; whether rows are ids; where rows hang.
+    _identity: "tuple[int, Any, bool, _core.NodeRuns | None] | None" = None
     _filters: "WeakKeyDictionary[Any, tuple[int, Allowed]] | None" = None  # what objects meant, and after which change
     _change: int  # counts changes of rows
     _reuse: int  # counts, in twos, what gives rows another meaning; odd meanwhile
@@ -353,19 +354,22 @@ class Index:
 
     def _rows_are_ids(self) -> bool:
         """Row i has id i, for all rows."""
-        return self._looked_at()[1]
-
-    def _nodes_are_rows(self) -> bool:
-        """Row i hangs on node i, for all rows."""
         return self._looked_at()[2]
 
-    def _looked_at(self) -> tuple[int, bool, bool]:
-        if self._identity is None or self._identity[0] != self._change:
+    def _node_runs(self) -> "_core.NodeRuns | None":
+        """Where rows hang; None where row i hangs on node i, for all rows."""
+        return self._looked_at()[3]
+
+    def _looked_at(self) -> "tuple[int, Any, bool, _core.NodeRuns | None]":
+        known = self._identity
+        if known is None or known[0] != self._change or known[1] is not self._store.nodes:
             change, n, store = self._change, self._n_rows, self._store
             ids, nodes, plain = store.column("ids")[:n], store.column("nodes")[:n], np.arange(n)
             same = len(ids) == self._next_id and bool((ids == plain[: len(ids)]).all())
-            self._identity = change, same, len(nodes) == n and bool((nodes == plain).all())
-        return self._identity
+            alike = len(nodes) == n and bool((nodes == plain).all())
+            runs = None if alike else _core.NodeRuns(store.nodes, len(nodes))
+            known = self._identity = change, store.nodes, same, runs
+        return known
 
     def _columns(self, k: Any) -> int:
         """Columns of an answer: k, less what would be padding alone where that could fill the memory."""

@@ -74,13 +74,13 @@ class Ready:
         if self.scan is not None:
             return self.scan
         store, (codes, spread) = self.made_of[2], self.by
-        numbers, (n_nodes, now) = allowed.nodes(index).numbers, index._snapshot()
+        nodes, (n_nodes, now) = allowed.nodes(index), index._snapshot()
         if codes is not None:
             n_nodes = min(n_nodes, codes.n_rows)
-        if now is not store or (len(numbers) and numbers[-1] >= n_nodes):
+        if now is not store or nodes.n_nodes > n_nodes:
             return None
         self.scan = _core.ChosenScan(
-            store.scorer, codes, spread, store.rows, n_nodes, self.k, store.metric.number, allowed.bits, numbers,
+            store.scorer, codes, spread, store.rows, n_nodes, self.k, store.metric.number, allowed.bits, nodes.bits,
             allowed.n,
         )  # fmt: skip
         return self.scan

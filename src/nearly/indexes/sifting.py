@@ -8,6 +8,8 @@ nearest that it met in its first hops; between walks and scans the counts do tha
 """
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,21 +34,23 @@ _PROBE = 300.0  # comparisons before a walk sees what passes around its query, w
 _WORTH_A_LOOK = 5.5  # scans so many times as long as that
 _APART = 0.35  # of neighbors that are so much alike, where walks find much that passes or nothing
 _ALIKE = 8.0  # times as much more a walk takes where neighbors are all alike: attributes of CVE
+_FALLING = [-share for share in SHARES]
 _FRESH = 0.6  # of a list's neighbors are met for the first time, where all are walked
 
 
 class Sieve(NamedTuple):
     """How far walks go for one target: good for every filter.
 
-    ``core`` is what the core takes; ``ranks`` and ``lists`` say how many lists a walk among all reads until it has so
-    many neighbors, on average; ``hop`` has the work of walks that hop over, by share, nothing where they may not.
+    ``core`` is what the core takes; ``ranks``, as logarithms, and ``lists`` say how many lists a walk among all reads
+    until it has so many neighbors, on average; ``hop`` has the work of walks that hop over at each of SHARES, nothing
+    where they may not. Numbers of Python's: one is wanted at a time.
     """
 
     core: Any
     how: "Effort"
-    ranks: NDArray[np.uint32]
-    lists: NDArray[np.float64]
-    hop: NDArray[np.float64] | None
+    ranks: list[float]
+    lists: list[float]
+    hop: list[float] | None
 
 
 class Way(NamedTuple):
@@ -86,12 +90,12 @@ def made(index: "GraphIndex", k: int, target: float, few: float = _FEW) -> Sieve
             hard = works[:, 0] / hop[0]  # so many times as much takes a query of a group: with a filter or without
     edges = _EDGES[: aims.shape[1]].copy()
     edges[-1] = 0
-    by_rank = np.array(ranks, np.uint32), np.array(lists)
     core = _core.Sifting(
-        by_rank[0], _float32(np.stack(reaches, axis=1)), _float32(np.outer(hard, lists)), edges, _float32(aims),
-        _float32(works), 0.0 if hop is None else few,
+        np.array(ranks, np.uint32), _float32(np.stack(reaches, axis=1)), _float32(np.outer(hard, lists)), edges,
+        _float32(aims), _float32(works), 0.0 if hop is None else few,
     )  # fmt: skip
-    return Sieve(core, how, *by_rank, hop)
+    logs, of_shares = [math.log(rank) for rank in ranks], None if hop is None else hop.tolist()
+    return Sieve(core, how, logs, [float(each) for each in lists], of_shares)
 
 
 def worth(index: "GraphIndex", share: float) -> bool:
@@ -135,11 +139,10 @@ def chosen(index: "GraphIndex", k: int, target: float, passing: int, uneven: flo
     comparison, row = prices(index)
     sieve, share = index._contract.sieve(index, k, target), passing / n
     if share < _FEW and sieve.hop is not None:
-        shares = np.array(SHARES[: len(sieve.hop)])
-        walk = float(np.interp(-share, -shares, sieve.hop)) * max(1.0, float(shares[-1]) / share)
+        walk = _between(-share, _FALLING, sieve.hop) * max(1.0, SHARES[len(sieve.hop) - 1] / share)
     else:
-        rank, ranks = float(sieve.ranks[0]) / share, sieve.ranks.astype(float)
-        lists = float(np.interp(math.log(rank), np.log(ranks), sieve.lists)) * max(1.0, rank / float(ranks[-1]))
+        rank = sieve.ranks[0] - math.log(share)
+        lists = _between(rank, sieve.ranks, sieve.lists) * max(1.0, math.exp(rank - sieve.ranks[-1]))
         walk = lists * (_FRESH * index._lists[0].stride / 4 + costs.LIST)
     walk *= 1 + _ALIKE * uneven
     look = _PROBE + _preparing(index) / comparison
@@ -149,6 +152,15 @@ def chosen(index: "GraphIndex", k: int, target: float, passing: int, uneven: flo
     if scan <= walk and (uneven < _APART or scan < _WORTH_A_LOOK * look):
         return Way(None, 0, f"{those}: a walk takes {said}", walk * comparison)
     return Way(sieve, int(scan), f"{those}: a walk takes {said}", walk * comparison)
+
+
+def _between(x: float, known: Sequence[float], values: Sequence[float]) -> float:
+    """The value at x, by those at ascending places: between them as on a line, beyond them as at the last."""
+    at = bisect_right(known, x, hi=len(values))
+    if at in (0, len(values)):
+        return values[at and at - 1]
+    low, high = known[at - 1], known[at]
+    return values[at - 1] + (values[at] - values[at - 1]) * (x - low) / (high - low)
 
 
 def scans_by_codes(index: "GraphIndex", k: int, target: float, passing: int) -> bool:
