@@ -90,9 +90,9 @@ class Nearly(Filtering, peers.Nearly):
         self.index = nearly.load(folder / "index.nearly")
 
     def know(self, columns: Columns) -> None:
-        from nearly.filters import Column, F, Filter, parse, select
+        from nearly.filters import Column, Filter, select
 
-        self.filter, self.field, self.select, self.parse = Filter, F, select, parse
+        self.filter, self.select = Filter, select
         self.columns = {name: Column.from_values(name, values) for name, values in columns.items()}
         self.n = len(next(iter(columns.values())))
 
@@ -100,7 +100,7 @@ class Nearly(Filtering, peers.Nearly):
         return self.filter.from_mask(mask)
 
     def selector_of(self, conditions: Conditions) -> Any:
-        return self.select(self.parse(spelled(conditions)), self.columns, self.n)
+        return self.select(spelled(conditions), self.columns, self.n)
 
     def batch_of(self, queries: Floats, k: int, selector: Any) -> Ids:
         return self.index.search_many(queries, k, where=selector, **self.how).ids

@@ -6,7 +6,6 @@
 #include <type_traits>
 
 #include "base/bits.hpp"
-
 #include "columns.hpp"
 
 namespace nearly::bind {

@@ -159,6 +159,33 @@ def test_bits_that_are_joined(rng, share, n):
                 np.testing.assert_array_equal(bits, packed(join(before, found)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@over("count", [1, 3, 17])
+def test_rows_in_order_are_settled_by_zones(simd_target, rng, dtype, count):
+    """Ascending values, over several blocks: most zones are inside of a span, or of none."""
+    n = 70_000
+    values, before = np.sort(column(rng, dtype, n)), rng.random(n) < 0.5
+    valid = rng.random(n) < 0.9
+    if dtype == "float64":
+        values[~valid] = np.nan  # anything, where there is no value
+    ends = spans(rng, dtype, count)
+    for low, high in (ends, opposite(dtype, *ends)):
+        inside = expected(values, low, high)
+        np.testing.assert_array_equal(span_bits(values, low, high, False, packed(valid)), packed(inside & valid))
+        np.testing.assert_array_equal(span_bits(values, low, high, True, packed(valid)), packed(inside | ~valid))
+        for joined, join in ((1, np.logical_and), (2, np.logical_or)):
+            bits = packed(before)
+            _core.Column(values, packed(valid)).test(low, high, False, bits, joined)
+            np.testing.assert_array_equal(bits, packed(join(before, inside & valid)))
+
+
+def test_what_is_no_number_is_in_no_zone():
+    values = np.full(3000, 5.0)
+    values[[0, 1500, 2999]] = np.nan
+    everything = np.array([-np.inf]), np.array([np.inf])
+    np.testing.assert_array_equal(span_bits(values, *everything), packed(~np.isnan(values)))
+
+
 def test_bits_do_not_depend_on_threads(rng):
     values = rng.integers(0, 100, 1_000_003).astype(np.int32)
     ends = np.array([5, 50]), np.array([20, 60])
@@ -219,6 +246,24 @@ def test_the_door_refuses_what_would_be_read_amiss(low, high, valid, out):
     values = np.zeros(100, np.int16)
     with pytest.raises(ValueError, match=r"test_spans|valid"):
         _core.Column(values, valid).test(np.array(low, np.int64), np.array(high, np.int64), False, out)
+
+
+@pytest.mark.parametrize(
+    ("values", "rest"),
+    [
+        (np.zeros(3, np.int64), (None, 5)),
+        (np.zeros(3, np.int64), (None, 3)),
+        (np.zeros(3), (None, 2)),
+        (np.zeros(3, np.uint8), (None, 4)),
+        (np.zeros(3, np.uint8), (None, 4, np.array([0, 2], np.int64), np.zeros(3, np.uint8))),
+        (np.zeros(3, np.uint8), (None, 4, np.array([0, 3, 2, 3], np.int64), np.zeros(3, np.uint8))),
+        (np.zeros(3, np.uint8), (None, 4, np.zeros(0, np.int64), np.zeros(0, np.uint8))),
+        (np.zeros(3, np.int64), (None, 4, np.array([0, 3], np.int64), np.zeros(3, np.uint8))),
+    ],
+)
+def test_columns_that_do_not_fit_their_kind_are_refused(values, rest):
+    with pytest.raises(ValueError, match="Column"):
+        _core.Column(values, *rest)
 
 
 def test_what_is_no_way_to_join_is_refused():

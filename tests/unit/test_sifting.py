@@ -158,6 +158,25 @@ def test_fewer_than_k_pass_and_none(made):
     assert "none of 6000 vectors passes" in nothing.plan
 
 
+@pytest.mark.parametrize("share", [0.004, 0.05, 0.9])
+@pytest.mark.parametrize("n", [4, 30])
+def test_batches_that_share_a_filter_are_answered_as_without_one_made_ready(made, share, n):
+    index, queries, _ = made
+    mask, asked = np.random.default_rng(n).random(N) < share, queries[:n].copy()
+    long = index.search_many(asked.astype(float), K, where=mask, recall=0.9)  # neither queries nor filter are ready
+    chosen = Filter.from_mask(mask)
+    for threads in (None, 1, 3, 1):
+        quick = index.search_many(asked, K, where=chosen, recall=0.9, threads=threads)
+        assert quick.ids.tolist() == long.ids.tolist()
+        assert quick.distances.tobytes() == long.distances.tobytes()
+        assert (quick.plan, quick.expected_recall, quick.stats) == (long.plan, long.expected_recall, long.stats)
+    asked[0, 0] = np.nan
+    with pytest.raises(nearly.InputError, match="NaN"):
+        index.search_many(asked, K, where=chosen, recall=0.9)
+    few = Filter.from_rows([3, 5], N)
+    assert (index.search_many(asked[1:], K, where=few).ids[:, 2:] == -1).all()  # fewer than k: the long way
+
+
 def test_what_is_ready_is_made_anew_after_a_change(made):
     vectors = made[0].get(np.arange(3000))
     index = nearly.Vamana(vectors, degree=16, beam=40, seed=1)

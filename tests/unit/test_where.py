@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import nearly
-from nearly import filters
+from nearly import _core, filters
 from nearly.errors import InputError
-from nearly.filters import Column, Dictionary, F, asking, bits_if_any, evaluate, evaluate_bits, parse
+from nearly.filters import Column, Dictionary, F, asking, bits_if_any, evaluate, evaluate_bits, parse, select
 from nearly.filters.functions import FUNCTIONS
 from nearly.filters.plain import from_plain
 from nearly.filters.spans import Spans
@@ -85,6 +85,74 @@ def test_the_empty_conjunction_and_the_empty_disjunction():
     assert rows({}) == rows({"$and": []}) == [0, 1, 2, 3]
     assert rows({"$or": []}) == rows(F.year.is_in([])) == []
     assert rows(~F.year.is_in([])) == [0, 1, 3]  # a null is in no comparison
+
+
+def plain_table(rng, n):
+    """Columns that plain conditions are read of in the core, in and out of order, with and without nulls."""
+    texts = ["", "a", "aa", "b", "é", "zz", "a\0", "日本"]
+    whole, real = rng.integers(-(2**62), 2**62, n), np.round(rng.standard_normal(n), 1)
+    gone = rng.random(n) < 0.1
+    some = {
+        "flag": (rng.random(n) < 0.5).tolist(),
+        "byte": np.sort(rng.integers(-120, 120, n)).tolist(),
+        "wide": np.where(rng.random(n) < 0.01, 2**63 - 1, whole).tolist(),
+        "real": [*real.tolist()[:-4], np.inf, -np.inf, 0.0, -0.0],
+        "text": [texts[i] for i in rng.integers(0, len(texts), n)],
+    }
+    holes = {
+        f"{name}?": [None if hole else v for v, hole in zip(values, gone, strict=True)] for name, values in some.items()
+    }
+    return {name: Column.from_values(name, values) for name, values in (some | holes).items()}
+
+
+CONSTANTS = {
+    "flag": [True, False],
+    "byte": [0, -120, 119, 7, -500, 500, 2**63 - 1, -(2**63)],
+    "wide": [0, 2**63 - 1, -(2**63), 2**61],
+    "real": [0.0, -0.0, 1, -2, np.inf, -np.inf, 0.1, 0.15, 2**53],
+    "text": ["", "a", "ab", "é", "zzz", "a\0", "Z", "日"],
+}
+
+
+def test_plain_dicts_are_read_in_the_core_as_they_are_everywhere(rng):
+    n, operators = 3000, ["$eq", "$gt", "$gte", "$lt", "$lte"]
+    table = plain_table(rng, n)
+    for _ in range(1500):
+        where = {}
+        for name in rng.choice(list(table), rng.integers(1, 4), replace=False).tolist():
+            constants = CONSTANTS[name.rstrip("?")]
+            draw = lambda some=constants: some[rng.integers(len(some))]  # noqa: E731
+            some = rng.choice(operators, rng.integers(1, 4), replace=False).tolist()
+            where[name] = draw() if rng.random() < 0.2 else {operator: draw() for operator in some}
+        assert _core.select_plain(where, table, n) is not None
+        assert select(where, table, n).mask().tolist() == evaluate(parse(where), table, n).tolist(), where
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"year": 1999.5}, {"year": {"$ne": 2020}}, {"year": {"$in": [2020]}}, {"year": 2**70}, {"score": 2**60},
+        {"day": "2020-01-01"}, {"tags": {"$contains": "a"}}, {"$not": {"year": 2020}}, {}, {"lang": {"$exists": True}},
+        {"year": np.int64(2020)}, {"year": {"$not": {"$gt": 2020}}}, {"$or": [{"year": 2020}, {"lang": "de"}]},
+    ],
+)  # fmt: skip
+def test_other_dicts_are_left_to_python(where):
+    assert _core.select_plain(where, TABLE, 4) is None
+    assert select(where, TABLE, 4).rows().tolist() == rows(where)
+
+
+def test_dicts_that_change_while_they_are_read_break_nothing():
+    table, where = {"year": TABLE["year"]}, {"a": 1, "year": 2020}
+
+    class Sly:
+        @property
+        def _held(self):
+            where.clear()
+            table.clear()
+            raise AttributeError
+
+    table["a"] = Sly()
+    assert _core.select_plain(where, table, 4) is None
 
 
 def test_null_is_never_equal_and_never_different():
@@ -273,6 +341,8 @@ def test_wide_filters_are_fine():
 def test_errors_name_the_column(where, message):
     with pytest.raises(InputError, match=message):
         evaluate(parse(where), TABLE, 4)
+    with pytest.raises(InputError, match=message):
+        select(where, TABLE, 4)
 
 
 @pytest.mark.parametrize(

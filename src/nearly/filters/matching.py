@@ -27,7 +27,7 @@ _AND, _OR = 1, 2  # how the core joins what it finds with what is there
 
 def span_bits(column: Column, spans: Spans) -> Bits:
     """Return where the value of a column is in the spans."""
-    if column.offsets is not None:  # a list: only whether there is one can be asked
+    if column._held is None:  # a list: only whether there is one can be asked
         return pack(np.where(column.mask(), len(spans.low) > 0, spans.nulls))
     out = np.empty((len(column) + 63) // 64, np.uint64)
     column._held.test(spans.low, spans.high, spans.nulls, out)
@@ -39,7 +39,7 @@ def join_span_bits(bits: Bits, column: Column, spans: Spans, *, all: bool) -> No
 
     A column is not read where bits leave nothing to find out.
     """
-    if column.offsets is not None:
+    if column._held is None:
         join_bits(bits, span_bits(column, spans), all=all)
     else:
         column._held.test(spans.low, spans.high, spans.nulls, bits, _AND if all else _OR)

@@ -378,13 +378,13 @@ class GraphIndex(Index):
     ) -> Hits:  # fmt: skip
         many = type(queries) is ndarray and queries.ndim == 2 and len(queries) >= TOGETHER
         if many and exact is False and where is not None and type(k) is int:
-            found = self._quickly(queries, k, recall, where, threads)
-            if found is not None:
-                return found
+            quick = self._quickly(queries, k, recall, where, threads)
+            if quick is not None:
+                return quick
         target = None if recall is None else arrays.check_fraction(recall, "recall")
         columns = self._columns(k)
         if exact is False and columns <= MOST and self._store.metric.input == "float" and not is_for_each(where):
-            found = self._steadily(lambda: self._together(queries, columns, target, where, threads))
+            found: Hits | None = self._steadily(lambda: self._together(queries, columns, target, where, threads))
             if found is not None:
                 return found
         return super().search_many(queries, k, recall=recall, exact=exact, where=where, threads=threads)
