@@ -175,7 +175,7 @@ std::optional<std::pair<Words, size_t>> select_plain(nb::dict where, nb::dict co
 
 void conditions(nb::module_& m) {
   m.def("select_plain", &select_plain, "where"_a, "columns"_a, "n"_a,
-        nb::sig("def select_plain(where: dict[Any, Any], columns: dict[Any, Any], n: int) -> tuple[NDArray[numpy.uint64], int] | None"),
+        nb::sig("def select_plain(where: dict[str, object], columns: dict[str, object], n: int) -> tuple[NDArray[numpy.uint64], int] | None"),
         "The rows that meet plain conditions, a bit each, and how many; None where others came.");
 }
 

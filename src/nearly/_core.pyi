@@ -444,7 +444,7 @@ def set_bits(rows: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C
 
 def count_bits(bits: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> int: ...
 
-def select_plain(where: dict[Any, Any], columns: dict[Any, Any], n: int) -> tuple[NDArray[numpy.uint64], int] | None:
+def select_plain(where: dict[str, object], columns: dict[str, object], n: int) -> tuple[NDArray[numpy.uint64], int] | None:
     """
     The rows that meet plain conditions, a bit each, and how many; None where others came.
     """
