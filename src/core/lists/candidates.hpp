@@ -1,6 +1,7 @@
 // What a query keeps of rows whose values are known within bounds.
 #pragma once
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -24,12 +25,16 @@ class Smallest {
       if (numbers_.size() == 2 * k_) cut();
       return;
     }
-    float next[kSorted];  // no branch to guess, and no step that waits for another
-    for (size_t i = 0; i < kSorted; ++i) {
-      const float least = few_[i] < x ? few_[i] : x;
-      next[i] = few_[i + 1] > least ? few_[i + 1] : least;
+    // No branch to guess, and no step that waits for another: each place keeps its number, or takes x or the one after it.
+    const Fours here = x - Fours{};
+    for (size_t i = 0; i < kSorted; i += 4) {
+      Fours old, after;
+      std::memcpy(&old, few_ + i, sizeof old);
+      std::memcpy(&after, few_ + i + 1, sizeof after);
+      const Fours least = old < here ? old : here;
+      old = after > least ? after : least;
+      std::memcpy(few_ + i, &old, sizeof old);
     }
-    std::copy(next, next + kSorted, few_);
     limit_ = few_[0];
   }
 
@@ -41,6 +46,7 @@ class Smallest {
     numbers_.resize(k_);
   }
 
+  typedef float Fours __attribute__((vector_size(16)));
   static constexpr size_t kSorted = 16;  // measured: from here on sorting late is cheaper than keeping an order
   size_t k_;
   float limit_ = std::numeric_limits<float>::infinity();
