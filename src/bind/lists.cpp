@@ -195,7 +195,7 @@ class ChosenScan {
     std::vector<uint32_t> counts(queries.n());
     lists::Request r{};
     r.queries = queries.bytes();
-    r.query_bytes = scorer_->query_bytes();
+    r.query_bytes = queries.stride();
     r.n = queries.n();
     r.k = k_;
     r.threads = threads;

@@ -170,6 +170,8 @@ def test_batches_that_share_a_filter_are_answered_as_without_one_made_ready(made
         assert quick.ids.tolist() == long.ids.tolist()
         assert quick.distances.tobytes() == long.distances.tobytes()
         assert (quick.plan, quick.expected_recall, quick.stats) == (long.plan, long.expected_recall, long.stats)
+        wide = np.repeat(asked, 3, axis=0)[::3]  # rows that lie apart
+        assert index.search_many(wide, K, where=chosen, recall=0.9).ids.tolist() == long.ids.tolist()
     asked[0, 0] = np.nan
     with pytest.raises(nearly.InputError, match="NaN"):
         index.search_many(asked, K, where=chosen, recall=0.9)
