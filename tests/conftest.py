@@ -21,6 +21,7 @@ from typing import Any
 # Before NumPy is loaded: threads of OpenBLAS that wait for each other on cores that all tests share took seven eighths
 # of the processor time of tests with products and eigenvectors in NumPy (two processes, two cores).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ["NEARLY_COSTS"] = "written"  # tests make the same plans everywhere
 
 import hypothesis
 import numpy as np

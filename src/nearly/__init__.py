@@ -41,6 +41,7 @@ __all__ = [
     "estimate",
     "get_threads",
     "load",
+    "measure_costs",
     "set_threads",
     "show_versions",
     "simd_target",
@@ -56,9 +57,10 @@ if TYPE_CHECKING:
     from nearly.collection import Field as Field
     from nearly.collection import open as open
     from nearly.filters import F as F
+    from nearly.indexes.pricing import measure_costs as measure_costs
 else:
     _LATE = {"collection": "", "evaluate": "", "Collection": "collection", "Field": "collection", "open": "collection",
-             "F": "filters"}  # fmt: skip
+             "F": "filters", "measure_costs": "indexes.pricing"}  # fmt: skip
 
     def __getattr__(name: str) -> Any:
         """Rooms that are imported when they are first asked for, and what they give."""

@@ -1,5 +1,6 @@
 """The commands for indexes. What they do is in the modules beside this one; here is what they are called."""
 
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ from nearly.cli.base import (
     Like,
     Limit,
     MaybeQueries,
+    MeasureCosts,
     MemoryLimit,
     Metric,
     Name,
@@ -65,7 +67,7 @@ from nearly.cli.inputs import (
 )
 from nearly.cli.measure import TARGETS, Measured, Truth, efforts, exact, measure, measured_table, probes, targets
 from nearly.collection import lines
-from nearly.tuning import RecallCurve
+from nearly.tuning import RecallCurve, costs
 
 __all__ = ["app"]
 
@@ -217,6 +219,22 @@ def info(index: IndexFile, verify: Verify = False, json: Json = False) -> None:
     if rows:
         print(f"  effort for 10 neighbors, calibrated on {opened.curve.n_queries} queries ({opened.curve.source}):")
         print(output.table(["recall", "effort", "expected"], rows, indent="    "))
+
+
+@app.command(name="costs")
+def costs_(measure: MeasureCosts = False, threads: Threads = None, json: Json = False) -> None:
+    """Say by what costs filtered searches are planned on this machine, or measure its own and keep them."""
+    found = nearly.measure_costs(threads=threads) if measure else costs.current()
+    numbers, path = dataclasses.asdict(found), costs.costs_file()
+    source = str(path) if measure else "written in the code" if found == costs.WRITTEN else "measured"
+    if json:
+        print(output.as_json({"source": source, **numbers}))
+        return
+    print(f"nanoseconds of one comparison, to begin with and for each cache line ({source}):")
+    rows = [
+        [name, *map("{:g}".format, value if isinstance(value, tuple) else (value,))] for name, value in numbers.items()
+    ]
+    print(output.table(["what", "begins", "each"], [row + [""] * (3 - len(row)) for row in rows], indent="  "))
 
 
 def _described(index: Any, path: Path) -> dict[str, Any]:

@@ -68,6 +68,10 @@ Like = Annotated[str | None, typer.Option(metavar="KEY", help="Rows like the one
 FieldName = Annotated[str | None, typer.Option("--field", help="Which vectors, where rows have several (collections).")]
 Include = Annotated[list[str] | None, typer.Option(help="A column to show; may be repeated (collections).")]
 IndexFile = Annotated[Path, typer.Argument(help="An index that build or index.save wrote, or a collection.")]
+MeasureCosts = Annotated[
+    bool,
+    typer.Option("--measure", help="Measure this machine (ten seconds, best while nothing else runs) and keep it."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Default: all cores.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same bytes. Default: 0.")]
 Neighbors = Annotated[int, typer.Option("-k", min=1, help="Neighbors wanted.")]

@@ -20,7 +20,7 @@ __all__ = ["SHARES", "TARGETS", "Needs", "Probe", "aims_of", "measured", "restor
 
 TARGETS = (0.9, 0.95, 0.99)
 SHARES = (0.1, 0.05, 0.02)  # that hops are measured at; each serves down to about the next
-_FACTORS = (1.0, 0.5, 0.25, 0.125)
+_FACTORS = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
 _SPREADS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 _LOSS = 0.001  # recall that a scan by codes may cost
 _SPARE = 0.005  # recall beyond the target that hops are to deliver, since one random filter stands for all
@@ -35,9 +35,9 @@ class Needs(NamedTuple):
     ----------
     spread : float or None
         How much farther by code than the k-th the true k nearest are, as a share; None: codes cannot tell.
-    factors : ndarray of shape (targets, shares)
-        By how much less than a walk without a filter may miss one that hops over is to aim at; 0: not measured, as no
-        such walk would be worth it.
+    factors : ndarray of shape (targets, shares, groups)
+        By how much less than a walk without a filter may miss, or how much more, one that hops over is to aim at, by
+        group of hardness; 0: not measured, as no such walk would be worth it.
     work : ndarray of shape (targets, shares, groups)
         What such walks took by group of hardness, in comparisons; a list that was read takes `costs.LIST`.
     """
@@ -53,9 +53,16 @@ class Needs(NamedTuple):
 
 
 def aims_of(curve: RecallCurve, k: int, target: float, factors: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Reaches of walks that hop over, by group of hardness and share: of targets that may miss so much less."""
-    aims = [curve.choose(k, 1 - (1 - target) * factor).reaches for factor in factors.tolist()]
-    return np.stack(aims, axis=1).astype(np.float32)
+    """Reaches of walks that hop over, by group of hardness and share: of targets that may miss so many times as much.
+
+    ``factors`` has a row a share, in it one a group.
+    """
+    aims, groups = np.empty(factors.T.shape, np.float32), np.arange(factors.shape[1])
+    for factor in np.unique(factors):
+        reaches = curve.choose(k, max(0.0, 1 - (1 - target) * factor)).reaches
+        shares, members = np.nonzero(factors == factor)
+        aims[members, shares] = reaches[groups[members]]
+    return aims
 
 
 class Probe(NamedTuple):
@@ -73,7 +80,8 @@ def measured(
     """Try scans by codes, and walks that hop over where such shares pass; ``present`` passes the rows to be found."""
     step = max(1, len(probe.rows) // _QUERIES)
     some = Probe(np.ascontiguousarray(probe.rows[::step]), probe.without[::step].copy(), probe.hardness[::step])
-    factors, work = np.zeros((len(TARGETS), len(SHARES))), np.zeros((len(TARGETS), len(SHARES), len(curve.share)))
+    work = np.zeros((len(TARGETS), len(SHARES), len(curve.share)))
+    factors = np.zeros(work.shape)
     spread = None
     if index._travel.codes is not None:
         share = min(1.0, _PASSING / max(1, len(index)))
@@ -82,14 +90,12 @@ def measured(
     for i, share in enumerate(SHARES):
         if share not in shares:
             continue
-        trial, tried = _Trial(index, some, _random(index, share, present), threads), 0
-        for j, target in enumerate(TARGETS):  # what a lower target needs, a higher one needs too
-            tries = range(tried, len(_FACTORS))
-            enough = (f for f in tries if trial.hopped(curve, target, _FACTORS[f], depth).suffices(curve, target))
-            tried = next(enough, len(_FACTORS))
-            if tried == len(_FACTORS):
+        trial, least = _Trial(index, some, _random(index, share, present), threads), 0
+        for j, target in enumerate(TARGETS):
+            chosen, least = trial.factors(curve, target, depth, least)
+            if not chosen.all():
                 break  # such walks are not to be relied on here
-            factors[j, i], work[j, i] = _FACTORS[tried], trial.work(curve, target, _FACTORS[tried], depth)
+            factors[j, i], work[j, i] = chosen, trial.work(curve, target, chosen, depth)
     return Needs(spread, factors, work)
 
 
@@ -107,13 +113,15 @@ class _Found(NamedTuple):
     hardness: NDArray[np.float32]
     work: float
 
-    def suffices(self, curve: RecallCurve, target: float) -> bool:
-        """Whether a target is met: by the expected mixture, and by hard groups each for itself."""
+    def enough(self, curve: RecallCurve, target: float) -> NDArray[np.bool_]:
+        """Which groups get a target: easy ones together, as they are expected, hard ones each for itself."""
         group = np.searchsorted(curve.bounds, self.hardness, side="left")
         groups = range(len(curve.share))
         means = np.array([self.recall[group == g].mean() if (group == g).any() else 1.0 for g in groups])
-        hard = means[curve.n_easy :]
-        return float(means @ curve.share) >= target + _SPARE / 2 and bool((hard >= target - _SPARE).all())
+        easy, share = slice(curve.n_easy), curve.share[: curve.n_easy]
+        enough = means >= target - _SPARE
+        enough[easy] = not share.sum() or float(means[easy] @ share) / share.sum() >= target + _SPARE / 2
+        return enough
 
 
 class _Trial:
@@ -142,13 +150,29 @@ class _Trial:
         """Recall of a scan by codes."""
         return float((self._scanned(spread) <= self._truth[:, -1:]).mean())
 
+    def factors(self, curve: RecallCurve, target: float, depth: int, least: int) -> tuple[NDArray[np.float64], int]:
+        """The largest factor of each group that gets it a target, 0 where none does; and the first that was of use.
+
+        Those before ``least`` are not tried: what did not serve a lower target does not serve this one.
+        """
+        chosen, first = np.zeros(len(curve.share)), len(_FACTORS)
+        for f in range(least, len(_FACTORS)):
+            found = self.hopped(curve, target, np.full(len(chosen), _FACTORS[f]), depth)
+            served = found.enough(curve, target) & (chosen == 0)
+            chosen[served] = _FACTORS[f]
+            first = min(first, f) if served.any() else first
+            if chosen.all():
+                break
+        return chosen, min(first, len(_FACTORS) - 1)
+
     def hopped(
-        self, curve: RecallCurve, target: float, factor: float, depth: int, which: NDArray[np.bool_] | None = None
-    ) -> _Found:
+        self, curve: RecallCurve, target: float, factors: NDArray[np.float64], depth: int,
+        which: NDArray[np.bool_] | None = None,
+    ) -> _Found:  # fmt: skip
         """What walks of some queries find that all hop over what does not pass."""
         members = slice(None) if which is None else which
         index, store, some, k = self._index, self._index._store, self._some, self._k
-        aims = aims_of(curve, k, target, np.array([factor]))
+        aims = aims_of(curve, k, target, factors[None])
         rows, without = some.rows[members], some.without[members]
         n = len(rows)
         share = len(self._nodes.numbers) / max(1, index._n_nodes)
@@ -163,14 +187,14 @@ class _Trial:
         recall = (found <= self._without_itself()[members]).mean(axis=1)
         return _Found(recall, some.hardness[members], (n_compared + costs.LIST * n_lists) / n)
 
-    def work(self, curve: RecallCurve, target: float, factor: float, depth: int) -> list[float]:
+    def work(self, curve: RecallCurve, target: float, factors: NDArray[np.float64], depth: int) -> list[float]:
         """What such walks take, by group of hardness."""
         group = np.searchsorted(curve.bounds, self._some.hardness, side="left")
         taken = 0.0
         out = []
         for g in range(len(curve.share)):
             if (group == g).any():  # else as in the group before
-                taken = self.hopped(curve, target, factor, depth, group == g).work
+                taken = self.hopped(curve, target, factors, depth, group == g).work
             out.append(taken)
         return out
 
@@ -194,9 +218,11 @@ def restore(file: storage.File, n_groups: int) -> Needs | None:
         return None
     shape = len(TARGETS), len(SHARES)
     spread = float(storage.require(file, "filtered_spread", np.float64, (1,))[0])
-    factors = np.array(storage.require(file, "filtered_factors", np.float64, shape))
     work = np.array(storage.require(file, "filtered_work", np.float64, (*shape, n_groups)))
-    known = (factors >= 0) & (factors <= 1) & ((factors == 0) | (work > 0).all(axis=2))
+    early = file.arrays["filtered_factors"].ndim == 2  # one for all groups
+    factors = np.array(storage.require(file, "filtered_factors", np.float64, shape if early else work.shape))
+    factors = np.repeat(factors[:, :, None], n_groups, axis=2) if early else factors
+    known = (factors >= 0) & (factors <= _FACTORS[0]) & ((factors == 0) | (work > 0)) & ((factors > 0) == (work > 0))
     fits = bool(known.all() and ((work >= 0) & (work <= 1e12)).all())
     if not fits or not -1 <= spread <= 1e6:
         raise FormatError(f"{file.path} is damaged: what filtered searches need is out of range")

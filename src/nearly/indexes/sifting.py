@@ -82,7 +82,7 @@ def made(index: "GraphIndex", k: int, target: float, few: float = _FEW) -> Sieve
     works, hard = np.zeros(aims.shape), np.ones(len(aims))
     if needs is not None and k <= curve.ks[-1]:
         at = next((i for i, known in enumerate(TARGETS) if known >= target - 1e-9), len(TARGETS) - 1)
-        known = np.logical_and.accumulate(needs.factors[at] > 0)
+        known = np.logical_and.accumulate((needs.factors[at] > 0).all(axis=1))
         if known.any():
             aims = aims_of(curve, k, target, needs.factors[at][known])
             works = needs.work[at][known].T
@@ -99,22 +99,23 @@ def made(index: "GraphIndex", k: int, target: float, few: float = _FEW) -> Sieve
 
 
 def worth(index: "GraphIndex", share: float) -> bool:
-    """Whether walks that hop over may cost less than a scan where a share passes."""
-    comparison, row = prices(index)
+    """Whether walks that hop over may cost less than a scan where a share passes: by costs that are the same
+    everywhere, since an index holds what it measures of them."""
+    comparison, row = prices(index, costs.WRITTEN)
     least = 500 + costs.LIST * 200 * math.sqrt(0.1 / share)  # SIFT, recall 0.9
     return least * comparison < share * len(index) * row
 
 
-def prices(index: "GraphIndex") -> tuple[float, float]:
-    """What a comparison costs during a walk, and during the quickest scan."""
+def prices(index: "GraphIndex", by: costs.Costs | None = None) -> tuple[float, float]:
+    """What a comparison costs during a walk, and during the quickest scan; on this machine, unless that is said."""
     store, codes = index._store, index._travel.codes
     stride = 0 if store.metric.input == "any" else store.vectors.stride
-    exact = costs.exactly(stride)
+    exact = costs.exactly(stride, by)
     if codes is None:
-        return costs.compared(stride), exact
+        return costs.compared(stride, by), exact
     needs = index._contract.needs
-    by_code = costs.scanned(codes.stride) if needs is not None and needs.spread is not None else exact
-    return costs.compared(codes.stride), min(exact, by_code)
+    by_code = costs.scanned(codes.stride, by) if needs is not None and needs.spread is not None else exact
+    return costs.compared(codes.stride, by), min(exact, by_code)
 
 
 def _preparing(index: "GraphIndex") -> float:

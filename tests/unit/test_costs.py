@@ -1,0 +1,106 @@
+"""Costs that filtered searches are planned by: written down, or measured once for a machine."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import nearly
+from nearly.errors import InputError
+from nearly.filters import Filter
+from nearly.indexes import pricing
+from nearly.tuning import costs
+from nearly.tuning.costs import Costs
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, tmp_path):
+    monkeypatch.delenv("NEARLY_COSTS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    costs.use(None)
+    yield
+    costs.use(None)
+
+
+def test_those_of_the_code_serve_until_a_machine_is_measured(monkeypatch, tmp_path):
+    assert costs.current() == costs.WRITTEN
+    own = Costs(scanned=(1.0, 9.0))
+    costs.save(own, costs.costs_file())
+    assert costs.costs_file().is_relative_to(tmp_path)
+    assert costs.current() == costs.WRITTEN  # not in the middle of a process
+    costs.use(None)
+    assert costs.current() == own
+    assert costs.scanned(65) == 1.0 + 2 * 9.0
+    monkeypatch.setenv("NEARLY_COSTS", "written")
+    costs.use(None)
+    assert costs.current() == costs.WRITTEN
+    costs.save(own, tmp_path / "elsewhere" / "c.json")
+    monkeypatch.setenv("NEARLY_COSTS", str(tmp_path / "elsewhere" / "c.json"))
+    costs.use(None)
+    assert costs.current() == own
+    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["c.json"]
+
+
+GOOD = {"costs": 1, "compared": [1, 1], "scanned": [1, 1], "exactly": [1, 1], "again": [1, 1], "panel": [1, 1],
+        "prepared": 0.1}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "null", "3", '"x"', "[" * 10_000, json.dumps(GOOD | {"costs": 2}), json.dumps(GOOD | {"again": [1]}),
+        json.dumps(GOOD | {"again": [1, "x"]}), json.dumps(GOOD | {"again": [-1, 5]}), json.dumps(GOOD | {"again": [0, 0]}),
+        json.dumps(GOOD | {"scanned": [math.nan, 1]}), json.dumps(GOOD | {"scanned": [1, math.inf]}),
+        json.dumps(GOOD | {"prepared": []}), json.dumps(GOOD | {"prepared": None}), json.dumps({**GOOD, "panel": 1e300}),
+        json.dumps({name: value for name, value in GOOD.items() if name != "panel"}), "\x00\xff",
+    ],
+)  # fmt: skip
+def test_files_that_hold_no_costs(monkeypatch, tmp_path, text):
+    path = costs.costs_file()
+    path.parent.mkdir()
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.warns(UserWarning, match="not used.*holds no costs of a machine"):
+        assert costs.current() == costs.WRITTEN
+    monkeypatch.setenv("NEARLY_COSTS", str(path))
+    costs.use(None)
+    with pytest.raises(InputError, match="holds no costs.*nearly costs --measure"):
+        costs.current()
+
+
+def test_a_good_file_of_other_numbers_is_taken():
+    path = costs.costs_file()
+    path.parent.mkdir()
+    path.write_text(json.dumps(GOOD))
+    assert costs.current() == Costs((1, 1), (1, 1), (1, 1), (1, 1), (1, 1), 0.1)
+
+
+def test_a_machine_is_measured(monkeypatch):
+    monkeypatch.setattr(pricing, "_N", 5000)
+    monkeypatch.setattr(pricing, "_SETS", 6)
+    monkeypatch.setattr(pricing, "_TIMES", 1)
+    found = nearly.measure_costs(threads=2)
+    assert costs.current() == found
+    for line in (found.compared, found.scanned, found.exactly, found.again, found.panel):
+        assert line[0] >= 0
+        assert line[1] > 0
+    costs.use(None)
+    assert costs.current() == found  # kept
+    costs.use(costs.WRITTEN)
+    assert nearly.measure_costs(save=False, threads=1) == costs.current() != costs.WRITTEN
+
+
+def test_plans_follow_the_costs_and_indexes_do_not(tmp_path):
+    rng = np.random.default_rng(0)
+    axes = rng.standard_normal((6, 40))
+    vectors = (rng.standard_normal((9000, 6)) @ axes).astype(np.float32)
+    some = rng.random(9000) < 0.3
+    plans = {}
+    for name, one in (("quick", (0.001, 0.001)), ("slow", (900.0, 900.0))):
+        costs.use(Costs(scanned=one, exactly=one))
+        index = nearly.Vamana(vectors, degree=16, beam=40, seed=1)
+        plans[name] = index.search(vectors[0], where=Filter.from_mask(some), recall=0.9).plan
+        index.save(tmp_path / name)
+    assert "scan" in plans["quick"].split(";")[0]
+    assert plans["slow"].startswith("Vamana")
+    assert (tmp_path / "quick").read_bytes() == (tmp_path / "slow").read_bytes()
