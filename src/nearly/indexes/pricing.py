@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.filters import Filter
+from nearly.hits import Hits
 from nearly.indexes import sifting
 from nearly.indexes.needs import Needs
 from nearly.indexes.ready import made_ready
@@ -139,11 +141,11 @@ def _walked(index: Vamana, queries: NDArray[np.float32]) -> float:
     sieve = sifting.made(index, _K, 0.95, 2.0)
     way = sifting.Way(sieve, 1 << 30, "to be measured")
     rng = np.random.default_rng(1)
-    ready = []
-    for _ in range(_SETS):
+    asked = []
+    for query in queries[:_SETS]:
         allowed = index._filter(Filter.from_mask(rng.random(_N) < 0.1))
-        ready.append((made_ready(index, allowed, _K, sieve.how, way, by_codes=True), allowed))
-    asked = list(zip(ready, queries, strict=False))
-    stats = [one.ask(index, allowed, query).stats for (one, allowed), query in asked]  # type: ignore[union-attr]
-    work = sum(each.n_distances + costs.LIST * each.n_hops for each in stats)
-    return _least(lambda: [one.ask(index, allowed, query) for (one, allowed), query in asked]) / work
+        one = made_ready(index, allowed, _K, sieve.how, way, by_codes=True)
+        asked.append(partial(one.ask, index, allowed, query))
+    stats = [cast(Hits, ask()).stats for ask in asked]
+    work = sum(each.n_distances + costs.LIST * each.n_hops for each in stats if each is not None)
+    return _least(lambda: [ask() for ask in asked]) / work
