@@ -164,10 +164,11 @@ void fastscan(In<uint8_t, 2> tables, In<uint8_t, 3> packed, Out<uint16_t, 2> out
   k::active().fastscan(tables.data(), packed.data(), groups, blocks, out.data());
 }
 
-void project(In<int16_t, 1> query, In<int8_t, 1> matrix, Out<int32_t, 1> out) {
-  const size_t dim = query.shape(0), outputs = out.shape(0);
-  require(dim % 2 == 0 && outputs % 16 == 0 && matrix.shape(0) == dim * outputs, "project: shapes disagree");
-  k::active().project(query.data(), matrix.data(), dim, outputs, out.data());
+void project(In<int16_t, 2> queries, In<int8_t, 1> matrix, Out<int32_t, 2> out) {
+  const size_t n = queries.shape(0), dim = queries.shape(1), outputs = out.shape(1);
+  require(out.shape(0) == n && dim % 2 == 0 && outputs % 16 == 0 && matrix.shape(0) == dim * outputs,
+          "project: shapes disagree");
+  k::active().project(queries.data(), n, matrix.data(), dim, outputs, out.data());
 }
 
 // out = rows @ columns.T in float32; each output is one sum in order, whatever the threads.
@@ -308,7 +309,7 @@ void kernels(nb::module_& m) {
         "grids"_a.noconvert(), "out"_a.noconvert(), "clipped"_a.noconvert());
   m.def("cut", &cut, "magnitudes"_a.noconvert(), "signs"_a.noconvert(), "scale"_a, "lead"_a, "further"_a, "out"_a.noconvert());
   m.def("fastscan", &fastscan, "tables"_a.noconvert(), "packed"_a.noconvert(), "out"_a.noconvert());
-  m.def("project", &project, "query"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
+  m.def("project", &project, "queries"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert());
   m.def("products", &products, "rows"_a.noconvert(), "columns"_a.noconvert(), "out"_a.noconvert(), "threads"_a = 0);
   m.def("widen", &widen, "row"_a.noconvert(), "element"_a, "scale"_a, "out"_a.noconvert());
   m.def("center", &center, "x"_a.noconvert(), "center"_a.noconvert());

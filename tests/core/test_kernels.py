@@ -349,15 +349,15 @@ def test_own_codes_are_halved(simd_target, rng, size):
 
 @over("outputs", [16, 32, 48, 64, 80, 128, 144])
 def test_projection_is_exact(simd_target, rng, outputs):
-    for dim in (2, 4, 30, 64, 102):
+    for dim, n in ((2, 1), (4, 4), (30, 3), (64, 9), (102, 6)):
         matrix = rng.integers(-127, 128, (dim, outputs)).astype(np.int8)
-        query = rng.integers(-32767, 32768, dim).astype(np.int16)
-        query[rng.random(dim) < 0.3] = 0
-        query[:2] = 0  # a whole pair, which is skipped
+        queries = rng.integers(-32767, 32768, (n, dim)).astype(np.int16)
+        queries[rng.random((n, dim)) < 0.3] = 0
+        queries[:, :2] = 0  # a whole pair, which is skipped
         pairs = np.ascontiguousarray(matrix.reshape(dim // 2, 2, outputs).transpose(0, 2, 1)).ravel()
-        out = np.full(outputs, -1, np.int32)
-        _core.project(query, pairs, out)
-        np.testing.assert_array_equal(out, query.astype(np.int64) @ matrix.astype(np.int64))
+        out = np.full((n, outputs), -1, np.int32)
+        _core.project(queries, pairs, out)
+        np.testing.assert_array_equal(out, queries.astype(np.int64) @ matrix.astype(np.int64))
 
 
 def products(rows, columns, threads=1):

@@ -21,6 +21,12 @@ class Scorer {
   virtual size_t prepared_bytes() const = 0;
   // `query`: dim floats, or packed bits for bit metrics.
   virtual void prepare(const void* query, void* prepared) const = 0;
+  // The same of n queries, so many bytes apart, into places so many bytes apart: bit for bit, in less time where they can share
+  // what a query takes.
+  virtual void prepare_many(const void* queries, size_t query_stride, size_t n, void* prepared, size_t stride) const {
+    for (size_t i = 0; i < n; ++i)
+      prepare(static_cast<const char*>(queries) + i * query_stride, static_cast<char*>(prepared) + i * stride);
+  }
   // The same from a stored row, for building.
   virtual void prepare_row(Row row, void* prepared) const = 0;
   // out[i] = distance of row rows[i]. Above `bound` any value >= bound will do.

@@ -116,9 +116,9 @@ struct Table {
   // value[i] = <row i, c> - halves[c], halves being |c|^2 / 2, and infinite past the last center.
   void (*nearest)(const float* rows, size_t row_stride, size_t n, const float* packed, const float* halves, size_t dim,
                   size_t panels, uint32_t* label, float* value);
-  // out[p] = sum_j query[j] * matrix[j][p]; matrix holds pairs of dimensions beside each other:
+  // out[q][p] = sum_j queries[q][j] * matrix[j][p]; matrix holds pairs of dimensions beside each other:
   // matrix[(j / 2 * outputs + p) * 2 + j % 2]. dim even, outputs a multiple of 16.
-  void (*project)(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out);
+  void (*project)(const int16_t* queries, size_t n, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out);
   // Symmetric rounding to whole numbers in [-limit, limit]; returns the step, 0 when all are 0. Equal on every target.
   float (*quantize16)(const float* x, size_t n, float limit, int16_t* out);
   float (*quantize8)(const float* x, size_t n, float limit, int8_t* out);

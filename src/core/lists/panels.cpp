@@ -30,15 +30,16 @@ class Panels {
     const size_t bytes = (coded.codes->prepared_bytes() + 63) / 64 * 64;
     const Buffer prepared = buffer(width_ * bytes);
     std::vector<const void*> each(width_);
-    candidates_.reserve(n_);
-    for (size_t q = 0; q < n_; ++q) {
-      // However many cannot be told apart, to compare these is less than to compare all: it never gives up.
-      candidates_.emplace_back(std::min(std::max(r.k, kFewest), std::max<size_t>(1, n_nodes)), n_nodes);
-      void* at = static_cast<char*>(prepared.get()) + q % width_ * bytes;
-      coded.codes->prepare(r.queries + (begin + q) * r.query_bytes, at);
-      each[q % width_] = at;
-      if (q % width_ == width_ - 1 || q == n_ - 1) scorer.pack(by, each.data(), q % width_ + 1, panel(q / width_));
+    for (size_t i = 0; i < width_; ++i) each[i] = static_cast<char*>(prepared.get()) + i * bytes;
+    for (size_t first = 0; first < n_; first += width_) {
+      const size_t some = std::min(width_, n_ - first);
+      coded.codes->prepare_many(r.queries + (begin + first) * r.query_bytes, r.query_bytes, some, prepared.get(), bytes);
+      scorer.pack(by, each.data(), some, panel(first / width_));
     }
+    // However many cannot be told apart, to compare these is less than to compare all: it never gives up.
+    candidates_.reserve(n_);
+    for (size_t q = 0; q < n_; ++q)
+      candidates_.emplace_back(std::min(std::max(r.k, kFewest), std::max<size_t>(1, n_nodes)), n_nodes);
   }
 
   void meet(const Row* rows, size_t n) {

@@ -61,19 +61,24 @@ const float* Codes::header(const uint8_t* row) const {
 
 size_t Codes::prepared_bytes() const { return 64 + rows_->stride() * (spec_.bits == 8 ? 1 : 2) + 64; }
 
-void Codes::project(const float* input, float* out) const {
+void Codes::project(const float* input, size_t n, float* out) const {
   const kernels::Table& k = kernels::active();
   const size_t inputs = spec_.padded_input(), outputs = spec_.padded_dims();
   // Integer sums must fit 32 bits: |sum| <= inputs * 127 * limit.
   const float limit = std::floor(std::min(32767.0f, 2147483647.0f / (127.0f * static_cast<float>(inputs))));
   thread_local std::vector<int16_t> rounded;
   thread_local std::vector<int32_t> sums;
-  rounded.assign(inputs, 0);
-  sums.resize(outputs);
-  const float step = k.quantize16(input, spec_.input_dim(), limit, rounded.data());
-  k.project(rounded.data(), spec_.matrix.data(), inputs, outputs, sums.data());
-  for (size_t p = 0; p < spec_.dims; ++p)
-    out[p] = static_cast<float>(sums[p]) * (step * spec_.matrix_scale[p]) - spec_.offset[p];
+  thread_local std::vector<float> steps;
+  rounded.assign(n * inputs, 0);
+  sums.resize(n * outputs);
+  steps.resize(n);
+  for (size_t i = 0; i < n; ++i)
+    steps[i] = k.quantize16(input + i * spec_.input_dim(), spec_.input_dim(), limit, rounded.data() + i * inputs);
+  k.project(rounded.data(), n, spec_.matrix.data(), inputs, outputs, sums.data());
+  for (size_t i = 0; i < n; ++i)
+    for (size_t p = 0; p < spec_.dims; ++p)
+      out[i * spec_.dims + p] =
+          static_cast<float>(sums[i * outputs + p]) * (steps[i] * spec_.matrix_scale[p]) - spec_.offset[p];
 }
 
 // z: the query about the center; for a product, about 0. Writes constant, factor and the quantized query; the caller adds
@@ -112,23 +117,31 @@ void Codes::quantize_for_product(float* z, float with_mean, Query* out) const {
   out->constant -= with_mean;
 }
 
-void Codes::prepare(const void* query, void* prepared) const {
-  thread_local std::vector<float> form, z;
-  form.resize(spec_.input_dim());
-  spec_.query(static_cast<const float*>(query), form.data());
-  z.resize(spec_.dims);
+void Codes::prepare_many(const void* queries, size_t query_stride, size_t n, void* prepared, size_t stride) const {
+  thread_local std::vector<float> forms, images;
+  const size_t inputs = spec_.input_dim(), dims = spec_.dims;
+  forms.resize(n * inputs);
+  images.resize(n * dims);
+  for (size_t i = 0; i < n; ++i)
+    spec_.query(reinterpret_cast<const float*>(static_cast<const char*>(queries) + i * query_stride), &forms[i * inputs]);
   if (spec_.matrix.empty())
-    std::copy(form.begin(), form.end(), z.begin());
+    std::copy(forms.begin(), forms.end(), images.begin());
   else
-    project(form.data(), z.data());
-  if (spec_.product()) {
-    float with_mean = 0;
-    for (size_t j = 0; j < spec_.mean.size(); ++j) with_mean += form[j] * spec_.mean[j];
-    for (size_t j = 0; j < spec_.offset.size(); ++j) z[j] += spec_.offset[j];
-    return quantize_for_product(z.data(), with_mean, static_cast<Query*>(prepared));
+    project(forms.data(), n, images.data());
+  for (size_t i = 0; i < n; ++i) {
+    const float* form = &forms[i * inputs];
+    float* z = &images[i * dims];
+    auto* out = reinterpret_cast<Query*>(static_cast<char*>(prepared) + i * stride);
+    if (spec_.product()) {
+      float with_mean = 0;
+      for (size_t j = 0; j < spec_.mean.size(); ++j) with_mean += form[j] * spec_.mean[j];
+      for (size_t j = 0; j < spec_.offset.size(); ++j) z[j] += spec_.offset[j];
+      quantize_for_product(z, with_mean, out);
+      continue;
+    }
+    for (size_t j = 0; j < dims; ++j) z[j] -= spec_.center[j];
+    quantize(z, out);
   }
-  for (size_t j = 0; j < spec_.dims; ++j) z[j] -= spec_.center[j];
-  quantize(z.data(), static_cast<Query*>(prepared));
 }
 
 // Steps are equal in all dimensions: the row's own codes, centered and halved, are the quantized query.

@@ -41,7 +41,8 @@ class Codes final : public Coded, public PanelScorer {
   void decode(Row row, float* out) const override;  // in the projected space
 
   size_t prepared_bytes() const override;
-  void prepare(const void* query, void* prepared) const override;
+  void prepare(const void* query, void* prepared) const override { prepare_many(query, 0, 1, prepared, 0); }
+  void prepare_many(const void* queries, size_t query_stride, size_t n, void* prepared, size_t stride) const override;
   void prepare_row(Row row, void* prepared) const override;
   void score(const void* prepared, const Row* rows, size_t n, float bound, float* out) const override;
   void score_range(const void* prepared, Row first, size_t n, float* out) const override;
@@ -59,7 +60,8 @@ class Codes final : public Coded, public PanelScorer {
   void quantize(const float* z, Query* out) const;
   void quantize_for_product(float* z, float with_mean, Query* out) const;
   void prepare_from_codes(const uint8_t* row, Query* out) const;
-  void project(const float* input, float* out) const;
+  // Of n inputs, one after another.
+  void project(const float* inputs, size_t n, float* out) const;
   void score_block(const Query& query, const uint8_t* base, const Row* rows, size_t n, float* out) const;
   void encode(const float* z, float left_out, uint8_t* row) const;
   const float* header(const uint8_t* row) const;

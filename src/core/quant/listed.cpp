@@ -174,7 +174,7 @@ void Listed::project(const float* input, float* out) const {
   rounded.assign(inputs, 0);
   sums.resize(spec_.padded_dims());
   const float step = k.quantize16(input, spec_.dim, limit, rounded.data());
-  k.project(rounded.data(), spec_.matrix.data(), inputs, spec_.padded_dims(), sums.data());
+  k.project(rounded.data(), 1, spec_.matrix.data(), inputs, spec_.padded_dims(), sums.data());
   for (size_t p = 0; p < spec_.dims; ++p) out[p] = static_cast<float>(sums[p]) * (step * spec_.matrix_scale[p]);
 }
 

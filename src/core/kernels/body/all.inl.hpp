@@ -77,7 +77,7 @@ const Table table = {
     whole_products,
     reaching,
     nearest,
-    project_query,
+    project_queries,
     quantize<int16_t>,
     quantize<int8_t>,
     largest_magnitude,

@@ -153,27 +153,39 @@ int32_t halve(const uint8_t* codes, size_t n, int8_t* out) {
   return sum;
 }
 
-// out[p] = sum_j query[j] * matrix[j][p]. Pairs of zeros are skipped: pictures and histograms are full of them.
-void project_query(const int16_t* query, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out) {
-  memset(out, 0, outputs * sizeof *out);
-  constexpr size_t kBlock = 8;  // vectors of outputs kept in registers
-  for (size_t first = 0; first < outputs; first += kBlock * kLanes) {
-    const size_t vectors = (outputs - first) / kLanes < kBlock ? (outputs - first) / kLanes : kBlock;
-    Ints sum[kBlock];
-    NEARLY_UNROLL for (size_t v = 0; v < kBlock; ++v) sum[v] = Ints{};
-    for (size_t j = 0; j < dim; j += 2) {
-      const int32_t pair = load_as<int32_t>(query + j);
-      if (pair == 0) continue;
-      const Shorts q = (Shorts)(Ints{} + pair);
-      const int8_t* m = matrix + (j / 2 * outputs + first) * 2;
-      if (vectors == kBlock) {
-        NEARLY_UNROLL for (size_t v = 0; v < kBlock; ++v) sum[v] += pair_products(widen(m + v * kShorts), q);
-      } else {
-        for (size_t v = 0; v < vectors; ++v) sum[v] += pair_products(widen(m + v * kShorts), q);
-      }
+// kVectors vectors of outputs of kQueries queries in registers: a part of the matrix is widened once for all of these.
+template <size_t kQueries, size_t kVectors>
+__attribute__((always_inline)) inline void project_part(const int16_t* queries, const int8_t* matrix, size_t dim,
+                                                        size_t outputs, size_t first, int32_t* out) {
+  Ints sum[kQueries][kVectors];
+  NEARLY_UNROLL for (size_t q = 0; q < kQueries; ++q)
+    NEARLY_UNROLL for (size_t v = 0; v < kVectors; ++v) sum[q][v] = Ints{};
+  for (size_t j = 0; j < dim; j += 2) {
+    int32_t pair[kQueries], any = 0;
+    NEARLY_UNROLL for (size_t q = 0; q < kQueries; ++q) any |= pair[q] = load_as<int32_t>(queries + q * dim + j);
+    if (any == 0) continue;  // pictures and histograms are full of zeros
+    const int8_t* m = matrix + (j / 2 * outputs + first) * 2;
+    NEARLY_UNROLL for (size_t v = 0; v < kVectors; ++v) {
+      const Shorts wide = widen(m + v * kShorts);
+      NEARLY_UNROLL for (size_t q = 0; q < kQueries; ++q) sum[q][v] += pair_products(wide, (Shorts)(Ints{} + pair[q]));
     }
-    for (size_t v = 0; v < vectors; ++v) store_as(out + first + v * kLanes, sum[v]);
   }
+  NEARLY_UNROLL for (size_t q = 0; q < kQueries; ++q)
+    NEARLY_UNROLL for (size_t v = 0; v < kVectors; ++v) store_as(out + q * outputs + first + v * kLanes, sum[q][v]);
+}
+
+template <size_t kQueries, size_t kVectors>
+void project_some(const int16_t* queries, const int8_t* matrix, size_t dim, size_t outputs, size_t first, int32_t* out) {
+  for (; first + kVectors * kLanes <= outputs; first += kVectors * kLanes)
+    project_part<kQueries, kVectors>(queries, matrix, dim, outputs, first, out);
+  if constexpr (kVectors > 1) project_some<kQueries, kVectors / 2>(queries, matrix, dim, outputs, first, out);
+}
+
+// out[q][p] = sum_j queries[q][j] * matrix[j][p], of n queries of dim numbers each.
+void project_queries(const int16_t* queries, size_t n, const int8_t* matrix, size_t dim, size_t outputs, int32_t* out) {
+  size_t q = 0;
+  for (; q + 4 <= n; q += 4) project_some<4, kBytes == 64 ? 4 : 2>(queries + q * dim, matrix, dim, outputs, 0, out + q * outputs);
+  for (; q < n; ++q) project_some<1, 8>(queries + q * dim, matrix, dim, outputs, 0, out + q * outputs);
 }
 
 float largest_magnitude(const float* x, size_t n) {
