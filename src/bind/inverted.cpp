@@ -45,7 +45,8 @@ using Counters = std::tuple<uint64_t, uint64_t, uint64_t>;
 std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uint8_t, 2> queries, int metric, size_t width,
                                float reach, size_t depth, bool all_held, Out<int64_t, 2> ids, Out<float, 2> distances,
                                Out<uint32_t, 1> counts, Words filter, size_t threads, Counts holds, float beyond,
-                               float spread, size_t most) {
+                               float spread, size_t most, std::optional<In<uint32_t, 2>> near,
+                               std::optional<In<float, 2>> near_distances) {
   lists::Request r = request(index, query_bytes, queries, metric, threads);
   r.k = ids.shape(1);
   require(ids.shape(0) == r.n && distances.shape(0) == r.n && distances.shape(1) == r.k && counts.shape(0) == r.n &&
@@ -55,8 +56,18 @@ std::optional<Counters> search(const Inverted& index, size_t query_bytes, In<uin
   r.distances = distances.data();
   r.counts = counts.data();
   require(!holds || holds->shape(0) == index.n_lists(), "Inverted.search: a count for each list");
-  const lists::Effort effort{width, reach, std::max(depth, r.k), all_held, holds ? holds->data() : nullptr, beyond,
-                             spread, most};
+  lists::Effort effort{width, reach, std::max(depth, r.k), all_held, holds ? holds->data() : nullptr, beyond, spread, most};
+  require(near.has_value() == near_distances.has_value(), "Inverted.search: lists that are near come with distances");
+  if (near) {
+    require(near->shape(0) == r.n && near_distances->shape(0) == r.n && near->shape(1) == near_distances->shape(1),
+            "Inverted.search: near lists disagree");
+    require(std::all_of(near->data(), near->data() + near->size(),
+                        [&](uint32_t list) { return list < index.n_lists() || list == kNone; }),
+            "Inverted.search: a near list does not exist");
+    effort.near = near->data();
+    effort.near_distances = near_distances->data();
+    effort.n_near = near->shape(1);
+  }
   nb::gil_scoped_release release;
   const auto work = unless_retired([&] { return index.search(r, effort, poll()); });
   if (!work) return std::nullopt;
@@ -170,7 +181,8 @@ void inverted(nb::module_& m) {
       .def("search", &search, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "width"_a, "reach"_a, "depth"_a,
            "all_held"_a, "ids"_a.noconvert(), "distances"_a.noconvert(), "counts"_a.noconvert(), "filter"_a.noconvert() = nb::none(),
            "threads"_a = 0, "holds"_a.noconvert() = nb::none(), "beyond"_a = -std::numeric_limits<float>::infinity(),
-           "spread"_a = std::numeric_limits<float>::infinity(), "most"_a = ~size_t{0} >> 1)
+           "spread"_a = std::numeric_limits<float>::infinity(), "most"_a = ~size_t{0} >> 1,
+           "near"_a.noconvert() = nb::none(), "near_distances"_a.noconvert() = nb::none())
       .def("gaps", &gaps, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "out"_a.noconvert(), "nearest"_a.noconvert(),
            "threads"_a = 0)
       .def("estimates", &estimates, "query_bytes"_a, "queries"_a.noconvert(), "metric"_a, "slots"_a.noconvert(),

@@ -84,7 +84,9 @@ CALLS = {
     ),
     "dots of 3 bits": lambda: _core.dots(np.zeros(8, np.int8), ROWS, 3, np.zeros(5, np.int32)),
     "dots with a short query": lambda: _core.dots(np.zeros(8, np.int8), ROWS, 4, np.zeros(5, np.int32)),
-    "an odd projection": lambda: _core.project(np.zeros((1, 3), np.int16), np.zeros(48, np.int8), np.zeros((1, 16), np.int32)),
+    "an odd projection": lambda: _core.project(
+        np.zeros((1, 3), np.int16), np.zeros(48, np.int8), np.zeros((1, 16), np.int32)
+    ),
     "products that do not fit": lambda: _core.products(
         np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32), np.zeros((2, 2), np.float32)
     ),

@@ -107,6 +107,12 @@ class Inverted::Answer {
   void answer(size_t q, Work& work) {
     const uint8_t* query = r_.queries + q * r_.query_bytes;
     if (index_.blocks_) index_.blocks_->prepare(query, codes_.get());
+    guided_ = guided(q);
+    if (guided_) {
+      read(q, work);
+      if (r_.counts[q] == r_.k) return;
+      guided_ = false;  // they hold too little
+    }
     if (index_.centers_) index_.centers_->prepare(query, centers_.get());
     choose(q);
     work.distances += index_.n_lists_;
@@ -114,6 +120,11 @@ class Inverted::Answer {
       Best none(r_.k);
       return write_answer(*index_.rows_, r_, q, none);
     }
+    read(q, work);
+  }
+
+ private:
+  void read(size_t q, Work& work) {
     if (index_.blocks_)
       by_blocks(q, work);
     else if (index_.codes_ != index_.store_)
@@ -122,7 +133,22 @@ class Inverted::Answer {
       by_vectors(q, work);
   }
 
- private:
+  // Whether the lists that something else found are all that are to be looked at: others are out of reach, or too many.
+  bool guided(size_t q) {
+    if (effort_.n_near == 0 || effort_.holds) return false;
+    const uint32_t* near = effort_.near + q * effort_.n_near;
+    const float* distances = effort_.near_distances + q * effort_.n_near;
+    if (near[0] == kNone) return false;
+    const float bound = farthest(r_, q, distances[0], effort_.reach);
+    lists_.clear();
+    n_read_ = 0;
+    for (size_t i = 0; i < effort_.n_near && near[i] != kNone; ++i) {
+      if (distances[i] > bound || lists_.size() == effort_.width) return true;
+      lists_.push_back(word(distances[i], near[i]));
+    }
+    return lists_.size() == effort_.width || lists_.size() == index_.n_lists_;
+  }
+
   // The lists to look at, nearest first: those within reach, and at most `width`.
   void choose(size_t q) {
     index_.from_centers(centers_.get(), codes_.get(), from_.data());
@@ -169,7 +195,7 @@ class Inverted::Answer {
   // More lists, where those read so far hold too little that passes, or others may hold what is nearer than the k-th of so
   // many found, whose distance by vectors is known; false if none.
   bool more(size_t q, size_t n_found, float kth) {
-    if (n_read_ == numbers_.size()) return false;
+    if (guided_ || n_read_ == numbers_.size()) return false;
     if (n_found < r_.k) {  // the nearest are the first of all
       choose_within(std::numeric_limits<float>::infinity(), 2 * n_read_ + 2);
     } else {
@@ -251,7 +277,7 @@ class Inverted::Answer {
     const ListScorer& blocks = *index_.blocks_;
     by_estimates(q, work, [&](Row list, Row first, size_t n, int64_t* out) {
       float base = from_[list];
-      if (index_.centers_) blocks.centers(codes_.get(), list, 1, &base);  // lists were chosen by something else
+      if (index_.centers_ || guided_) blocks.centers(codes_.get(), list, 1, &base);  // lists were chosen by something else
       return blocks.scan(codes_.get(), base, first, n, bound_, out);
     });
   }
@@ -376,6 +402,7 @@ class Inverted::Answer {
   std::vector<Row> numbers_;    // of lists: 0, 1, 2, ..., or those in which something passes
   std::vector<int64_t> lists_;  // words, nearest first
   size_t n_read_ = 0;  // of lists_
+  bool guided_ = false;  // they were found by something else
   std::vector<int64_t> near_;
   size_t n_near_ = 0, n_held_ = 0;  // words in near_; the first of them are known to pass
   size_t room_ = 0;                 // words in near_ at which it is cut

@@ -37,6 +37,11 @@ struct Effort {
   // infinity: they are not. A query of which more than `most` are left gives up: its count is 0.
   float spread = std::numeric_limits<float>::infinity();
   size_t most = ~size_t{0};
+  // Lists near to each query that something else found, n_near a query: nearest first, kNone where there are fewer, and how
+  // far their centers are as `centers` compares them. A query that they do not suffice for compares all centers.
+  const uint32_t* near = nullptr;
+  const float* near_distances = nullptr;
+  size_t n_near = 0;
 };
 
 struct Work {

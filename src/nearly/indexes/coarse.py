@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.errors import InputError
+from nearly.indexes.guide import Guide
 from nearly.indexes.store import Store, as_bytes
 from nearly.metrics import Metric
 from nearly.quantizers import Scalar
@@ -31,11 +32,25 @@ class Centers(NamedTuple):
         What vectors go through before; None compares them as they are.
     means : ndarray of shape (n_lists, dim), float32, or None
         Where codes are of residuals and centers have fewer dimensions than vectors: the mean of each list's vectors.
+    guide : Guide or None
+        Finds those near to a query where they are many.
     """
 
     rows: NDArray[Any]
     coarse: FittedTransform | None = None
     means: NDArray[np.float32] | None = None
+    guide: Guide | None = None
+
+    def queries(self, rows: NDArray[np.float32], metric: Metric, threads: int) -> NDArray[np.float32]:
+        """Queries where centers are."""
+        if metric.name == "cosine":
+            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+            rows = rows * (1 / np.where(lengths > 0, lengths, 1)).astype(np.float32)[:, None]
+        if self.coarse is None:
+            return rows
+        out = np.empty((len(rows), self.coarse.dims), np.float32)
+        self.coarse.map.apply(np.ascontiguousarray(rows), metric.name != "ip", out, threads)
+        return out
 
     @property
     def origins(self) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from nearly.indexes.alone import CodedStore, fitted_to, told
 from nearly.indexes.base import REFINE, Index, Placed, Progress, surely
 from nearly.indexes.coarse import Centers, check_coarse, fit_coarse
 from nearly.indexes.each import is_for_each
+from nearly.indexes.guide import Near
 from nearly.indexes.ivf_contract import Held, ListContract, Probe
 from nearly.indexes.list_codes import ListCodes
 from nearly.indexes.lists import SPILLS, Lists, second
@@ -362,10 +363,14 @@ class IVF(Index):
         bits = None if chosen is None else chosen.bits
         while work is None:  # until the lists that were searched are not retired meanwhile
             core, held = (self._core, None) if chosen is None else self._held(chosen)[:2]
+            near = None if held is not None else self._near(rows, how, core, threads)
+            found, away = (None, None) if near is None else (near.lists, near.distances)
             work = core.search(
                 store.query_bytes, rows, store.metric.number, how.width, how.reach, how.depth, not self._n_removed, ids,
-                distances, counts, bits, threads, held, how.beyond, how.spread, how.most,
+                distances, counts, bits, threads, held, how.beyond, how.spread, how.most, found, away,
             )  # fmt: skip
+            if work is not None and near is not None:
+                work = (work[0] + near.n_distances, *work[1:])
         plan, expected = how.context.plan, how.context.expected_recall
         short = np.flatnonzero(counts < min(k, passing))
         if len(short):
@@ -375,6 +380,15 @@ class IVF(Index):
         if chosen is not None:
             plan += f"; {passing} of {len(self)} vectors pass"
         return Hits(ids, distances, single, SearchContext(store.metric, plan, expected), work)
+
+    def _near(self, rows: NDArray[np.uint8], how: Probe, core: Any, threads: int) -> Near | None:
+        """Lists near to queries, where a guide finds them; None where the core compares all centers."""
+        guide = self._lists.centers.guide
+        if not how.guided or guide is None or core is not self._core:
+            return None
+        return guide.near(
+            self._lists.centers.queries(rows.view(np.float32), self._store.metric, threads), how.guided, threads
+        )
 
     def _scan(self, rows: NDArray[np.uint8], k: int, single: bool, chosen: Any, threads: int, plan: str) -> Hits:
         hits = super()._scan(rows, k, single, chosen, threads, plan)

@@ -13,6 +13,7 @@ from nearly.errors import FormatError, InputError, StateError
 from nearly.hits import SearchContext
 from nearly.indexes import calibration
 from nearly.indexes.contract import PROOF, Contract, proven
+from nearly.indexes.guide import RECALL as GUIDE_RECALL
 from nearly.indexes.store import NONE
 from nearly.quantizers.base import CODED
 from nearly.tuning import probing
@@ -31,6 +32,7 @@ _MOST_KEPT = 125  # queries of each group by which depths are measured: each is 
 _INDISTINCT = 16  # times the usual number of vectors to rank, above which a query is scanned: by hand
 _FEW = 8  # one in so many of what passes is as good a reason
 _ROUNDS = 4  # times that a search under a filter looks how near what it found is
+_WIDE, _LEAST_FOUND = 3, 16  # lists that are found, for each within reach on average, and more
 _RANKED = 10  # neighbors that depths are multiples of at least: for so many they were measured
 
 
@@ -46,7 +48,7 @@ class Probe(NamedTuple):
     """How one search goes: lists within a reach, at most so many of them, or a scan.
 
     Under a filter lists as far ``beyond`` the k-th nearest found, too, and vectors ranked that are no farther by their
-    codes than by a ``spread``, at most so many.
+    codes than by a ``spread``, at most so many. So many lists are ``guided`` to; 0: all centers are compared.
     """
 
     width: int
@@ -57,6 +59,7 @@ class Probe(NamedTuple):
     beyond: float = -np.inf
     spread: float = np.inf
     most: int = 1 << 62
+    guided: int = 0
 
 
 class ListContract(Contract):
@@ -156,6 +159,9 @@ class ListContract(Contract):
             return _scan(index, f"{n} vectors are left, too few to calibrate lists on anew")
         code, vector = index._costs()
         n_codes = int(index._lists.sizes.sum())
+        how = self._guided(index, k, target, told)
+        if how is not None:
+            return how
         chosen = curve.choose(k, target, n_codes, code, vector)
         if chosen is None:
             best = f"recall {target:g} is beyond the lists, which reached {curve.best(k):.3f}"
@@ -166,6 +172,25 @@ class ListContract(Contract):
         plan = f"{_name(index)}, {chosen.scanned:.1%} of vectors compared for recall {target * told:g}, {self._basis}"
         context = SearchContext(index._store.metric, plan, round(chosen.expected * told, 6))
         return Probe(len(index._lists), chosen.reach, depth, context, False)
+
+    def _guided(self, index: "IVF", k: int, target: float, told: float) -> Probe | None:
+        """The same where a guide finds lists, which may miss some: lists are to hold so much more. None where all
+        centers are to be compared."""
+        guide, curve = index._lists.centers.guide, self.probing
+        if guide is None or curve is None or target >= GUIDE_RECALL:
+            return None
+        code, vector = index._costs()
+        n_codes = int(index._lists.sizes.sum())
+        chosen = curve.choose(k, target / GUIDE_RECALL, n_codes, code, vector)
+        if chosen is None:
+            return None
+        depth, wanted = self._depth(index, k, chosen.depth), _wanted(chosen.scanned * len(index._lists))
+        if wanted > guide.most() or self._cost(index, chosen.scanned * n_codes, depth) >= len(index):
+            return None
+        plan = (f"{_name(index)}, {chosen.scanned:.1%} of vectors compared, in lists found by a graph over centers, for "
+                f"recall {target * told:g}, {self._basis}")  # fmt: skip
+        context = SearchContext(index._store.metric, plan, round(chosen.expected * GUIDE_RECALL * told, 6))
+        return Probe(len(index._lists), chosen.reach, depth, context, False, guided=wanted)
 
     @property
     def _basis(self) -> str:
@@ -217,7 +242,9 @@ class ListContract(Contract):
         expected = None if self.probing is None else self.probing.at_width(k, width) * told
         factor = 4.0 if self.probing is None else float(self.probing.depths[-1])
         context = SearchContext(index._store.metric, f"{_name(index)}, effort {width}", expected)
-        return Probe(width, np.inf, self._depth(index, k, factor), context, False)
+        guide = index._lists.centers.guide
+        guided = width if guide is not None and width <= guide.most() else 0
+        return Probe(width, np.inf, self._depth(index, k, factor), context, False, guided=guided)
 
     def _depth(self, index: "IVF", k: int, factor: float) -> int:
         return k if index._codes.codes is None else math.ceil(max(k, _RANKED) * factor)
@@ -388,6 +415,11 @@ def _delivered(index: "IVF", nodes: NDArray[np.uint32], how: Probe) -> NDArray[n
     else:
         truth = _truth(index, rows, k, nodes, 0)[0]
     return np.asarray((_looked(index, rows, k, nodes, how.depth, 0, how) <= truth[:, -1:]).mean(axis=1))
+
+
+def _wanted(n_lists: float) -> int:
+    """How many lists to find, where so many are within reach on average: few queries have more, which compare all."""
+    return math.ceil(_WIDE * n_lists) + _LEAST_FOUND
 
 
 def _name(index: "IVF") -> str:

@@ -9,6 +9,7 @@ from nearly import _core, storage
 from nearly.errors import FormatError, InputError
 from nearly.indexes import list_codes
 from nearly.indexes.coarse import Centers, check_coarse
+from nearly.indexes.guide import guide_restored, guide_state
 from nearly.indexes.ivf_contract import ListContract
 from nearly.indexes.lists import CHUNK, SPILLS, Lists
 from nearly.indexes.store import NONE, Store
@@ -49,12 +50,16 @@ def state(index: "IVF") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 def _state_of(centers: Centers) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and configuration of centers."""
     parts: dict[str, NDArray[Any]] = {"centers": centers.rows}
+    config: dict[str, Any] = {}
+    if centers.guide is not None:
+        guide, config["guide"] = guide_state(centers.guide)
+        parts |= guide
     if centers.coarse is None:
-        return parts, {}
+        return parts, config
     fitted, values = centers.coarse.state()
     if centers.means is not None:
         parts["means"] = centers.means
-    return parts | {f"{_COARSE}{name}": array for name, array in fitted.items()}, {"coarse": values}
+    return parts | {f"{_COARSE}{name}": array for name, array in fitted.items()}, config | {"coarse": values}
 
 
 def _centers(file: storage.File, store: Store, n_lists: int, coarse: Any, of_residuals: bool) -> Centers:
@@ -75,7 +80,7 @@ def _centers(file: storage.File, store: Store, n_lists: int, coarse: Any, of_res
         means = np.array(storage.require(file, "means", np.float32, (n_lists, store.dim)))
     if not all(np.isfinite(part).all() for part in (rows, means) if part is not None):
         raise FormatError(f"{file.path} is damaged: a center is not finite")
-    return Centers(rows, fitted, means)
+    return Centers(rows, fitted, means, guide_restored(file, rows, store.metric))
 
 
 def restore(index: "IVF", file: storage.File) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nearly import _core, kmeans
 from nearly.indexes.coarse import Centers, in_space, scorer_of
+from nearly.indexes.guide import guide_over
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.transforms import FittedTransform
 
@@ -56,7 +57,7 @@ def cluster(
     del sample
     if store.metric.input == "bits":
         made = np.packbits(made >= 0.5, axis=1)
-    centers = Centers(made, coarse)
+    centers = Centers(made, coarse, guide=guide_over(made, store.metric, seed, threads))
     labels = assign(store, nodes, centers, threads, report)
     return (_with_means(store, nodes, centers, labels, threads) if with_means and coarse else centers), labels
 
@@ -97,12 +98,15 @@ def _with_means(store: Store, nodes: Nodes, centers: Centers, labels: NDArray[np
 
 
 def assign(store: Store, nodes: Nodes, centers: Centers, threads: int, report: Any = None) -> NDArray[np.uint32]:
-    """The list of each node: that of its nearest center. ``report(done)`` is called now and then."""
-    middles = _numbers(store, centers)
+    """The list of each node: that of its nearest center, or of one that a guide finds. ``report(done)`` is called now
+    and then."""
+    middles, guide = _numbers(store, centers), centers.guide
     labels = np.empty(len(nodes), np.uint32)
     for first in range(0, len(nodes), BLOCK):
         block = in_space(store, nodes[first : first + BLOCK], threads, centers.coarse)
-        labels[first : first + len(block)] = kmeans.assign(block, middles, threads=threads)
+        by_walks = guide is not None and guide.squared
+        found = guide.nearest(block, threads) if by_walks else kmeans.assign(block, middles, threads=threads)
+        labels[first : first + len(block)] = found
         if report is not None:
             report(first + len(block))
     return labels
@@ -130,7 +134,8 @@ def second(
     middles = _numbers(store, centers)
     if len(middles) < 2:
         return found
-    nearest = Flat(middles)
+    guide = centers.guide
+    nearest = guide.index if guide is not None and guide.squared else Flat(middles)
     for first in range(0, len(nodes), _SPILLED):
         vectors = in_space(store, nodes[first : first + _SPILLED], threads, centers.coarse)
         own = labels[first : first + _SPILLED]
@@ -214,6 +219,7 @@ class Lists:
     def n_bytes(self) -> int:
         """Bytes of centers and tables."""
         centers = sum(part.nbytes for part in (self.centers.rows, self.centers.means) if part is not None)
+        centers += 0 if self.centers.guide is None else self.centers.guide.n_bytes
         return int(centers + self.chunks.n_bytes + self.members.n_bytes)
 
     def _levels(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:

@@ -54,7 +54,7 @@ class Costs:
     """
 
     compared: Line = (13.0, 3.3)
-    scanned: Line = (1.8, 2.5)
+    scanned: Line = (0.8, 3.3)
     exactly: Line = (6.1, 2.9)
     again: Line = (6.0, 0.5)
     panel: Line = (30.0, 0.6)

@@ -1,7 +1,7 @@
 """Windows in files: what is written of runs and parts, and the checks under which they are read again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,6 +11,7 @@ from nearly import _core, metrics, storage
 from nearly.errors import FormatError, InputError
 from nearly.indexes.contract import Contract
 from nearly.indexes.graph import Rules
+from nearly.indexes.sections import Section
 from nearly.indexes.store import ELEMENTS, Store
 from nearly.indexes.travel import Travel, check_quantizer
 from nearly.indexes.window.margins import Margins
@@ -23,23 +24,6 @@ if TYPE_CHECKING:
     from nearly.indexes.window.index import Window
 
 __all__ = ["check", "restore", "state"]
-
-
-@dataclass(frozen=True)
-class _Section:
-    """A part of a file that reads like one: its own configuration, and the arrays whose names begin alike."""
-
-    path: str
-    config: Mapping[str, Any]
-    arrays: Mapping[str, NDArray[Any]]
-    bfloat16: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, file: storage.File, prefix: str, config: Any) -> storage.File:
-        if not isinstance(config, dict):
-            raise FormatError(f"{file.path} is damaged: {prefix} has no configuration")
-        arrays = {name.removeprefix(prefix): a for name, a in file.arrays.items() if name.startswith(prefix)}
-        return cast(storage.File, cls(file.path, config, arrays))
 
 
 def state(index: "Window") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -119,7 +103,7 @@ def restore(index: "Window", file: storage.File) -> None:
     listed = file.config.get("runs")
     if not isinstance(listed, list):
         raise FormatError(f"{file.path} is damaged: it lists no runs")
-    runs = tuple(_run(_Section.of(file, f"run{r}_", part), index, metric, elements) for r, part in enumerate(listed))
+    runs = tuple(_run(Section.of(file, f"run{r}_", part), index, metric, elements) for r, part in enumerate(listed))
     index._become(runs)
     ids = index.ids
     if (len(ids) and int(ids[-1]) >= index._next_id) or (ids[1:] == ids[:-1]).any():
@@ -162,7 +146,7 @@ def _run(file: storage.File, index: "Window", metric: Any, elements: Any) -> Run
         raise FormatError(f"{file.path} is damaged: it lists no parts")
     parts, known = {}, list(run.keys())
     for p, part in enumerate(listed):
-        section = _Section.of(file, f"part{p}_", part)
+        section = Section.of(file, f"part{p}_", part)
         key = tuple(part["key"]) if isinstance(part.get("key"), list) else None
         if key not in known or key in parts:
             raise FormatError(f"{file.path} is damaged: it holds a part that has no place")
