@@ -55,7 +55,8 @@ def test_files_that_are_no_costs(monkeypatch, text):
     "wrong",
     [
         {"costs": 2}, {"again": [1]}, {"again": [1, "x"]}, {"again": [-1, 5]}, {"again": [0, 0]}, {"panel": 1e300},
-        {"panel": [1e300, 0]}, {"scanned": [math.nan, 1]}, {"scanned": [1, math.inf]}, {"prepared": []}, {"prepared": None},
+        {"panel": [1e300, 0]}, {"scanned": [math.nan, 1]}, {"scanned": [1, math.inf]}, {"prepared": []},
+        {"prepared": None},
     ],
 )  # fmt: skip
 def test_files_whose_numbers_are_no_costs(monkeypatch, wrong):

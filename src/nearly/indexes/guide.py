@@ -1,12 +1,13 @@
-"""A graph over the centers of lists, where these are many: a query walks to those near to it, instead of meeting all."""
+"""A graph over the centers of lists, where these are many: queries walk to those near to them, and do not meet all."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearly import storage
 from nearly.errors import FormatError
+from nearly.hits import Stats
 from nearly.indexes import files
 from nearly.indexes.sections import Section
 from nearly.indexes.store import NONE
@@ -14,7 +15,7 @@ from nearly.indexes.vamana import Vamana
 from nearly.metrics import Metric
 from nearly.quantizers.base import CODED
 
-__all__ = ["GUIDED", "Guide", "Near", "guide_over", "guide_restored", "guide_state"]
+__all__ = ["GUIDED", "Guide", "Near", "guide_bytes", "guide_over", "guide_restored", "guide_state"]
 
 GUIDED = 12_000  # lists from which on a walk finds those near to a query sooner (levers table of benchmarks/README.md)
 RECALL = 0.99  # of the lists that a walk finds
@@ -56,7 +57,7 @@ class Guide:
         hits = self.index.search(queries, k=n, recall=RECALL, threads=threads or None)
         lists = np.where(hits.ids >= 0, hits.ids, NONE).astype(np.uint32)
         distances = hits.distances * hits.distances if self.squared else hits.distances
-        return Near(lists, np.ascontiguousarray(distances), hits.stats.n_distances)
+        return Near(lists, np.ascontiguousarray(distances), cast(Stats, hits.stats).n_distances)
 
     def nearest(self, vectors: NDArray[np.float32], threads: int) -> NDArray[np.uint32]:
         """The list of each vector."""
@@ -74,6 +75,11 @@ def guide_over(rows: NDArray[Any], metric: Metric, seed: int, threads: int) -> G
         return None
     compared = "ip" if metric.name == "ip" else "l2"
     return Guide(Vamana(rows, metric=compared, recall=RECALL, seed=seed, threads=threads or None, progress=_silent))
+
+
+def guide_bytes(n_lists: int, dim: int, metric: Metric) -> int:
+    """About what a guide takes for each list."""
+    return 0 if n_lists < GUIDED or metric.name not in CODED else 6 * dim + 256  # center, codes of it, list, rows
 
 
 def _silent(done: int, total: int) -> None:

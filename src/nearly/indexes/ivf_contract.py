@@ -187,8 +187,8 @@ class ListContract(Contract):
         depth, wanted = self._depth(index, k, chosen.depth), _wanted(chosen.scanned * len(index._lists))
         if wanted > guide.most() or self._cost(index, chosen.scanned * n_codes, depth) >= len(index):
             return None
-        plan = (f"{_name(index)}, {chosen.scanned:.1%} of vectors compared, in lists found by a graph over centers, for "
-                f"recall {target * told:g}, {self._basis}")  # fmt: skip
+        plan = (f"{_name(index)}, {chosen.scanned:.1%} of vectors compared, in lists found by a graph over centers, "
+                f"for recall {target * told:g}, {self._basis}")  # fmt: skip
         context = SearchContext(index._store.metric, plan, round(chosen.expected * GUIDE_RECALL * told, 6))
         return Probe(len(index._lists), chosen.reach, depth, context, False, guided=wanted)
 

@@ -100,13 +100,14 @@ def _with_means(store: Store, nodes: Nodes, centers: Centers, labels: NDArray[np
 def assign(store: Store, nodes: Nodes, centers: Centers, threads: int, report: Any = None) -> NDArray[np.uint32]:
     """The list of each node: that of its nearest center, or of one that a guide finds. ``report(done)`` is called now
     and then."""
-    middles, guide = _numbers(store, centers), centers.guide
+    middles = _numbers(store, centers)
+    guide = centers.guide if centers.guide is not None and centers.guide.squared else None
     labels = np.empty(len(nodes), np.uint32)
     for first in range(0, len(nodes), BLOCK):
         block = in_space(store, nodes[first : first + BLOCK], threads, centers.coarse)
-        by_walks = guide is not None and guide.squared
-        found = guide.nearest(block, threads) if by_walks else kmeans.assign(block, middles, threads=threads)
-        labels[first : first + len(block)] = found
+        labels[first : first + len(block)] = (
+            kmeans.assign(block, middles, threads=threads) if guide is None else guide.nearest(block, threads)
+        )
         if report is not None:
             report(first + len(block))
     return labels

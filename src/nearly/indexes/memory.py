@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nearly import _core
 from nearly.arrays import Vectors
+from nearly.indexes.guide import guide_bytes
 from nearly.indexes.ivf import usual_codes, usual_lists
 from nearly.indexes.lists import BLOCK as IN_HAND
 from nearly.indexes.lists import HELD, PER_LIST
@@ -150,8 +151,10 @@ def candidates(
     else:
         code_bytes = int(_core.Codes.row_bytes(dim, 8, False, False))
     padding = int((BLOCK - 1) / 2 * (code_bytes + 4))  # of the last block of a list
-    listed = Shape(0, code_bytes, None, "product codes" if dim >= 8 else "8-bit codes", n_lists=usual_lists(n),
-                   center_bytes=5 * dim + 128 + padding)  # fmt: skip
+    n_lists = usual_lists(n)
+    center = 5 * dim + 128 + guide_bytes(n_lists, dim, metric)
+    listed = Shape(0, code_bytes, None, "product codes" if dim >= 8 else "8-bit codes", n_lists=n_lists,
+                   center_bytes=center + padding)  # fmt: skip
     yield from (*bare, listed) if row_bytes(metric, kind, dim) <= _SHORT_VECTOR else (listed, *bare)
     if disk:
         yield from (replace(shape, refine="disk") for shape in (*coded, listed))
@@ -160,7 +163,7 @@ def candidates(
         for alone, most in _ALONE:
             if recall <= most:
                 shape, _ = _by(alone, metric, dim, sample)
-                yield replace(shape, degree=0, refine=None, n_lists=listed.n_lists, center_bytes=5 * dim + 128)
+                yield replace(shape, degree=0, refine=None, n_lists=n_lists, center_bytes=center)
 
 
 def usual_graph(metric: Metric, dim: int, sample: Vectors | None, recall: float) -> Shape:

@@ -1,8 +1,7 @@
 """Windows in files: what is written of runs and parts, and the checks under which they are read again."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
