@@ -8,7 +8,7 @@ import pytest
 import nearly
 from nearly import storage
 from nearly.errors import FormatError
-from nearly.indexes import guide
+from nearly.indexes import guide, lists
 from nearly.quantizers import Plain, RaBitQ, Scalar
 
 N, DIM, LISTS = 12_000, 24, 400
@@ -16,7 +16,9 @@ N, DIM, LISTS = 12_000, 24, 400
 
 @pytest.fixture(autouse=True)
 def _few_are_many(monkeypatch):
-    monkeypatch.setattr(guide, "GUIDED", 200)
+    for module in (guide, lists):
+        monkeypatch.setattr(module, "GUIDED", 200)
+    monkeypatch.setattr(guide, "ASSIGNED", 100)
     monkeypatch.setattr(guide, "_SHARE", 2)
 
 
@@ -123,6 +125,18 @@ def test_queries_that_lists_found_do_not_suffice_for_compare_all(monkeypatch):
     assert hits.stats.n_distances > len(Q) * LISTS
     many = index.search(Q[:5], 3000, effort=2)  # two lists hold fewer
     assert (many.counts == 3000).all()
+
+
+def test_of_fewer_lists_only_vectors_are_put_into_them_by_walks(monkeypatch):
+    walked = []
+    monkeypatch.setattr(guide.Guide, "nearest", lambda *args: walked.append(1) or nearest(*args))
+    index = nearly.IVF(X, lists=150, seed=3)
+    assert walked
+    assert index._lists.centers.guide is None
+    assert recall(index, index.search(Q, 10, recall=0.9)) >= 0.89
+
+
+nearest = guide.Guide.nearest
 
 
 def test_small_indexes_and_other_metrics_have_none():

@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+import pickle
 import re
 import subprocess
 import sys
@@ -153,6 +154,16 @@ def test_dicts_that_change_while_they_are_read_break_nothing():
 
     table["a"] = Sly()
     assert _core.select_plain(where, table, 4) is None
+
+
+@pytest.mark.parametrize("name", list(TABLE))
+def test_columns_are_copied_and_sent(name):
+    column = TABLE[name]
+    outline = repr(column.cover)
+    for made in (copy.copy(column), copy.deepcopy(column), pickle.loads(pickle.dumps(column))):
+        assert made.to_list() == column.to_list()
+        assert repr(made.cover) == outline
+        assert evaluate(F[name].is_null(), {name: made}, 4).tolist() == evaluate(F[name].is_null(), TABLE, 4).tolist()
 
 
 def test_null_is_never_equal_and_never_different():

@@ -3,6 +3,7 @@
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -98,6 +99,9 @@ class Dictionary:
         made = cls(offsets, np.frombuffer(b"".join(encoded), np.uint8))
         codes = np.fromiter(map(place.__getitem__, texts), np.int32, len(texts))
         return made, codes.astype(code_dtype(len(distinct)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dictionary, (self.offsets, self.octets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -269,6 +273,11 @@ class Column:
             spread[valid] = codes
             return cls(name, type, spread, valid=valid, dictionary=dictionary)
         return cls(name, type, narrowed(plain) if type == "int" else plain, valid=valid)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cover = self._cover and np.stack([self._cover.low, self._cover.high], axis=1)
+        made = partial(Column, valid=self.valid, dictionary=self.dictionary, offsets=self.offsets, cover=cover)
+        return made, (self.name, self.type, self.values)
 
     def __len__(self) -> int:
         return self._n

@@ -15,9 +15,11 @@ from nearly.indexes.vamana import Vamana
 from nearly.metrics import Metric
 from nearly.quantizers.base import CODED
 
-__all__ = ["GUIDED", "Guide", "Near", "guide_bytes", "guide_over", "guide_restored", "guide_state"]
+__all__ = ["ASSIGNED", "GUIDED", "Guide", "Near", "guide_bytes", "guide_over", "guide_restored", "guide_state"]
 
-GUIDED = 12_000  # lists from which on a walk finds those near to a query sooner (levers table of benchmarks/README.md)
+# Lists from which on vectors are put into them sooner by walks, and those near to a query are found sooner: a query looks for
+# many, and centers are bytes that lie in order (levers table of benchmarks/README.md).
+ASSIGNED, GUIDED = 12_000, 32_768
 RECALL = 0.99  # of the lists that a walk finds
 _SHARE = 16  # more than one in so many of all lists: all are compared
 _PREFIX = "guide_"  # before the names of its arrays in files
@@ -71,7 +73,7 @@ class Guide:
 
 def guide_over(rows: NDArray[Any], metric: Metric, seed: int, threads: int) -> Guide | None:
     """A guide to these centers; None where they are few, or are not compared as floats."""
-    if len(rows) < GUIDED or metric.name not in CODED:
+    if len(rows) < (GUIDED if metric.name == "ip" else ASSIGNED) or metric.name not in CODED:
         return None
     compared = "ip" if metric.name == "ip" else "l2"
     return Guide(Vamana(rows, metric=compared, recall=RECALL, seed=seed, threads=threads or None, progress=_silent))

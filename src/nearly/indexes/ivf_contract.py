@@ -32,7 +32,7 @@ _MOST_KEPT = 125  # queries of each group by which depths are measured: each is 
 _INDISTINCT = 16  # times the usual number of vectors to rank, above which a query is scanned: by hand
 _FEW = 8  # one in so many of what passes is as good a reason
 _ROUNDS = 4  # times that a search under a filter looks how near what it found is
-_WIDE, _LEAST_FOUND = 3, 16  # lists that are found, for each within reach on average, and more
+_WIDE, _LEAST_FOUND = 1.5, 16  # lists that are found, for each within reach on average, and more
 _RANKED = 10  # neighbors that depths are multiples of at least: for so many they were measured
 
 

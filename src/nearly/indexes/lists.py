@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nearly import _core, kmeans
 from nearly.indexes.coarse import Centers, in_space, scorer_of
-from nearly.indexes.guide import guide_over
+from nearly.indexes.guide import GUIDED, guide_over
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.transforms import FittedTransform
 
@@ -59,6 +59,8 @@ def cluster(
         made = np.packbits(made >= 0.5, axis=1)
     centers = Centers(made, coarse, guide=guide_over(made, store.metric, seed, threads))
     labels = assign(store, nodes, centers, threads, report)
+    if len(made) < GUIDED:
+        centers = centers._replace(guide=None)
     return (_with_means(store, nodes, centers, labels, threads) if with_means and coarse else centers), labels
 
 
