@@ -275,7 +275,7 @@ class Column:
         return cls(name, type, narrowed(plain) if type == "int" else plain, valid=valid)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        cover = self._cover and np.stack([self._cover.low, self._cover.high], axis=1)
+        cover = None if self._cover is None else np.stack([self._cover.low, self._cover.high], axis=1)
         made = partial(Column, valid=self.valid, dictionary=self.dictionary, offsets=self.offsets, cover=cover)
         return made, (self.name, self.type, self.values)
 
