@@ -140,13 +140,19 @@ def evaluate_bits(expression: Expression, columns: Mapping[str, Column], n: int)
     >>> evaluate_bits(F.year > 2000, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3)
     array([6], dtype=uint64)
     """
-    return run(plan(expression, columns, n), n, columns)
+    found = _by_the_core(expression.plain, columns, n)
+    return run(plan(expression, columns, n), n, columns) if found is None else found[0]
+
+
+def _by_the_core(where: Any, columns: Any, n: int) -> tuple[Bits, int] | None:
+    """The rows that pass plain conditions and how many; None where others came, or what is wrong."""
+    return _core.select_plain(where, columns, n) if type(where) is dict and type(columns) is dict else None
 
 
 def bits_if_any(expression: Expression, columns: Mapping[str, Column], n: int) -> Bits | None:
-    """Return what `evaluate_bits` does, or None where the covers of the columns tell that no row passes.
+    """Return what `evaluate_bits` does, or None where it is found early that no row passes.
 
-    That takes no look at the rows: a test whose spans lie outside of those of its column is true nowhere.
+    Mostly that takes no look at the rows: a test whose spans lie outside of those of its column is true nowhere.
 
     Examples
     --------
@@ -154,6 +160,9 @@ def bits_if_any(expression: Expression, columns: Mapping[str, Column], n: int) -
     >>> bits_if_any(F.year > 2030, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3) is None
     True
     """
+    found = _by_the_core(expression.plain, columns, n)
+    if found is not None:
+        return found[0] if found[1] else None
     made = plan(expression, columns, n)
     if possible(made, _possible_here):
         return run(made, n, columns)
@@ -221,10 +230,9 @@ def select(where: Any, columns: Mapping[str, Column], n: int) -> Filter:
     >>> select({"year": {"$gte": 1999, "$lt": 2024}}, years, 3).rows()
     array([0, 1])
     """
-    if type(where) is dict and type(columns) is dict:
-        found = _core.select_plain(where, columns, n)
-        if found is not None:
-            return Filter._kept(*found, n)
+    found = _by_the_core(where, columns, n)
+    if found is not None:
+        return Filter._kept(*found, n)
     return Filter._of_bits(evaluate_bits(parse(where), columns, n), n)
 
 

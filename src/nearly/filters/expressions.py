@@ -6,7 +6,7 @@ Conditions (true, false or unknown for a row) are `Compare`, `In`, `IsNull`, `An
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -70,10 +70,20 @@ class Expression:
     (F.year >= 2020) & ~F.lang.is_in(['en', 'de'])
     """
 
-    __slots__ = ("_columns", "_key")  # found when first asked for: a filter is searched with again and again
+    # Found when first asked for, as a filter is searched with again and again; and the dict that it was made of, if any.
+    __slots__ = ("_columns", "_key", "_plain")
 
     _columns: frozenset[str]
     _key: str
+    _plain: dict[str, object]
+
+    @property
+    def plain(self) -> dict[str, object] | None:
+        """The dict that stood for it, a copy; None where it came in another spelling. The core reads most of these."""
+        try:
+            return self._plain
+        except AttributeError:
+            return None
 
     @property
     def columns(self) -> frozenset[str]:
@@ -89,8 +99,7 @@ class Expression:
         try:
             return self._key
         except AttributeError:
-            parts = (getattr(self, part.name) for part in fields(cast(Any, self)))
-            found = f"{type(self).__name__}({', '.join(map(_key, parts))})"
+            found = _key(self)
             object.__setattr__(self, "_key", found)
             return found
 
@@ -434,10 +443,20 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def _key(part: object) -> str:
+    """The name of a node's class with what is in it, in parentheses; of what most filters are made of at once."""
+    kind = type(part)
+    if kind is Compare:
+        compare = cast(Compare, part)
+        return f"Compare({compare.operator!r}, {_key(compare.left)}, {_key(compare.right)})"
+    if kind is Field:
+        return f"Field({cast(Field, part).name!r})"
+    if kind is Literal:
+        return f"Literal({cast(Literal, part).value!r})"
     if isinstance(part, Expression):
-        return part.key
-    if isinstance(part, tuple):
-        return f"({', '.join(map(_key, part))})"
+        names = cast(Any, kind).__match_args__
+        return f"{kind.__name__}({', '.join([_key(getattr(part, name)) for name in names])})"
+    if kind is tuple:
+        return f"({', '.join([_key(each) for each in cast(tuple[object, ...], part)])})"
     return repr(part)
 
 

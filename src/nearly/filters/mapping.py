@@ -50,7 +50,11 @@ def from_mapping(where: Mapping[Any, Any]) -> Expression:
     >>> from_mapping({"$not": {"tags": {"$contains": "draft"}}, "year": 2020})
     ~F.tags.contains('draft') & (F.year == 2020)
     """
-    return _conditions(where, 1)
+    made = _conditions(where, 1)
+    if type(where) is dict:  # as it is now
+        copy = {name: dict(value) if type(value) is dict else value for name, value in where.items()}
+        object.__setattr__(made, "_plain", copy)
+    return made
 
 
 def _conditions(where: Any, depth: int) -> Expression:
