@@ -57,7 +57,7 @@ class IVF(Index):
         A name in `nearly.metrics.METRICS`.
     lists : int, optional
         Number of lists; None takes about 6 sqrt(n). They are made anew when more vectors came than there were. From
-        12,000 on a graph over their centers finds those near to a query (l2, cosine, ip).
+        32,768 on a graph over their centers finds those near to a query (l2, cosine, ip).
     quantizer : Quantizer, optional
         What lists hold: `nearly.Scalar`, `nearly.RaBitQ`, ...; `nearly.Plain` compares the vectors themselves.
         ``Product(m, bits=4)`` codes what vectors are beyond the centers of their lists, and is looked up 32 vectors at
