@@ -20,8 +20,8 @@ def vectors():
 @pytest.fixture(scope="module")
 def made(vectors):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(costs, "scanned", lambda n_bytes: 500.0)  # as if there were many more: walks are worth it
-        patched.setattr(costs, "exactly", lambda n_bytes: 500.0)
+        patched.setattr(costs, "scanned", lambda *_: 500.0)  # as if there were many more: walks are worth it
+        patched.setattr(costs, "exactly", lambda *_: 500.0)
         yield [nearly.Vamana(vectors, degree=16, beam=60, filter_expansion=times, seed=1) for times in (1, 8)]
 
 

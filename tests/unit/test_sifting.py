@@ -24,8 +24,8 @@ def made():
     """An index in loose clusters with repeated vectors, queries, and the cluster of each vector."""
     rng = np.random.default_rng(2)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(costs, "scanned", lambda n_bytes: 500.0)  # as if there were many more: walks are worth it
-        patched.setattr(costs, "exactly", lambda n_bytes: 500.0)
+        patched.setattr(costs, "scanned", lambda *_: 500.0)  # as if there were many more: walks are worth it
+        patched.setattr(costs, "exactly", lambda *_: 500.0)
         centers = rng.standard_normal((30, DIM)) * 1.2
         cluster = rng.integers(30, size=N)
         vectors = (centers[cluster] + rng.standard_normal((N, DIM))).astype(np.float32)
@@ -303,7 +303,7 @@ def test_a_scan_that_is_sooner_is_taken_at_once_where_queries_are_alike(made, mo
     index = made[0]
     comparison = sifting.prices(index)[0]
     for price in ("scanned", "exactly"):
-        monkeypatch.setattr(costs, price, lambda _: 30.0 * comparison)
+        monkeypatch.setattr(costs, price, lambda *_: 30.0 * comparison)
     monkeypatch.setattr(costs, "prepared", lambda n_bytes, dim: 0.0)
     assert sifting.chosen(index, K, 0.95, 60).sieve is None  # nothing is learned by a look
     assert sifting.chosen(index, K, 0.95, 60, 0.5).sieve is not None

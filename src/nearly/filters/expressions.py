@@ -70,7 +70,7 @@ class Expression:
     (F.year >= 2020) & ~F.lang.is_in(['en', 'de'])
     """
 
-    # Found when first asked for, as a filter is searched with again and again; and the dict that it was made of, if any.
+    # Found when first asked for, as a filter is searched with again and again; and the dict that it came as, if any.
     __slots__ = ("_columns", "_key", "_plain")
 
     _columns: frozenset[str]

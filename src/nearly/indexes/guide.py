@@ -17,8 +17,8 @@ from nearly.quantizers.base import CODED
 
 __all__ = ["ASSIGNED", "GUIDED", "Guide", "Near", "guide_bytes", "guide_over", "guide_restored", "guide_state"]
 
-# Lists from which on vectors are put into them sooner by walks, and those near to a query are found sooner: it looks for
-# many, and all centers are bytes that lie in order (levers table of benchmarks/README.md).
+# Lists from which on vectors are put into them sooner by walks, and those near to a query are found sooner: many are
+# wanted, and bytes of all centers lie in order (levers table of benchmarks/README.md).
 ASSIGNED, GUIDED = 12_000, 32_768
 RECALL = 0.99  # of the lists that a walk finds
 _SHARE = 16  # more than one in so many of all lists: all are compared
