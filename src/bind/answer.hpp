@@ -8,8 +8,8 @@
 
 namespace nearly::bind {
 
-// Rows of finite float32 numbers, or one by itself; of several each is contiguous. NumPy answers the buffer protocol in a third of the time
-// that DLPack takes.
+// Rows of finite float32 numbers, or one by itself; of several each is contiguous. NumPy answers the buffer protocol in a
+// third of the time that DLPack takes.
 class FloatRows {
  public:
   FloatRows(nb::handle from, size_t dim, int axes) {

@@ -13,49 +13,48 @@ namespace {
 
 namespace f = nearly::filters;
 using Kind = HeldColumn::Kind;
-constexpr auto kLeast = std::numeric_limits<int64_t>::min(), kMost = std::numeric_limits<int64_t>::max();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// The first value of a column that is not below a constant, if there is one, and whether it is equal.
+// The first value of a column's type that is not below a constant, and whether it is equal.
 template <typename T> struct Place {
   T at;
-  bool exact = true, there = true;
+  bool exact = true;
 };
 
-template <typename T> struct Span {
-  static constexpr bool kReal = std::is_same_v<T, double>;
-  T low = kReal ? static_cast<T>(-kInfinity) : static_cast<T>(kLeast), high = kReal ? static_cast<T>(kInfinity) : static_cast<T>(kMost);
+template <typename T> struct Ends;
+template <> struct Ends<int64_t> {
+  static constexpr int64_t kFirst = std::numeric_limits<int64_t>::min(), kLast = std::numeric_limits<int64_t>::max();
+  static int64_t after(int64_t x) { return x + 1; }
+  static int64_t before(int64_t x) { return x - 1; }
+};
+template <> struct Ends<double> {
+  static constexpr double kLast = std::numeric_limits<double>::infinity(), kFirst = -kLast;
+  static double after(double x) { return std::nextafter(x, kLast); }
+  static double before(double x) { return std::nextafter(x, kFirst); }
+};
+
+// Values that meet all conditions so far.
+template <typename T> struct Span : Ends<T> {
+  using Ends<T>::kFirst, Ends<T>::kLast, Ends<T>::after, Ends<T>::before;
+  T low = kFirst, high = kLast;
   bool empty = false;
 
   void above(T x) { low = std::max(low, x); }
   void below(T x) { high = std::min(high, x); }
-  static T after(T x) {
-    if constexpr (kReal) return std::nextafter(x, kInfinity);
-    else return x + 1;
-  }
-  static T before(T x) {
-    if constexpr (kReal) return std::nextafter(x, -kInfinity);
-    else return x - 1;
-  }
   // Narrows it to what compares so; false where this is no such operator.
   bool keep(const char* comparison, const Place<T>& place) {
-    const Span whole{};
-    const bool last = place.exact && place.at == whole.high, first = place.at == whole.low;
+    const bool last = place.exact && place.at == kLast, first = place.at == kFirst;
     if (std::strcmp(comparison, "$eq") == 0) {
-      empty |= !place.exact || !place.there;
+      empty |= !place.exact;
       above(place.at), below(place.at);
     } else if (std::strcmp(comparison, "$gte") == 0) {
-      empty |= !place.there;
       above(place.at);
     } else if (std::strcmp(comparison, "$gt") == 0) {
-      empty |= !place.there || last;
+      empty |= last;
       if (!last) above(place.exact ? after(place.at) : place.at);
     } else if (std::strcmp(comparison, "$lte") == 0) {
-      if (!place.there) return true;
       empty |= first && !place.exact;
       below(place.exact || first ? place.at : before(place.at));
     } else if (std::strcmp(comparison, "$lt") == 0) {
-      if (!place.there) return true;
       empty |= first;
       if (!first) below(before(place.at));
     } else {
@@ -175,7 +174,8 @@ std::optional<std::pair<Words, size_t>> select_plain(nb::dict where, nb::dict co
 
 void conditions(nb::module_& m) {
   m.def("select_plain", &select_plain, "where"_a, "columns"_a, "n"_a,
-        nb::sig("def select_plain(where: dict[str, object], columns: dict[str, object], n: int) -> tuple[NDArray[numpy.uint64], int] | None"),
+        nb::sig("def select_plain(where: dict[str, object], columns: dict[str, object], n: int) -> "
+                "tuple[NDArray[numpy.uint64], int] | None"),
         "The rows that meet plain conditions, a bit each, and how many; None where others came.");
 }
 

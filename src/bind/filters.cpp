@@ -61,8 +61,8 @@ void test_spans(const HeldColumn& held, nb::handle low, nb::handle high, bool nu
   f::test_spans(held.column(), spans, nulls, static_cast<f::Joined>(joined), out.data(), threads);
 }
 
-void test_lists(HeldColumn::Values elements, int64_t code, In<int64_t, 1> offsets, bool inverted, HeldColumn::Bits valid, Out<uint64_t, 1> out,
-                size_t threads) {
+void test_lists(HeldColumn::Values elements, int64_t code, In<int64_t, 1> offsets, bool inverted, HeldColumn::Bits valid,
+                Out<uint64_t, 1> out, size_t threads) {
   const f::Stored stored = stored_as(elements);
   require(offsets.shape(0) >= 1 && stored != f::Stored::kFloat64, "test_lists: offsets of lists of codes");
   const size_t rows = offsets.shape(0) - 1;
@@ -92,7 +92,8 @@ HeldColumn::HeldColumn(Values values, Bits valid, Kind kind, std::optional<In<in
       octets_(std::move(octets)), stored_(stored_as(values_)) {
   valid_bits(valid_, rows());
   using S = f::Stored;
-  const bool whole = stored_ != S::kFloat64, places = whole && stored_ != S::kInt8 && stored_ != S::kInt16 && stored_ != S::kInt64;
+  const bool whole = stored_ != S::kFloat64;
+  const bool places = stored_ == S::kUint8 || stored_ == S::kUint16 || stored_ == S::kInt32;
   require(kind == Kind::kOther || (kind == Kind::kFloat) == !whole, "Column: values are not of this kind");
   require(kind != Kind::kText || (places && offsets_ && octets_), "Column: text is places among texts");
   if (kind != Kind::kText) return;

@@ -53,6 +53,66 @@ template <typename Body> void by_blocks(size_t n, size_t threads, Body body) {
   });
 }
 
+template <typename T> void find_zones(const T* values, size_t n, Zones& zones) {
+  for (size_t first = 0; first < n; first += Zones::kRows) {
+    const T* x = values + first;
+    const size_t rows = std::min(Zones::kRows, n - first);
+    T low = x[0], high = x[0];
+    bool numbers = true;
+    for (size_t i = 0; i < rows; ++i) {
+      low = x[i] < low ? x[i] : low;
+      high = x[i] > high ? x[i] : high;
+      numbers &= x[i] == x[i];
+    }
+    // What is no number is in no span, so that such a zone is never all inside.
+    zones.low.push_back(numbers ? key(low) : std::numeric_limits<int64_t>::min());
+    zones.high.push_back(numbers ? key(high) : std::numeric_limits<int64_t>::max());
+  }
+}
+
+// Calls body(first, rows, zone) for all zones, on threads.
+template <typename Body> void by_zones(size_t n, size_t threads, Body body) {
+  by_blocks(n, threads, [&](size_t begin, size_t rows) {
+    for (size_t first = begin; first < begin + rows; first += Zones::kRows)
+      body(first, std::min(Zones::kRows, begin + rows - first), first / Zones::kRows);
+  });
+}
+
+Verdict verdict(const Column& column, const Spans& spans, size_t zone) {
+  return column.zones ? spans.within(column.zones->low[zone], column.zones->high[zone]) : Verdict::kSome;
+}
+
+// out = which of n rows from `first` on pass, all of one zone.
+void find(const Column& column, const Spans& spans, bool nulls, Verdict settled, size_t first, size_t n, uint64_t* out) {
+  const size_t words = (n + 63) / 64;
+  if (settled == Verdict::kSome)
+    spans.inside(static_cast<const uint8_t*>(column.values) + first * stored_bytes(spans.stored()), n, out);
+  else
+    std::fill_n(out, words, settled == Verdict::kAll ? ~uint64_t{0} : 0);
+  if (column.valid) {
+    const uint64_t* valid = column.valid + first / 64;
+    const uint64_t also = nulls ? ~uint64_t{0} : 0;
+    for (size_t w = 0; w < words; ++w) out[w] = (out[w] & valid[w]) | (also & ~valid[w]);
+  }
+  out[words - 1] &= last_word(n);
+}
+
+// The same joined with what `out` holds. Words that are settled by that are passed over.
+void join(const Column& column, const Spans& spans, bool nulls, Verdict settled, bool all, size_t first, size_t n,
+          uint64_t* out) {
+  const uint64_t done = all ? 0 : ~uint64_t{0};
+  const size_t words = (n + 63) / 64;
+  uint64_t found[Zones::kRows / 64];
+  for (size_t w = 0, end; w < words; w = end) {
+    end = w + 1;
+    if (out[w] == done) continue;
+    for (size_t next = end; next < std::min(words, end + kApart); ++next)
+      if (out[next] != done) end = next + 1;
+    find(column, spans, nulls, settled, first + w * 64, std::min(end * 64, n) - w * 64, found);
+    for (size_t i = w; i < end; ++i) out[i] = all ? out[i] & found[i - w] : out[i] | found[i - w];
+  }
+}
+
 }  // namespace
 
 Spans::Spans(Stored stored, const int64_t* low, const int64_t* high, size_t n) : stored_(stored) {
@@ -167,70 +227,6 @@ Verdict Spans::within(int64_t low, int64_t high) const {
   if (low_[i] <= low && high <= high_[i]) return outside_ ? Verdict::kNone : Verdict::kAll;
   return Verdict::kSome;
 }
-
-namespace {
-
-template <typename T> void find_zones(const T* values, size_t n, Zones& zones) {
-  for (size_t first = 0; first < n; first += Zones::kRows) {
-    const T* x = values + first;
-    const size_t rows = std::min(Zones::kRows, n - first);
-    T low = x[0], high = x[0];
-    bool numbers = true;
-    for (size_t i = 0; i < rows; ++i) {
-      low = x[i] < low ? x[i] : low;
-      high = x[i] > high ? x[i] : high;
-      numbers &= x[i] == x[i];
-    }
-    // What is no number is in no span, so that such a zone is never all inside.
-    zones.low.push_back(numbers ? key(low) : std::numeric_limits<int64_t>::min());
-    zones.high.push_back(numbers ? key(high) : std::numeric_limits<int64_t>::max());
-  }
-}
-
-// Calls body(first, rows, zone) for all zones, on threads.
-template <typename Body> void by_zones(size_t n, size_t threads, Body body) {
-  by_blocks(n, threads, [&](size_t begin, size_t rows) {
-    for (size_t first = begin; first < begin + rows; first += Zones::kRows)
-      body(first, std::min(Zones::kRows, begin + rows - first), first / Zones::kRows);
-  });
-}
-
-Verdict verdict(const Column& column, const Spans& spans, size_t zone) {
-  return column.zones ? spans.within(column.zones->low[zone], column.zones->high[zone]) : Verdict::kSome;
-}
-
-// out = which of n rows from `first` on pass, all of one zone.
-void find(const Column& column, const Spans& spans, bool nulls, Verdict settled, size_t first, size_t n, uint64_t* out) {
-  const size_t words = (n + 63) / 64;
-  if (settled == Verdict::kSome)
-    spans.inside(static_cast<const uint8_t*>(column.values) + first * stored_bytes(spans.stored()), n, out);
-  else
-    std::fill_n(out, words, settled == Verdict::kAll ? ~uint64_t{0} : 0);
-  if (column.valid) {
-    const uint64_t* valid = column.valid + first / 64;
-    const uint64_t also = nulls ? ~uint64_t{0} : 0;
-    for (size_t w = 0; w < words; ++w) out[w] = (out[w] & valid[w]) | (also & ~valid[w]);
-  }
-  out[words - 1] &= last_word(n);
-}
-
-// The same joined with what `out` holds. Words that are settled by that are passed over.
-void join(const Column& column, const Spans& spans, bool nulls, Verdict settled, bool all, size_t first, size_t n,
-          uint64_t* out) {
-  const uint64_t done = all ? 0 : ~uint64_t{0};
-  const size_t words = (n + 63) / 64;
-  uint64_t found[Zones::kRows / 64];
-  for (size_t w = 0, end; w < words; w = end) {
-    end = w + 1;
-    if (out[w] == done) continue;
-    for (size_t next = end; next < std::min(words, end + kApart); ++next)
-      if (out[next] != done) end = next + 1;
-    find(column, spans, nulls, settled, first + w * 64, std::min(end * 64, n) - w * 64, found);
-    for (size_t i = w; i < end; ++i) out[i] = all ? out[i] & found[i - w] : out[i] | found[i - w];
-  }
-}
-
-}  // namespace
 
 Zones zones_of(Stored stored, const void* values, size_t n) {
   Zones zones;
