@@ -4,6 +4,7 @@ The same data and seed give the same bytes, whatever the number of threads: prod
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from nearly import _core
 from nearly.errors import InputError
 
-__all__ = ["Rows", "assign", "balanced", "kmeans", "one_round", "refine"]
+__all__ = ["Nearest", "Rows", "assign", "balanced", "kmeans", "one_round", "refine"]
 
 Floats = NDArray[np.float32]
 
@@ -29,6 +30,10 @@ class Rows(Protocol):
     def __getitem__(self, which: Any, /) -> Floats:
         """Rows of a slice, or of an array of positions: float32."""
         ...
+
+
+# The center nearest to each of some rows, and its squared distance.
+Nearest = Callable[[Floats], tuple[NDArray[np.uint32], Floats]]
 
 
 def kmeans(rows: Rows, k: int, *, seed: int = 0, iterations: int = 25, threads: int = 0) -> Floats:
@@ -101,7 +106,10 @@ def one_round(rows: Floats, centers: Floats, *, threads: int = 0) -> tuple[Float
     return _means(sums, labels, distances, lambda row: rows[row]), labels, float(distances.mean(dtype=np.float64))
 
 
-def balanced(rows: Rows, k: int, *, seed: int = 0, iterations: int = 10, threads: int = 0) -> Floats:
+def balanced(
+    rows: Rows, k: int, *, seed: int = 0, iterations: int = 10, threads: int = 0,
+    nearest: Callable[[Floats], Nearest] | None = None,
+) -> Floats:  # fmt: skip
     """Return k centers of clusters of about even size, at a small part of the cost of `kmeans`.
 
     Rows are divided among about sqrt(k) centers first, then each part among as many centers as its share of the rows
@@ -119,6 +127,9 @@ def balanced(rows: Rows, k: int, *, seed: int = 0, iterations: int = 10, threads
         At most, of each division.
     threads : int, default 0
         0 means the default of the process.
+    nearest : callable, optional
+        ``nearest(centers)`` gives what finds the center nearest to each row in the rounds on all rows; it may miss a
+        few. None compares with all centers.
 
     Returns
     -------
@@ -143,10 +154,12 @@ def balanced(rows: Rows, k: int, *, seed: int = 0, iterations: int = 10, threads
         if n:
             own = rows[np.flatnonzero(part == i)]
             made.append(kmeans(own, int(n), seed=seed + 1 + i, iterations=iterations, threads=threads))
-    return _mended(rows, np.concatenate(made), rounds=2, threads=threads)
+    return _mended(rows, np.concatenate(made), nearest, rounds=2, threads=threads)
 
 
-def _mended(rows: Rows, centers: Floats, *, rounds: int, threads: int) -> Floats:
+def _mended(
+    rows: Rows, centers: Floats, nearest: Callable[[Floats], Nearest] | None, *, rounds: int, threads: int
+) -> Floats:
     """Return centers after so many rounds on all rows: `refine` with a block of them in hand."""
     sums, n = np.zeros((1, centers.shape[1])), len(rows)
     for first in range(0, n, _BLOCK):
@@ -157,9 +170,10 @@ def _mended(rows: Rows, centers: Floats, *, rounds: int, threads: int) -> Floats
     labels, distances = np.empty(n, np.uint32), np.empty(n, np.float32)
     for _ in range(rounds):
         sums = np.zeros(centers.shape)
+        find = partial(_nearest, centers=moved, threads=threads) if nearest is None else nearest(moved)
         for first in range(0, n, _BLOCK):
             block, at = np.ascontiguousarray(rows[first : first + _BLOCK] - mean), slice(first, first + _BLOCK)
-            labels[at], distances[at] = _nearest(block, moved, threads)
+            labels[at], distances[at] = find(block)
             _core.sum_by_label(block, labels[at], sums, threads)
         moved = _means(sums, labels, distances, lambda row: rows[row : row + 1][0] - mean)
     made: Floats = moved + mean

@@ -9,6 +9,7 @@ import nearly
 from nearly import storage
 from nearly.errors import FormatError
 from nearly.indexes import guide, lists
+from nearly.kmeans import assign, balanced
 from nearly.quantizers import Plain, RaBitQ, Scalar
 
 N, DIM, LISTS = 12_000, 24, 400
@@ -137,6 +138,43 @@ def test_of_fewer_lists_only_vectors_are_put_into_them_by_walks(monkeypatch):
 
 
 nearest = guide.Guide.nearest
+
+
+def test_centers_that_walks_find_are_about_as_near(monkeypatch):
+    walked = []
+    monkeypatch.setattr(guide.Guide, "near", lambda *args: walked.append(len(args[1])) or near(*args))
+    walks = balanced(X, LISTS, seed=3, nearest=guide.walks_for(LISTS, 3, 1))
+    assert sum(walked) == 2 * N  # both rounds on all rows
+    products = balanced(X, LISTS, seed=3)
+    error, best = (float(((X - made[assign(X, made)]) ** 2).sum(axis=1).mean()) for made in (walks, products))
+    assert error < 1.005 * best
+    assert walks.tobytes() == balanced(X, LISTS, seed=3, nearest=guide.walks_for(LISTS, 3, 3)).tobytes()
+    assert guide.walks_for(guide.ASSIGNED - 1, 3, 1) is None
+
+
+near = guide.Guide.near
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_lists_are_clustered_by_walks(metric, monkeypatch):
+    asked = []
+
+    def noted(*args, **named):
+        asked.append(named)
+        return balanced(*args, **named)
+
+    monkeypatch.setattr(lists.kmeans, "balanced", noted)
+    nearly.IVF(X, metric=metric, lists=150, calibrate=False)
+    nearly.IVF(X, metric=metric, lists=90, calibrate=False)
+    assert [named["nearest"] is not None for named in asked] == [True, False]
+
+
+def test_estimates_by_effort_tell_what_walks_may_miss():
+    index = nearly.IVF(X, lists=LISTS, seed=3)
+    guided = index.search(Q, 10, effort=8).expected_recall
+    index._lists.centers = index._lists.centers._replace(guide=None)
+    index._contract._known.clear()
+    assert guided == pytest.approx(guide.RECALL * index.search(Q, 10, effort=8).expected_recall)
 
 
 def test_small_indexes_and_other_metrics_have_none():

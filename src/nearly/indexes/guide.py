@@ -1,5 +1,6 @@
 """A graph over the centers of lists, where these are many: queries walk to those near to them, and do not meet all."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,10 +13,21 @@ from nearly.indexes import files
 from nearly.indexes.sections import Section
 from nearly.indexes.store import NONE
 from nearly.indexes.vamana import Vamana
+from nearly.kmeans import Nearest
 from nearly.metrics import Metric
 from nearly.quantizers.base import CODED
 
-__all__ = ["ASSIGNED", "GUIDED", "Guide", "Near", "guide_bytes", "guide_over", "guide_restored", "guide_state"]
+__all__ = [
+    "ASSIGNED",
+    "GUIDED",
+    "Guide",
+    "Near",
+    "guide_bytes",
+    "guide_over",
+    "guide_restored",
+    "guide_state",
+    "walks_for",
+]
 
 # Lists from which on vectors are put into them sooner by walks, and those near to a query are found sooner: many are
 # wanted, and bytes of all centers lie in order (levers table of benchmarks/README.md).
@@ -75,8 +87,28 @@ def guide_over(rows: NDArray[Any], metric: Metric, seed: int, threads: int) -> G
     """A guide to these centers; None where they are few, or are not compared as floats."""
     if len(rows) < (GUIDED if metric.name == "ip" else ASSIGNED) or metric.name not in CODED:
         return None
-    compared = "ip" if metric.name == "ip" else "l2"
-    return Guide(Vamana(rows, metric=compared, recall=RECALL, seed=seed, threads=threads or None, progress=_silent))
+    return _made(rows, "ip" if metric.name == "ip" else "l2", seed, threads)
+
+
+def _made(rows: NDArray[Any], metric: str, seed: int, threads: int) -> Guide:
+    return Guide(Vamana(rows, metric=metric, recall=RECALL, seed=seed, threads=threads or None, progress=_silent))
+
+
+def walks_for(n_lists: int, seed: int, threads: int) -> Callable[[NDArray[np.float32]], Nearest] | None:
+    """How centers of a round of k-means, which move in the next one, are found by walks; None where they are few."""
+    if n_lists < ASSIGNED:
+        return None
+
+    def walks(centers: NDArray[np.float32]) -> Nearest:
+        guide = _made(centers, "l2", seed, threads)
+
+        def nearest(rows: NDArray[np.float32]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+            near = guide.near(rows, 1, threads)
+            return near.lists[:, 0], near.distances[:, 0]
+
+        return nearest
+
+    return walks
 
 
 def guide_bytes(n_lists: int, dim: int, metric: Metric) -> int:

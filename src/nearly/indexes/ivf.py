@@ -384,12 +384,11 @@ class IVF(Index):
 
     def _near(self, rows: NDArray[np.uint8], how: Probe, core: Any, threads: int) -> Near | None:
         """Lists near to queries, where a guide finds them; None where the core compares all centers."""
-        guide = self._lists.centers.guide
-        if not how.guided or guide is None or core is not self._core:
+        centers = self._lists.centers  # once: others may take their place meanwhile
+        if not how.guided or centers.guide is None or core is not self._core:
             return None
-        return guide.near(
-            self._lists.centers.queries(rows.view(np.float32), self._store.metric, threads), how.guided, threads
-        )
+        queries = centers.queries(rows.view(np.float32), self._store.metric, threads)
+        return centers.guide.near(queries, how.guided, threads)
 
     def _scan(self, rows: NDArray[np.uint8], k: int, single: bool, chosen: Any, threads: int, plan: str) -> Hits:
         hits = super()._scan(rows, k, single, chosen, threads, plan)

@@ -239,11 +239,12 @@ class ListContract(Contract):
     def _of_width(self, index: "IVF", k: int, effort: int) -> Probe:
         width = min(arrays.check_int(effort, "effort", low=1, high=1 << 20), len(index._lists))
         told = (self.reached(k) or 1.0) if index._store.kept == "none" else 1.0
+        guide = index._lists.centers.guide
+        guided = width if guide is not None and width <= guide.most() else 0
+        told *= GUIDE_RECALL if guided else 1.0
         expected = None if self.probing is None else self.probing.at_width(k, width) * told
         factor = 4.0 if self.probing is None else float(self.probing.depths[-1])
         context = SearchContext(index._store.metric, f"{_name(index)}, effort {width}", expected)
-        guide = index._lists.centers.guide
-        guided = width if guide is not None and width <= guide.most() else 0
         return Probe(width, np.inf, self._depth(index, k, factor), context, False, guided=guided)
 
     def _depth(self, index: "IVF", k: int, factor: float) -> int:

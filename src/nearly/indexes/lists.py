@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nearly import _core, kmeans
 from nearly.indexes.coarse import Centers, in_space, scorer_of
-from nearly.indexes.guide import GUIDED, guide_over
+from nearly.indexes.guide import GUIDED, guide_over, walks_for
 from nearly.indexes.store import NONE, Store, grow_or_copy, new_table
 from nearly.transforms import FittedTransform
 
@@ -53,7 +53,8 @@ def cluster(
     sample: kmeans.Rows = _Sample(store, nodes[drawn], coarse, threads)
     if coarse is not None or sample[:1].nbytes * len(sample) <= HELD:  # a transform is dear to apply again and again
         sample = _held(sample)
-    made: NDArray[Any] = kmeans.balanced(sample, n_lists, seed=seed, threads=threads)
+    walks = walks_for(n_lists, seed, threads)
+    made: NDArray[Any] = kmeans.balanced(sample, n_lists, seed=seed, threads=threads, nearest=walks)
     del sample
     if store.metric.input == "bits":
         made = np.packbits(made >= 0.5, axis=1)
