@@ -15,7 +15,18 @@ import pytest
 import nearly
 from nearly import _core, filters
 from nearly.errors import InputError
-from nearly.filters import Column, Dictionary, F, asking, bits_if_any, evaluate, evaluate_bits, parse, select
+from nearly.filters import (
+    Column,
+    Dictionary,
+    F,
+    asking,
+    bits_if_any,
+    evaluate,
+    evaluate_bits,
+    evaluating,
+    parse,
+    select,
+)
 from nearly.filters.functions import FUNCTIONS
 from nearly.filters.plain import from_plain
 from nearly.filters.spans import Spans
@@ -126,7 +137,8 @@ def test_plain_dicts_are_read_in_the_core_as_they_are_everywhere(rng):
             some = rng.choice(operators, rng.integers(1, 4), replace=False).tolist()
             where[name] = draw() if rng.random() < 0.2 else {operator: draw() for operator in some}
         assert _core.select_plain(where, table, n) is not None
-        assert select(where, table, n).mask().tolist() == evaluate(parse(where), table, n).tolist(), where
+        by_python = evaluating.run(evaluating.plan(parse(where), table, n), n, table)
+        assert select(where, table, n).bits.tolist() == by_python.tolist(), where
 
 
 @pytest.mark.parametrize(
