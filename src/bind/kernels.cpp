@@ -205,8 +205,10 @@ void whole_products(In<int16_t, 2> rows, In<int16_t, 2> columns, Out<int32_t, 3>
   const k::PackedWhole packed(columns.data(), columns.shape(0), columns.shape(1));
   require(out.shape(0) == packed.panels() && out.shape(1) == rows.shape(0) && out.shape(2) == packed.width(),
           "whole_products: out is (panels, rows, columns of a panel)");
+  k::PackedWhole::Rows taken;
+  packed.take(rows.data(), rows.shape(0), &taken);
   for (size_t p = 0; p < packed.panels(); ++p)
-    packed.multiply(rows.data(), rows.shape(0), p, out.data() + p * rows.shape(0) * packed.width(), packed.width());
+    packed.multiply(taken, p, 1, out.data() + p * rows.shape(0) * packed.width(), packed.width());
 }
 
 // Pairs of a row and a bit for each column.

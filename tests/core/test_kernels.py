@@ -428,9 +428,26 @@ def test_products_of_whole_numbers_are_exact(simd_target, rng, n, m, dim):
     assert not out[:, m:].any()  # padding of the last panel
 
 
+@pytest.mark.parametrize(("n", "m", "dim"), [(16, 32, 64), (17, 16, 62), (40, 33, 66), (64, 130, 98), (48, 5, 0)])
+def test_products_of_whole_numbers_are_exact_in_groups_of_rows(simd_target, rng, n, m, dim):
+    rows, columns = (rng.integers(-3000, 3001, (size, dim)).astype(np.int16) for size in (n, m))
+    out = whole_products(rows, columns)
+    np.testing.assert_array_equal(out[:, :m], rows.astype(np.int64) @ columns.T.astype(np.int64))
+    assert not out[:, m:].any()
+
+
+@over("whole", [-32768, -32767, -257, -256, -129, -128, -1, 0, 127, 128, 255, 256, 32767])  # around where bytes are cut
+def test_products_of_whole_numbers_hold_every_number(simd_target, rng, whole):
+    rows, columns = np.zeros((33, 70), np.int16), np.zeros((34, 70), np.int16)
+    rows[:, 69] = columns[:, 69] = whole
+    rows[:, 3], columns[:, 3] = np.arange(33) - 9, rng.integers(-9, 9, 34)
+    expected = rows.astype(np.int64) @ columns.T.astype(np.int64)
+    np.testing.assert_array_equal(whole_products(rows, columns)[:, :34], expected)
+
+
 @over("dim", [2, 510, 512, 514, 1026, 4000])  # parts of 512 are added up
 def test_products_of_whole_numbers_hold_the_longest_vectors(simd_target, rng, dim):
-    x = np.full((7, dim), np.rint(32700 / dim**0.5), np.int16)
+    x = np.full((39, dim), np.rint(32700 / dim**0.5), np.int16)
     x[1] *= -1
     np.testing.assert_array_equal(whole_products(x, x[:2])[:, :2], x.astype(np.int64) @ x[:2].T.astype(np.int64))
     x[:] = 0

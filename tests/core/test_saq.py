@@ -273,3 +273,14 @@ def test_vectors_along_an_axis_are_projected_without_overflow(simd_target):
         made = np.empty((len(vectors), len(fitted.axes)), np.float32)
         scorer.decode(0, made)
         assert (side * np.diagonal(made)[:64] > 2.5).all()  # of the axes that have bits to spare
+
+
+def test_a_code_depends_on_its_vector_alone(simd_target):
+    fitted, vectors, _ = fitted_to(40.0)
+    together = _core.Table(fitted.row_bytes, 700, 700)
+    for threads in (1, 3):
+        fitted.scorer(together).encode(0, vectors, threads)
+        for first, n in ((0, 1), (60, 9), (300, 33), (620, 80)):  # blocks are of 64 vectors, and groups in them of 16
+            some = _core.Table(fitted.row_bytes, n, n)
+            fitted.scorer(some).encode(0, vectors[first : first + n], 1)
+            np.testing.assert_array_equal(some.array(), together.array()[first : first + n])

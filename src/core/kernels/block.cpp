@@ -13,14 +13,51 @@ Packed::Packed(const float* columns, size_t m, size_t dim) : table_(&active()), 
     for (size_t j = 0; j < dim; ++j) data_[(c / width * dim + j) * width + c % width] = columns[c * dim + j];
 }
 
+namespace {
+
+constexpr size_t kTileRows = 16, kTileBytes = 64;  // of a row
+
+}  // namespace
+
 PackedWhole::PackedWhole(const int16_t* columns, size_t m, size_t dim) : table_(&active()), dim_(even(dim)) {
-  const size_t width = table_->panel;
+  const size_t width = table_->panel, blocks = (dim_ + kTileBytes - 1) / kTileBytes;
   panels_ = (m + width - 1) / width;
   data_.assign(panels_ * width * dim_, 0);
   for (size_t c = 0; c < m; ++c) {
     int16_t* out = data_.data() + c / width * width * dim_ + c % width * 2;
     for (size_t j = 0; j < dim_; j += 2, out += 2 * width) out[0] = columns[c * dim_ + j], out[1] = columns[c * dim_ + j + 1];
   }
+  if (!table_->tile_rows || !tiles_granted()) return;
+  tiles_.assign(panels_ * width * blocks * 2 * kTileBytes, 0);
+  for (size_t c = 0; c < m; ++c)
+    for (size_t j = 0; j < dim_; ++j) {
+      const size_t block = (c / kTileRows * blocks + j / kTileBytes) * 2, four = j % kTileBytes / 4;
+      uint8_t* out = tiles_.data() + (block * kTileRows + four) * kTileBytes + c % kTileRows * 4 + j % 4;
+      out[0] = static_cast<uint8_t>(columns[c * dim_ + j] >> 8);
+      out[kTileRows * kTileBytes] = static_cast<uint8_t>(columns[c * dim_ + j]);
+    }
+}
+
+void PackedWhole::take(const int16_t* rows, size_t n, Rows* out) const {
+  out->data = rows;
+  out->n = n;
+  if (tiles_.empty()) return;
+  const size_t groups = n / kTileRows, blocks = (dim_ + kTileBytes - 1) / kTileBytes;
+  out->tiles.resize(groups * kTileRows * blocks * 2 * kTileBytes);
+  table_->tile_rows(rows, dim_, groups, dim_, out->tiles.data());
+}
+
+void PackedWhole::multiply(const Rows& rows, size_t first, size_t panels, int32_t* out, size_t stride) const {
+  size_t done = 0;
+  if (!tiles_.empty() && rows.n >= kTileRows) {
+    const size_t groups = rows.n / kTileRows, tiles = width() / kTileRows, bytes = tiles_.size() / panels_;
+    table_->tile_products(rows.tiles.data(), groups, tiles_.data() + first * bytes, panels * tiles,
+                          bytes / (width() * 2 * kTileBytes), out, stride);
+    done = groups * kTileRows;
+  }
+  for (size_t p = first; p < first + panels; ++p, out += width())
+    table_->whole_products(rows.data + done * dim_, dim_, rows.n - done, data_.data() + p * width() * dim_, dim_,
+                           out + done * stride, stride);
 }
 
 Centers::Centers(const float* centers, size_t m, size_t dim)

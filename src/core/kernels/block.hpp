@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "base/lines.hpp"
 #include "base/threads.hpp"
 #include "kernels/table.hpp"
 
@@ -30,15 +31,21 @@ class Packed {
 // The same for whole numbers of 16 bits. Rows and columns are `even(dim)` long: a zero behind an odd number of elements.
 class PackedWhole {
  public:
+  // n rows made ready for all panels. They stay where they are.
+  struct Rows {
+    const int16_t* data;
+    size_t n;
+    Lines<uint8_t> tiles;  // of all groups of 16 rows, on machines that multiply tiles
+  };
+
   PackedWhole(const int16_t* columns, size_t m, size_t dim);
   static size_t even(size_t dim) { return (dim + 1) / 2 * 2; }
 
   size_t panels() const { return panels_; }
   size_t width() const { return table_->panel; }
-  // As Packed::multiply, with `stride` from row to row; no sum of products may leave 32 bits.
-  void multiply(const int16_t* rows, size_t n, size_t p, int32_t* tile, size_t stride) const {
-    table_->whole_products(rows, dim_, n, data_.data() + p * width() * dim_, dim_, tile, stride);
-  }
+  void take(const int16_t* rows, size_t n, Rows* out) const;
+  // Products with the columns of some panels beside each other, `stride` from row to row; none may leave 32 bits.
+  void multiply(const Rows& rows, size_t first, size_t panels, int32_t* out, size_t stride) const;
   // Table::reaching of the target that the panels are for.
   size_t reaching(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
                   const float* scale, float allowance, Reached* out) const {
@@ -48,7 +55,8 @@ class PackedWhole {
  private:
   const Table* table_;
   size_t dim_, panels_;
-  std::vector<int16_t> data_;
+  Lines<int16_t> data_;
+  Lines<uint8_t> tiles_;  // the same columns; empty where there are none
 };
 
 // Centers, of which the nearest to rows are asked for.

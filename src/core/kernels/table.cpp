@@ -6,6 +6,12 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(__linux__) && defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace nearly::kernels {
 
 namespace baseline { extern const Table table; }
@@ -73,6 +79,20 @@ bool use(const char* name) {
   const Table* table = find(name);
   if (table) g_active.store(table);
   return table != nullptr;
+}
+
+bool tiles_granted() {
+#if defined(__linux__) && defined(__x86_64__)
+  static const bool granted = [] {
+    constexpr unsigned kInt8 = 1u << 25;                       // of leaf 7
+    constexpr long kAskForState = 0x1023, kTilesOfState = 18;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h, since Linux 5.16
+    unsigned a, b, c, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kInt8) && syscall(SYS_arch_prctl, kAskForState, kTilesOfState) == 0;
+  }();
+  return granted;
+#else
+  return false;
+#endif
 }
 
 const char* const* available() {

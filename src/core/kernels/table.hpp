@@ -108,6 +108,10 @@ struct Table {
   // is even: packed[(j * panel + 2 * c) + j % 2] for even j and the next is element j of column c.
   void (*whole_products)(const int16_t* rows, size_t row_stride, size_t n, const int16_t* packed, size_t dim, int32_t* out,
                          size_t out_stride);
+  // The same for groups of 16 rows, by tiles of bytes: body/tiles.inl.hpp. Null where a target has none.
+  void (*tile_rows)(const int16_t* rows, size_t row_stride, size_t groups, size_t dim, uint8_t* out);
+  void (*tile_products)(const uint8_t* rows, size_t groups, const uint8_t* columns, size_t tiles, size_t blocks,
+                        int32_t* out, size_t out_stride);
   // Rows of such a tile where a product is not below row_floor[i] * scale[c] + floor[c] * row_scale[i] - allowance, in
   // floats (what is not a number is not below), and in which columns. `out` has n + 1 places; returns how many it took.
   size_t (*reaching)(const int32_t* tile, size_t n, const float* row_floor, const float* row_scale, const float* floor,
@@ -153,5 +157,7 @@ const Table& active();
 bool use(const char* name);
 // Names this machine can run, best first, then nullptr.
 const char* const* available();
+// True when the machine multiplies tiles of bytes (AMX) and lets this process do it.
+bool tiles_granted();
 
 }  // namespace nearly::kernels

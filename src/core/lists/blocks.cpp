@@ -76,6 +76,7 @@ class Screen {
   float row_floors_[kRowBlock], row_scales_[kRowBlock];
   std::vector<float> block_;
   std::vector<int16_t> whole_;
+  kernels::PackedWhole::Rows whole_rows_;
   std::vector<int32_t> tile_;
 };
 
@@ -157,8 +158,9 @@ bool Screen::take_rows(const Row* nodes, size_t count) {
 void Screen::compare(const Row* nodes, size_t count) {
   const size_t width = packed_->width();
   kernels::Reached reached[kRowBlock + 1];
+  packed_->take(whole_.data(), count, &whole_rows_);
   for (size_t p = 0; p < packed_->panels(); ++p) {
-    packed_->multiply(whole_.data(), count, p, tile_.data(), packed_->width());
+    packed_->multiply(whole_rows_, p, 1, tile_.data(), packed_->width());
     const size_t hits = packed_->reaching(tile_.data(), count, row_floors_, row_scales_, floors_.data() + p * width,
                                           scales_.data() + p * width, static_cast<float>(error_), reached);
     for (size_t h = 0; h < hits; ++h) {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/lines.hpp"
 #include "kernels/table.hpp"
 #include "quant/packed.hpp"
 #include "quant/scale.hpp"
@@ -68,7 +69,7 @@ void RaBitQ::encode(const float* residual, double square, double with_center, ui
   const double step = kSteps[spec_.bits] / std::sqrt(static_cast<double>(size_));
   const auto inverse = static_cast<float>(1.0 / (norm * step));
   if (norm < std::numeric_limits<double>::infinity() && inverse < std::numeric_limits<float>::infinity()) {
-    thread_local std::vector<float> a;
+    thread_local Lines<float> a;
     a.resize(size_);
     kernels::active().magnitudes(residual, size_, inverse, a.data());
     const Fit all = spec_.bits == 1 ? fit(a.data(), grids_, 1.0f) : choose_scale(a.data(), grids_, kRounds);
@@ -86,7 +87,7 @@ void RaBitQ::encode(const float* residual, double square, double with_center, ui
 }
 
 void RaBitQ::fill(size_t first, const float* vectors, size_t n) {
-  std::vector<float> residual(size_);
+  Lines<float> residual(size_);
   const size_t inputs = spec_.input_dim();
   for (size_t i = 0; i < n; ++i) {
     spec_.row(vectors + i * spec_.dim, residual.data());

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/lines.hpp"
 #include "kernels/table.hpp"
 #include "quant/packed.hpp"
 #include "quant/scale.hpp"
@@ -179,7 +180,8 @@ void Saq::measure(const Fit& gained, double norm, float* row_scale, float* error
 // z: what is coded of the residual, rotated, in steps. square: of the whole residual.
 void Saq::encode(const int32_t* z, double step, float add, double square, uint8_t* row) const {
   std::memset(row, 0, rows_->stride());
-  thread_local std::vector<float> a, unit_squares;
+  thread_local Lines<float> a;
+  thread_local std::vector<float> unit_squares;
   unit_squares.resize(size_ / kUnit);
   kernels::active().unit_squares(z, size_ / kUnit, unit_squares.data());
   double head = 0, coded = 0;
@@ -212,7 +214,7 @@ void Saq::encode(const int32_t* z, double step, float add, double square, uint8_
 // dimensions.
 void Saq::project(const float* x, const double* squares, size_t n, int32_t* z, double* steps) const {
   const size_t inputs = spec_.input_dim(), even = kernels::PackedWhole::even(inputs);
-  thread_local std::vector<int16_t> whole;
+  thread_local Lines<int16_t> whole;
   whole.assign(n * even, 0);
   // No number leaves 16 bits, and no sum of products 32: it is at most the product of the lengths, and rounding to whole
   // numbers lengthens each by half a step in every dimension at most; a little more for what floats round.
@@ -228,13 +230,15 @@ void Saq::project(const float* x, const double* squares, size_t n, int32_t* z, d
     kernels::active().round16(from, inputs, static_cast<float>(scale), whole.data() + r * even);
     steps[r] = 1.0 / (scale * kAxisLength);
   }
-  for (size_t p = 0; p < axes_.panels(); ++p) axes_.multiply(whole.data(), n, p, z + p * axes_.width(), size_);
+  thread_local kernels::PackedWhole::Rows rows;
+  axes_.take(whole.data(), n, &rows);
+  axes_.multiply(rows, 0, axes_.panels(), z, size_);
 }
 
 void Saq::fill(size_t first, const float* vectors, size_t n) {
   const size_t inputs = spec_.input_dim();
-  thread_local std::vector<float> residual;
-  thread_local std::vector<int32_t> z;
+  thread_local Lines<float> residual;
+  thread_local Lines<int32_t> z;
   residual.resize(kBlock * inputs);
   z.resize(kBlock * size_);
   double squares[kBlock], steps[kBlock];

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/lines.hpp"
+
 namespace nearly::quant {
 
 kernels::Grid grid(int bits, float product, float square, int left_out) {
@@ -64,7 +66,7 @@ float balanced(const int16_t* a, const std::vector<kernels::Grid>& grids) {
 // Rounding is not quite as even as the balance of errors takes it to be, so scales around that are tried.
 Fit choose_scale(const float* a, const std::vector<kernels::Grid>& grids, int rounds) {
   constexpr float kSame = 1e-4f;  // hardly a code changes: that of the finest steps
-  thread_local std::vector<int16_t> fine;
+  thread_local Lines<int16_t> fine;
   fine.resize(grids.size() * 64);
   kernels::active().fine_steps(a, grids.size(), grids.data(), fine.data());
   const float middle = balanced(fine.data(), grids);

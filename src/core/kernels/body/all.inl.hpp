@@ -20,6 +20,7 @@ namespace {
 #include "kernels/body/rotate.inl.hpp"
 #include "kernels/body/products.inl.hpp"
 #include "kernels/body/screen.inl.hpp"
+#include "kernels/body/tiles.inl.hpp"
 #include "kernels/body/sweep.inl.hpp"
 #include "kernels/body/nearest.inl.hpp"
 #include "kernels/body/finite.inl.hpp"
@@ -75,6 +76,8 @@ const Table table = {
     center_row,
     round_row,
     whole_products,
+    kTileRows,
+    kTileProducts,
     reaching,
     nearest,
     project_queries,
