@@ -198,7 +198,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": fields.get("model name", platform.processor()),
         "cpus": len(CPUS),
-        "simd": [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_vpopcntdq") if flag in flags],
+        "simd": [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "amx_int8") if flag in flags],
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }

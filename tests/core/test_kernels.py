@@ -428,7 +428,7 @@ def test_products_of_whole_numbers_are_exact(simd_target, rng, n, m, dim):
     assert not out[:, m:].any()  # padding of the last panel
 
 
-@pytest.mark.parametrize(("n", "m", "dim"), [(16, 32, 64), (17, 16, 62), (40, 33, 66), (64, 130, 98), (48, 5, 0)])
+@pytest.mark.parametrize(("n", "m", "dim"), [(16, 32, 128), (17, 16, 126), (40, 33, 130), (64, 130, 190), (48, 5, 514)])
 def test_products_of_whole_numbers_are_exact_in_groups_of_rows(simd_target, rng, n, m, dim):
     rows, columns = (rng.integers(-3000, 3001, (size, dim)).astype(np.int16) for size in (n, m))
     out = whole_products(rows, columns)
@@ -438,8 +438,8 @@ def test_products_of_whole_numbers_are_exact_in_groups_of_rows(simd_target, rng,
 
 @over("whole", [-32768, -32767, -257, -256, -129, -128, -1, 0, 127, 128, 255, 256, 32767])  # around where bytes are cut
 def test_products_of_whole_numbers_hold_every_number(simd_target, rng, whole):
-    rows, columns = np.zeros((33, 70), np.int16), np.zeros((34, 70), np.int16)
-    rows[:, 69] = columns[:, 69] = whole
+    rows, columns = np.zeros((33, 140), np.int16), np.zeros((34, 140), np.int16)
+    rows[:, 139] = columns[:, 139] = whole
     rows[:, 3], columns[:, 3] = np.arange(33) - 9, rng.integers(-9, 9, 34)
     expected = rows.astype(np.int64) @ columns.T.astype(np.int64)
     np.testing.assert_array_equal(whole_products(rows, columns)[:, :34], expected)

@@ -16,6 +16,9 @@ Packed::Packed(const float* columns, size_t m, size_t dim) : table_(&active()), 
 namespace {
 
 constexpr size_t kTileRows = 16, kTileBytes = 64;  // of a row
+// Dimensions from which on columns are tiles: all code beside these runs at a lower clock (a fifth, Xeon), which codes of 64
+// dimensions lose 8 % by and those of 128 nothing.
+constexpr size_t kTiled = 128;
 
 }  // namespace
 
@@ -27,7 +30,7 @@ PackedWhole::PackedWhole(const int16_t* columns, size_t m, size_t dim) : table_(
     int16_t* out = data_.data() + c / width * width * dim_ + c % width * 2;
     for (size_t j = 0; j < dim_; j += 2, out += 2 * width) out[0] = columns[c * dim_ + j], out[1] = columns[c * dim_ + j + 1];
   }
-  if (!table_->tile_rows || !tiles_granted()) return;
+  if (dim_ < kTiled || !table_->tile_rows || !tiles_granted()) return;
   tiles_.assign(panels_ * width * blocks * 2 * kTileBytes, 0);
   for (size_t c = 0; c < m; ++c)
     for (size_t j = 0; j < dim_; ++j) {

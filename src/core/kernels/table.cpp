@@ -87,7 +87,8 @@ bool tiles_granted() {
     constexpr unsigned kInt8 = 1u << 25;                       // of leaf 7
     constexpr long kAskForState = 0x1023, kTilesOfState = 18;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h, since Linux 5.16
     unsigned a, b, c, d = 0;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kInt8) && syscall(SYS_arch_prctl, kAskForState, kTilesOfState) == 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kInt8) &&
+           syscall(SYS_arch_prctl, kAskForState, kTilesOfState) == 0;
   }();
   return granted;
 #else
