@@ -75,7 +75,7 @@ uint64_t scan_exactly(const Scorer& scorer, const Rows& rows, size_t n_nodes, co
                       const lists::Request& r, std::optional<bool> by_blocks = std::nullopt) {
   const auto* plain = dynamic_cast<const quant::Plain*>(&scorer);
   const size_t looked_at = only ? only->size() : n_nodes;
-  const bool enough = by_blocks.value_or(r.n > 16 && (r.n - 16) * looked_at >= 5000);
+  const bool enough = by_blocks.value_or(r.n > 16 && looked_at >= 128 && (r.n - 16) * looked_at >= 5000);
   const bool products = r.metric == Metric::kL2 || r.metric == Metric::kCosine || r.metric == Metric::kDot;
   if (!(enough && plain && products && r.metric == plain->metric())) return lists::scan(scorer, rows, n_nodes, only, r, poll());
   const lists::Dense dense{plain->dim(),
