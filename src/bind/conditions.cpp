@@ -2,8 +2,8 @@
 // constants. Most are; whatever else comes, and what is wrong, is left to Python.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <string_view>
 
 #include "base/bits.hpp"
 #include "columns.hpp"
@@ -41,20 +41,20 @@ template <typename T> struct Span : Ends<T> {
   void above(T x) { low = std::max(low, x); }
   void below(T x) { high = std::min(high, x); }
   // Narrows it to what compares so; false where this is no such operator.
-  bool keep(const char* comparison, const Place<T>& place) {
+  bool keep(std::string_view comparison, const Place<T>& place) {
     const bool last = place.exact && place.at == kLast, first = place.at == kFirst;
-    if (std::strcmp(comparison, "$eq") == 0) {
+    if (comparison == "$eq") {
       empty |= !place.exact;
       above(place.at), below(place.at);
-    } else if (std::strcmp(comparison, "$gte") == 0) {
+    } else if (comparison == "$gte") {
       above(place.at);
-    } else if (std::strcmp(comparison, "$gt") == 0) {
+    } else if (comparison == "$gt") {
       empty |= last;
       if (!last) above(place.exact ? after(place.at) : place.at);
-    } else if (std::strcmp(comparison, "$lte") == 0) {
+    } else if (comparison == "$lte") {
       empty |= first && !place.exact;
       below(place.exact || first ? place.at : before(place.at));
-    } else if (std::strcmp(comparison, "$lt") == 0) {
+    } else if (comparison == "$lt") {
       empty |= first;
       if (!first) below(before(place.at));
     } else {
@@ -99,7 +99,7 @@ std::optional<Place<double>> float_place(PyObject* value) {
 
 template <typename T, typename Find> std::optional<Span<T>> span_of(PyObject* condition, Find place_of) {
   Span<T> span;
-  const auto keep = [&](const char* comparison, PyObject* value) {
+  const auto keep = [&](std::string_view comparison, PyObject* value) {
     const std::optional<Place<T>> place = place_of(value);
     return place && span.keep(comparison, *place);
   };
@@ -108,9 +108,10 @@ template <typename T, typename Find> std::optional<Span<T>> span_of(PyObject* co
   PyObject *name, *value;
   for (Py_ssize_t at = 0; PyDict_Next(condition, &at, &name, &value);) {
     if (!PyUnicode_CheckExact(name)) return std::nullopt;
-    const char* comparison = PyUnicode_AsUTF8(name);
+    Py_ssize_t bytes = 0;
+    const char* comparison = PyUnicode_AsUTF8AndSize(name, &bytes);
     if (!comparison) return PyErr_Clear(), std::nullopt;
-    if (!keep(comparison, value)) return std::nullopt;
+    if (!keep({comparison, static_cast<size_t>(bytes)}, value)) return std::nullopt;
   }
   return span;
 }

@@ -54,7 +54,8 @@ def test_files_that_are_no_costs(monkeypatch, text):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"costs": 2}, {"again": [1]}, {"again": [1, "x"]}, {"again": [-1, 5]}, {"again": [0, 0]}, {"panel": 1e300},
+        {"costs": 2}, {"again": [1]}, {"again": "12"}, {"panel": [10**400, 1]}, {"prepared": True},
+        {"again": [1, "x"]}, {"again": [-1, 5]}, {"again": [0, 0]}, {"panel": 1e300},
         {"panel": [1e300, 0]}, {"scanned": [math.nan, 1]}, {"scanned": [1, math.inf]}, {"prepared": []},
         {"prepared": None},
     ],
@@ -74,6 +75,33 @@ def refused(monkeypatch, text):
     costs.use(None)
     with pytest.raises(InputError, match=r"holds no costs.*nearly costs --measure"):
         costs.current()
+
+
+def test_costs_are_kept_where_the_variable_says_or_not_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(pricing, "_measured", lambda *_: dict.fromkeys(GOOD.keys() - {"costs"}, (1.0, 2.0)))
+    monkeypatch.setattr(pricing, "_line", lambda *_: (1.0, 1.0))
+    monkeypatch.setenv("NEARLY_COSTS", str(tmp_path / "own.json"))
+    found = nearly.measure_costs()
+    costs.use(None)
+    assert costs.current() == found
+    assert [path.name for path in tmp_path.iterdir()] == ["own.json"]
+    monkeypatch.setenv("NEARLY_COSTS", "written")
+    with pytest.raises(InputError, match="unset it"):
+        nearly.measure_costs()
+    monkeypatch.setenv("NEARLY_COSTS", str(tmp_path / "own.json" / "below"))
+    costs.use(None)
+    with pytest.raises(nearly.StateError, match="cannot be written"):
+        nearly.measure_costs()
+    assert costs.current() == found  # not lost
+
+
+def test_without_a_home_those_of_the_code_serve(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr(costs.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.warns(UserWarning, match="no home folder"):
+        assert costs.current() == costs.WRITTEN
+    with pytest.raises(InputError, match="no home folder"):
+        nearly.measure_costs()
 
 
 def test_a_good_file_of_other_numbers_is_taken():

@@ -85,6 +85,17 @@ def test_fewer_comparisons_than_with_all_centers():
     assert recall(index, guided) >= recall(index, every) - 0.02  # about the same lists
 
 
+def test_queries_too_short_for_a_direction_are_the_zero_vector():
+    index = nearly.IVF(X[:4000], metric="cosine", lists=LISTS, seed=3)
+    asked = X[:4].copy()
+    asked[1] = 0
+    asked[2], asked[3] = asked[1], asked[1]
+    asked[2, 0], asked[3, 0] = 1e-39, 1e-30
+    hits = index.search(asked, 3, effort=4)
+    assert (hits.distances[1:3] == 1).all()
+    assert hits.distances[3, 0] < 1
+
+
 def test_builds_do_not_depend_on_threads(tmp_path):
     for threads in (1, 2, 5):
         nearly.IVF(X[:4000], lists=LISTS, seed=1, threads=threads).save(tmp_path / str(threads))

@@ -178,6 +178,30 @@ def test_columns_are_copied_and_sent(name):
         assert evaluate(F[name].is_null(), {name: made}, 4).tolist() == evaluate(F[name].is_null(), TABLE, 4).tolist()
 
 
+def test_operators_are_read_to_their_end():
+    for where in ({"year": {"$eq\0x": 2020}}, {"year": {"$gte ": 2020}}):
+        assert _core.select_plain(where, TABLE, 4) is None
+        with pytest.raises(InputError, match="no operator"):
+            select(where, TABLE, 4)
+
+
+def test_filters_are_taken_in_any_spelling_and_columns_only_as_such():
+    for where in ({"year": 2020}, "year = 2020", F.year == 2020):
+        assert evaluate(where, TABLE, 4).tolist() == [False, True, False, False]
+        assert evaluate_bits(where, TABLE, 4).tolist() == bits_if_any(where, TABLE, 4).tolist() == [2]
+        with pytest.raises(InputError, match=r"'year' is a list.*Column\.from_values"):
+            select(where, {"year": [1, 2]}, 2)
+        with pytest.raises(InputError, match=r"nearly\.filters\.select\(condition, columns, n\)"):
+            nearly.Flat(np.eye(4, dtype=np.float32)).search(np.eye(4), 1, where=where)
+
+
+def test_masked_floats_are_what_was_written():
+    masked = np.ma.MaskedArray(np.array([8.8, 0, 1.5], np.float32), [False, True, False])
+    column = Column.from_values("score", masked)
+    assert column.to_list() == [8.8, None, 1.5]
+    assert select({"score": 8.8}, {"score": column}, 3).rows().tolist() == [0]
+
+
 def test_null_is_never_equal_and_never_different():
     assert rows("year = NULL") == rows("NOT year = NULL") == rows("year NOT IN (2020, NULL)") == []
     assert rows("year IN (2020, NULL)") == [1]

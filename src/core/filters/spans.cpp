@@ -64,7 +64,7 @@ template <typename T> void find_zones(const T* values, size_t n, Zones& zones) {
       high = x[i] > high ? x[i] : high;
       numbers &= x[i] == x[i];
     }
-    // What is no number is in no span, so that such a zone is never all inside.
+    // What is no number is in no span, so that such a zone is never settled. (Columns hold none where there is a value.)
     zones.low.push_back(numbers ? key(low) : std::numeric_limits<int64_t>::min());
     zones.high.push_back(numbers ? key(high) : std::numeric_limits<int64_t>::max());
   }

@@ -1,6 +1,6 @@
 """Ids, and what selects rows by them: masks and lists."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,12 @@ def as_mask_or_ids(where: object, *, n_mask: int | None, name: str = "where") ->
     >>> as_mask_or_ids([4, 2], n_mask=None)
     array([4, 2])
     """
-    if isinstance(where, str | slice) or callable(where):
+    if isinstance(where, str | Mapping) or getattr(type(where), "__nearly_condition__", False):
+        raise InputError(
+            f"{name} is {describe(where)}, but a boolean mask or integer ids are wanted; of a condition make them by "
+            "nearly.filters.select(condition, columns, n), or keep the columns in a collection (nearly.open)"
+        )
+    if isinstance(where, slice) or callable(where):
         advice = "numpy.arange(start, stop)" if isinstance(where, slice) else "the mask, or the ids, that it stands for"
         raise InputError(f"{name} is {describe(where)}, but a boolean mask or integer ids are wanted; pass {advice}")
     if isinstance(where, Set):  # a set, a frozenset, the keys of a dict

@@ -225,8 +225,8 @@ def info(index: IndexFile, verify: Verify = False, json: Json = False) -> None:
 def costs_(measure: MeasureCosts = False, threads: Threads = None, json: Json = False) -> None:
     """Say by what costs filtered searches are planned on this machine, or measure its own and keep them."""
     found = nearly.measure_costs(threads=threads) if measure else costs.current()
-    numbers, path = dataclasses.asdict(found), costs.costs_file()
-    source = str(path) if measure else "written in the code" if found == costs.WRITTEN else "measured"
+    numbers = dataclasses.asdict(found)
+    source = str(costs.costs_file()) if measure else "written in the code" if found == costs.WRITTEN else "measured"
     if json:
         print(output.as_json({"source": source, **numbers}))
         return

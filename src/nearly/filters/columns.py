@@ -147,7 +147,8 @@ class Column:
     type : str
         One of ``bool int float str date datetime list[str] json``.
     values : ndarray of shape (n,)
-        As `TYPES` says; may be mapped from a file. Where there is no value, anything; no NaN elsewhere.
+        As `TYPES` says; may be mapped from a file. Where there is no value, anything; no NaN elsewhere. Not to be
+        changed afterwards: what filters found out about them is remembered.
     valid : ndarray, optional
         Which rows have a value: bool of shape (n,), or packed uint64 of shape (ceil(n / 64),). All, when None.
     dictionary : Dictionary, optional

@@ -104,8 +104,8 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], n: int) -> N
 
     Parameters
     ----------
-    expression : Expression
-        From `parse`.
+    expression : Expression, dict or str
+        From `parse`, or what it takes.
     columns : mapping from str to Column
         At least those that the expression names, each of n rows.
     n : int
@@ -140,8 +140,14 @@ def evaluate_bits(expression: Expression, columns: Mapping[str, Column], n: int)
     >>> evaluate_bits(F.year > 2000, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3)
     array([6], dtype=uint64)
     """
+    expression = _read(expression)
     found = _by_the_core(expression.plain, columns, n)
     return run(plan(expression, columns, n), n, columns) if found is None else found[0]
+
+
+def _read(where: Any) -> Expression:
+    """A filter in any spelling as an expression."""
+    return where if isinstance(where, Expression) else parse(where)
 
 
 def _by_the_core(where: Any, columns: Any, n: int) -> tuple[Bits, int] | None:
@@ -160,6 +166,7 @@ def bits_if_any(expression: Expression, columns: Mapping[str, Column], n: int) -
     >>> bits_if_any(F.year > 2030, {"year": Column.from_values("year", [1999, 2020, 2024])}, 3) is None
     True
     """
+    expression = _read(expression)
     found = _by_the_core(expression.plain, columns, n)
     if found is not None:
         return found[0] if found[1] else None
@@ -238,13 +245,17 @@ def select(where: Any, columns: Mapping[str, Column], n: int) -> Filter:
 
 def plan(expression: Expression, columns: Mapping[str, Column], n: int) -> Plan:
     """Return the tests that an expression comes to; they and their junctions know no negation."""
-    if any((column := columns.get(name)) is None or len(column) != n for name in expression.columns):
+    if any(not isinstance(column := columns.get(name), Column) or len(column) != n for name in expression.columns):
         raise _misfit(expression, columns, n)
     return _plan(expression, False, columns)
 
 
 def _misfit(expression: Expression, columns: Mapping[str, Column], n: int) -> InputError:
     """What is wrong with the first column that is not there, or of another length."""
+    wrong = [name for name, column in columns.items() if not isinstance(column, Column)]
+    if wrong:
+        return InputError(f"column {wrong[0]!r} is {describe(columns[wrong[0]])}; make a column of it by "
+                          "nearly.filters.Column.from_values(name, values)")  # fmt: skip
     name = min(name for name in expression.columns if name not in columns or len(columns[name]) != n)
     if name not in columns:
         return InputError(f"the filter names column {name!r}, which is not there; {did_you_mean(name, columns)}")

@@ -73,6 +73,8 @@ class Expression:
     # Found when first asked for, as a filter is searched with again and again; and the dict that it came as, if any.
     __slots__ = ("_columns", "_key", "_plain")
 
+    __nearly_condition__ = True  # for those who take bits and ids, and know no filters
+
     _columns: frozenset[str]
     _key: str
     _plain: dict[str, object]

@@ -86,6 +86,8 @@ def _as_rows(name: str, values: Iterable[Any]) -> Array:
     """One entry a row, never an array of two dimensions."""
     if isinstance(values, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(values)
+        if values.dtype.kind == "f":  # as they are: float32 has a rule of its own
+            return np.where(mask, values.dtype.type(np.nan), values.data)
         objects = np.asarray(values.data).astype(object)
         objects[mask] = None
         values = objects

@@ -439,6 +439,7 @@ class Index:
         >>> index.search_many(np.eye(4), k=1).ids.ravel().tolist()
         [0, 1, 2, 3]
         """
+        exact = arrays.check_flag(exact, "exact")
         options = {"recall": recall, "exact": exact or None, "where": where, "threads": threads}
         given = {name: value for name, value in options.items() if value is not None}  # not all are known to all
         return cast(Hits, cast(Any, self).search(queries, k, **given))

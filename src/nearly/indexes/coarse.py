@@ -45,7 +45,8 @@ class Centers(NamedTuple):
         """Queries where centers are."""
         if metric.name == "cosine":
             lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-            rows = rows * (1 / np.where(lengths > 0, lengths, 1)).astype(np.float32)[:, None]
+            shortest = 1 / float(np.finfo(np.float32).max)  # what is shorter is the zero vector, as in the core
+            rows = rows * np.where(lengths > shortest, 1 / np.maximum(lengths, shortest), 0).astype(np.float32)[:, None]
         if self.coarse is None:
             return rows
         out = np.empty((len(rows), self.coarse.dims), np.float32)

@@ -382,7 +382,7 @@ class GraphIndex(Index):
             if quick is not None:
                 return quick
         target = None if recall is None else arrays.check_fraction(recall, "recall")
-        columns = self._columns(k)
+        columns, exact = self._columns(k), arrays.check_flag(exact, "exact")
         if exact is False and columns <= MOST and self._store.metric.input == "float" and not is_for_each(where):
             found: Hits | None = self._steadily(lambda: self._together(queries, columns, target, where, threads))
             if found is not None:

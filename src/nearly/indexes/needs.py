@@ -219,7 +219,7 @@ def restore(file: storage.File, n_groups: int) -> Needs | None:
     shape = len(TARGETS), len(SHARES)
     spread = float(storage.require(file, "filtered_spread", np.float64, (1,))[0])
     work = np.array(storage.require(file, "filtered_work", np.float64, (*shape, n_groups)))
-    early = file.arrays["filtered_factors"].ndim == 2  # one for all groups
+    early = "filtered_factors" in file.arrays and file.arrays["filtered_factors"].ndim == 2  # one for all groups
     factors = np.array(storage.require(file, "filtered_factors", np.float64, shape if early else work.shape))
     factors = np.repeat(factors[:, :, None], n_groups, axis=2) if early else factors
     known = (factors >= 0) & (factors <= _FACTORS[0]) & ((factors == 0) | (work > 0)) & ((factors > 0) == (work > 0))

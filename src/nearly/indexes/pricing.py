@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearly import _core
+from nearly.errors import InputError, StateError
 from nearly.filters import Filter
 from nearly.hits import Hits
 from nearly.indexes import sifting
@@ -38,7 +39,8 @@ def measure_costs(*, save: bool = True, threads: int | None = None) -> Costs:
     ----------
     save : bool, default True
         Keep them in the user's cache folder, for this kind of machine, where all processes find them from now on.
-        The variable ``NEARLY_COSTS`` may name another file, or be ``written`` for those of the code.
+        The variable ``NEARLY_COSTS`` may name another file, which must then be there, or be ``written`` for those of
+        the code.
     threads : int, optional
         To build with what is measured on; measured is one.
 
@@ -54,12 +56,27 @@ def measure_costs(*, save: bool = True, threads: int | None = None) -> Costs:
     >>> costs.scanned  # doctest: +SKIP
     (0.8, 3.3)
     """
-    short, long = (_measured(dim, threads) for dim in _DIMS)
-    lines = {name: _line(short[name], long[name]) for name in ("compared", "scanned", "exactly", "again", "panel")}
-    found = Costs(**lines, prepared=(short["prepared"][1] + long["prepared"][1]) / 2)
-    if save:
-        costs.save(found, costs.costs_file())
-    costs.use(found)
+    path = costs.costs_file() if save else None
+    if path is not None and costs.written_only():
+        raise InputError(
+            "NEARLY_COSTS says written, so that costs that are kept would not be used; unset it, or pass save=False"
+        )
+    found: Costs | None = None
+    costs.use(costs.WRITTEN)  # whatever a variable names
+    try:
+        short, long = (_measured(dim, threads) for dim in _DIMS)
+        lines = {name: _line(short[name], long[name]) for name in ("compared", "scanned", "exactly", "again", "panel")}
+        found = Costs(**lines, prepared=(short["prepared"][1] + long["prepared"][1]) / 2)
+    finally:
+        costs.use(found)
+    if path is not None:
+        try:
+            costs.save(found, path)
+        except OSError as problem:
+            raise StateError(
+                f"costs were measured, and this process uses them, but {path} cannot be written ({problem.strerror}); "
+                "name another file by NEARLY_COSTS, or pass save=False"
+            ) from problem
     return found
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import secrets
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from nearly import runtime
 from nearly.errors import InputError
 
 __all__ = ["LIST", "TOGETHER", "WRITTEN", "Costs", "again", "compared", "costs_file", "current", "exactly", "prepared",
-           "save", "scanned", "together", "use"]  # fmt: skip
+           "save", "scanned", "together", "use", "written_only"]  # fmt: skip
 
 LIST = 3.0  # reading a list and testing its neighbors, of which few or none are compared, in comparisons of a walk
 TOGETHER = 4  # queries from which on the core compares a panel of them at once
@@ -86,17 +87,38 @@ def use(costs: Costs | None) -> None:
 
 
 def costs_file() -> Path:
-    """Return where the costs of this machine are kept, with the CPU target in use: a cache that others may share."""
+    """Return where the costs of this machine are kept, with the CPU target in use: a cache that others may share.
+
+    Or the file that ``NEARLY_COSTS`` names.
+
+    Raises
+    ------
+    InputError
+        If there is no home folder.
+    """
+    named = os.environ.get(_VARIABLE, "")
+    if named not in ("", _OF_THE_CODE):
+        return Path(named)
     cpu = next((line for line in _about_the_cpu() if line.startswith("model name")), platform.processor())
     name = f"{cpu} {platform.machine()} {os.cpu_count()} {runtime.simd_target()}"
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "nearly" / f"costs-{zlib.crc32(name.encode()):08x}.json"
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not folder.is_absolute():  # which the XDG specification says to ignore
+        try:
+            folder = Path.home() / ".cache"
+        except RuntimeError as problem:
+            raise InputError(f"there is no home folder to keep costs in; set {_VARIABLE} to a file") from problem
+    return folder / "nearly" / f"costs-{zlib.crc32(name.encode()):08x}.json"
+
+
+def written_only() -> bool:
+    """Whether ``NEARLY_COSTS`` says that only those of the code are used."""
+    return os.environ.get(_VARIABLE, "") == _OF_THE_CODE
 
 
 def save(costs: Costs, path: Path) -> None:
     """Write costs to a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     part.write_text(json.dumps({"costs": 1, **asdict(costs)}) + "\n")
     part.replace(path)
 
@@ -149,14 +171,14 @@ def _about_the_cpu() -> list[str]:
 
 def _found() -> Costs:
     named = os.environ.get(_VARIABLE, "")
-    if named == _OF_THE_CODE:
+    if written_only():
         return WRITTEN
     if named:
         return _read(Path(named))
     try:
         path = costs_file()
-        return _read(path) if path.exists() else WRITTEN
-    except (InputError, OSError, RuntimeError) as problem:  # a cache may hold anything; there may be no home
+        return _read(path) if path.is_file() else WRITTEN
+    except (InputError, OSError) as problem:  # a cache may hold anything; there may be no home
         warnings.warn(f"costs of this machine are not used: {problem}", stacklevel=3)
         return WRITTEN
 
@@ -165,7 +187,7 @@ def _read(path: Path) -> Costs:
     try:
         held = json.loads(path.read_text())
         return _of(held)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as problem:
         raise InputError(
             f"{path} holds no costs of a machine ({problem}); measure them anew by `nearly costs --measure`, or set "
             f"{_VARIABLE}={_OF_THE_CODE}"
@@ -178,6 +200,8 @@ def _of(held: Mapping[str, Any]) -> Costs:
     values: dict[str, Any] = {}
     for field in fields(Costs):
         numbers = held[field.name] if field.name != "prepared" else [held[field.name], 0.0]
+        if not isinstance(numbers, list) or any(type(number) not in (int, float) for number in numbers):
+            raise TypeError(f"{field.name} is no numbers")
         first, rest = (float(number) for number in numbers)
         if not (0 <= first <= _MOST and 0 <= rest <= _MOST and first + rest > 0 and math.isfinite(first + rest)):
             raise ValueError(f"{field.name} is out of range")
