@@ -50,6 +50,7 @@ __all__ = ["Element", "Joined", "Plan", "Test", "bits_if_any", "evaluate", "eval
            "select"]  # fmt: skip
 
 Bits: TypeAlias = NDArray[np.uint64]
+Where: TypeAlias = Expression | Mapping[str, Any] | str  # what `parse` takes
 
 # What is to be found out. Never changed; frozen classes take longer to make, and these are made for every query.
 
@@ -99,7 +100,7 @@ class Joined:
 Plan: TypeAlias = Test | Element | Pair | Asked | Joined
 
 
-def evaluate(expression: Expression, columns: Mapping[str, Column], n: int) -> NDArray[np.bool_]:
+def evaluate(expression: Where, columns: Mapping[str, Column], n: int) -> NDArray[np.bool_]:
     """Return for every row whether it passes.
 
     Parameters
@@ -131,7 +132,7 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], n: int) -> N
     return unpack(evaluate_bits(expression, columns, n), n)
 
 
-def evaluate_bits(expression: Expression, columns: Mapping[str, Column], n: int) -> Bits:
+def evaluate_bits(expression: Where, columns: Mapping[str, Column], n: int) -> Bits:
     """Return a bit a row, as `evaluate`: row 0 is the lowest bit of word 0; bits past the end are 0.
 
     Examples
@@ -155,7 +156,7 @@ def _by_the_core(where: Any, columns: Any, n: int) -> tuple[Bits, int] | None:
     return _core.select_plain(where, columns, n) if type(where) is dict and type(columns) is dict else None
 
 
-def bits_if_any(expression: Expression, columns: Mapping[str, Column], n: int) -> Bits | None:
+def bits_if_any(expression: Where, columns: Mapping[str, Column], n: int) -> Bits | None:
     """Return what `evaluate_bits` does, or None where it is found early that no row passes.
 
     Mostly that takes no look at the rows: a test whose spans lie outside of those of its column is true nowhere.
