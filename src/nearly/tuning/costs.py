@@ -170,10 +170,9 @@ def _about_the_cpu() -> list[str]:
 
 
 def _found() -> Costs:
-    named = os.environ.get(_VARIABLE, "")
     if written_only():
         return WRITTEN
-    if named:
+    if named := os.environ.get(_VARIABLE, ""):
         return _read(Path(named))
     try:
         path = costs_file()
