@@ -133,9 +133,9 @@ def test_plain_dicts_are_read_in_the_core_as_they_are_everywhere(rng):
         where = {}
         for name in rng.choice(list(table), rng.integers(1, 4), replace=False).tolist():
             constants = CONSTANTS[name.rstrip("?")]
-            draw = lambda some=constants: some[rng.integers(len(some))]  # noqa: E731
             some = rng.choice(operators, rng.integers(1, 4), replace=False).tolist()
-            where[name] = draw() if rng.random() < 0.2 else {operator: draw() for operator in some}
+            drawn = [constants[i] for i in rng.integers(len(constants), size=len(some))]
+            where[name] = drawn[0] if rng.random() < 0.2 else dict(zip(some, drawn, strict=True))
         assert _core.select_plain(where, table, n) is not None
         by_python = evaluating.run(evaluating.plan(parse(where), table, n), n, table)
         assert select(where, table, n).bits.tolist() == by_python.tolist(), where
